@@ -1,0 +1,1 @@
+"""The long-running process that keeps the rules in place."""

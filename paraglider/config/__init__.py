@@ -1,0 +1,1 @@
+"""What the user asked for: YAML or environment variables in, a frozen `Config` out."""

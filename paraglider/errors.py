@@ -1,0 +1,72 @@
+"""The exception tree: one class for each way a command can end, one exit code each.
+
+    ParagliderError          1   the live rules differ, or nothing is running
+    ├── UsageError           2   the command line is not one of ours
+    ├── UnavailableError    69   the kernel, a tool or the host lacks something
+    ├── PermissionDenied    77   the process may not change the rules
+    └── ConfigError         78   the configuration is wrong; carries every problem found
+
+The codes above 64 are those of sysexits.h(3). A message says what was done, on what, what came
+back and what to do; foreign exceptions are translated once, where they enter, with ``from``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class ParagliderError(Exception):
+    """Base of all errors that a user is meant to read."""
+
+    exit_code = 1
+
+
+class UsageError(ParagliderError):
+    """The command line asks for something that does not exist."""
+
+    exit_code = 2
+
+
+class UnavailableError(ParagliderError):
+    """The kernel, the host or a tool lacks what is needed (EX_UNAVAILABLE)."""
+
+    exit_code = 69
+
+
+class PermissionDenied(ParagliderError):
+    """The process lacks a capability (EX_NOPERM)."""
+
+    exit_code = 77
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with the configuration, and where.
+
+    `line` and `column` count from 1; both are None where the source has no lines (environment
+    variables, a file that cannot be read).
+    """
+
+    source: str
+    line: int | None
+    column: int | None
+    key_path: str
+    message: str
+
+    def __str__(self) -> str:
+        place = self.source
+        if self.line is not None:
+            place += f":{self.line}:{self.column}"
+        key = f" {self.key_path}:" if self.key_path else ""
+        return f"{place}:{key} {self.message}"
+
+
+class ConfigError(ParagliderError):
+    """The configuration cannot be used (EX_CONFIG); nothing was applied."""
+
+    exit_code = 78
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))

@@ -1,0 +1,1 @@
+"""The only code that touches the host: iptables, sysctl, capabilities, processes."""

@@ -1,0 +1,1 @@
+"""Throwaway hosts and real traffic: for the demo, the tests and the bench."""
