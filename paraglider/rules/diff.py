@@ -1,0 +1,54 @@
+"""Diff: how the live rules differ from the wanted ones, for a person to read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from paraglider.rules.ruleset import TableName
+from paraglider.rules.state import HookLine, State, TableState
+
+
+def diff_states(live: State, wanted: State) -> list[str]:
+    """Return lines as of ``diff -u``: ``-`` is in the kernel only, ``+`` is wanted only, and a
+    space before what is both; chains that agree are left out. Empty where nothing differs.
+
+        nat PARAGLIDER-web
+          -p tcp -j DNAT --to-destination 192.0.2.7:80
+        + -p tcp -j DNAT --to-destination 192.0.2.8:80
+    """
+    lines: list[str] = []
+    for name in TableName:
+        for title, before, after in _pairs(live.table(name), wanted.table(name)):
+            if before != after:
+                lines += [f"{name.value} {title}", *_compare(before, after)]
+    return lines
+
+
+def _pairs(live: TableState, wanted: TableState) -> Iterator[tuple[str, list[str], list[str]]]:
+    for chain in sorted({hook.chain for hook in live.hooks | wanted.hooks}):
+        yield chain, _hooks(live.hooks, chain), _hooks(wanted.hooks, chain)
+    for chain in sorted({*live.chains, *wanted.chains}):
+        yield chain, _rules(live, chain), _rules(wanted, chain)
+
+
+def _hooks(hooks: frozenset[HookLine], chain: str) -> list[str]:
+    return [f"{h.text}  (rule {h.position})" for h in sorted(hooks) if h.chain == chain]
+
+
+def _rules(table: TableState, chain: str) -> list[str]:
+    if chain not in table.chains:
+        return []
+    # An empty chain is something too: it differs from none.
+    return [rule.text for rule in table.chains[chain]] or ["(no rules)"]
+
+
+def _compare(before: list[str], after: list[str]) -> Iterator[str]:
+    import difflib  # only a command line that found a difference pays for it
+
+    matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
+    for tag, i1, i2, j1, j2 in matcher.get_opcodes():
+        if tag == "equal":
+            yield from (f"  {line}" for line in before[i1:i2])
+        else:
+            yield from (f"- {line}" for line in before[i1:i2])
+            yield from (f"+ {line}" for line in after[j1:j2])

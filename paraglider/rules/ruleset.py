@@ -1,0 +1,154 @@
+"""The ruleset: the rules of one address family as values.
+
+Owns the vocabulary that `plan.py` speaks and `text.py` writes: typed rules, chains, tables. No
+string in it came from a user, except a frontend's name inside the name of a chain, which
+`own_chain` checked. Nothing here knows how rules are made or how they reach the kernel.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from paraglider.config.model import Address, Endpoint, Family
+
+PREFIX = "PARAGLIDER-"
+
+# iptables(8) takes 28 characters ("must be under 29").
+_CHAIN_NAME = re.compile(PREFIX + r"[A-Za-z0-9][A-Za-z0-9_-]{0,16}")
+
+
+class TableName(StrEnum):
+    """The tables of iptables that hold rules of ours."""
+
+    FILTER = "filter"
+    MANGLE = "mangle"
+    NAT = "nat"
+
+
+class CtState(StrEnum):
+    """Connection-tracking states as `--ctstate` names them (iptables-extensions(8))."""
+
+    INVALID = "INVALID"
+    DNAT = "DNAT"
+
+
+class Verdict(StrEnum):
+    """Targets without arguments."""
+
+    ACCEPT = "ACCEPT"
+    DROP = "DROP"
+    RETURN = "RETURN"
+
+
+@dataclass(frozen=True, slots=True)
+class Jump:
+    """Go on in a chain of ours."""
+
+    chain: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dnat:
+    """Send the connection to a backend."""
+
+    to: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Snat:
+    """Give the connection this source address, and a random free port."""
+
+    to: Address
+
+
+@dataclass(frozen=True, slots=True)
+class TcpReset:
+    """Refuse with a TCP reset: the client knows at once."""
+
+
+Target = Verdict | Jump | Dnat | Snat | TcpReset
+
+
+@dataclass(frozen=True, slots=True)
+class Nth:
+    """Match one packet in `every`, first the one numbered ``every - 1 - packet`` from 0.
+
+    The kernel counts up from `packet` and matches when the count stands at ``every - 1``
+    (net/netfilter/xt_statistic.c).
+    """
+
+    every: int
+    packet: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One rule: what must hold (absent = anything) and the target.
+
+    All address matches are of single hosts. `is_syn` is the first packet of a connection and
+    stands beside a port. `ct_original` is the destination of the connection's first packet, as
+    the client sent it.
+    """
+
+    source: Address | None = None
+    destination: Address | None = None
+    is_tcp: bool = False
+    source_port: int | None = None
+    destination_port: int | None = None
+    is_syn: bool = False
+    ct_state: CtState | None = None
+    ct_original: Endpoint | None = None
+    nth: Nth | None = None
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A chain of ours with all of its rules."""
+
+    name: str
+    rules: tuple[Rule, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """The one jump from a built-in chain to a chain of ours; it stands first there."""
+
+    builtin: str
+    chain: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What is ours in one table; chains sorted by name, as iptables-save prints them."""
+
+    name: TableName
+    hooks: tuple[Hook, ...]
+    chains: tuple[Chain, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ruleset:
+    """All that is ours in one address family; a table that holds nothing of ours is left out."""
+
+    family: Family
+    tables: tuple[Table, ...]
+
+    def table(self, name: TableName) -> Table:
+        """Return the table called `name`, empty where nothing of ours is in it."""
+        return next((t for t in self.tables if t.name is name), Table(name, (), ()))
+
+
+def own_chain(suffix: str) -> str:
+    """Return the name of our chain called `suffix`; ValueError where iptables could not hold it."""
+    name = PREFIX + suffix
+    if not _CHAIN_NAME.fullmatch(name):
+        raise ValueError(f"not a name for a chain: {name!r}")
+    return name
+
+
+def is_own_chain(name: str) -> bool:
+    """Return whether a chain bears our prefix, whatever else its name is."""
+    return name.startswith(PREFIX)

@@ -1,0 +1,171 @@
+"""Restore: from any state of the kernel to the wanted one, with as little written as possible."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+import pytest
+
+from paraglider.config.model import Config, Endpoint, Frontend
+from paraglider.rules.plan import plan_rulesets
+from paraglider.rules.restore import lint_restore, plan_restore
+from paraglider.rules.ruleset import TableName
+from paraglider.rules.state import NOTHING, State, parse_save, state_of_ruleset
+from paraglider.rules.text import RuleSyntaxError
+
+
+def _wanted(*backends: str, name: str = "web") -> State:
+    endpoints = tuple(Endpoint(ip_address(backend), 80) for backend in backends)
+    bind = Endpoint(ip_address("192.0.2.10"), 80)
+    frontend = Frontend(name, bind, ip_address("10.0.0.4"), endpoints)
+    (ruleset,) = plan_rulesets(Config("test", (frontend,)))
+    return state_of_ruleset(ruleset)
+
+
+TWO = _wanted("10.0.0.11", "10.0.0.12")
+THREE = _wanted("10.0.0.11", "10.0.0.12", "10.0.0.13")
+
+
+def _nat(*lines: str) -> str:
+    return "\n".join(["*nat", ":PREROUTING ACCEPT [0:0]", *lines, "COMMIT", ""])
+
+
+def test_equal_states_need_no_write() -> None:
+    """Nothing is given to iptables-restore where the kernel is as wanted."""
+    assert plan_restore(TWO, TWO) == ""
+
+
+def test_a_backend_more_rewrites_only_the_chains_that_name_it() -> None:
+    """The frontend's own chain and the one for stray packets; no jump, no other chain."""
+    text = plan_restore(TWO, THREE)
+    declared = [line for line in text.split("\n") if line.startswith(":")]
+    assert declared == [":PARAGLIDER-STRAY - [0:0]", ":PARAGLIDER-web - [0:0]"]
+    assert "-I " not in text
+
+
+def test_a_frontend_that_goes_takes_its_chain_with_it() -> None:
+    """What the wanted state does not have is emptied and deleted, after nothing leads there."""
+    text = plan_restore(_wanted("10.0.0.11", name="old"), _wanted("10.0.0.11", name="new"))
+    assert text.endswith(
+        "-A PARAGLIDER-new -p tcp -j DNAT --to-destination 10.0.0.11:80\n"
+        "-F PARAGLIDER-old\n-X PARAGLIDER-old\nCOMMIT\n"
+    )
+
+
+def test_tables_come_up_with_nat_last_and_go_down_with_nat_first() -> None:
+    """In every moment between two tables a connection either passes or is not sent anywhere."""
+
+    def order(text: str) -> list[str]:
+        return [line for line in text.split("\n") if line.startswith("*")]
+
+    assert order(plan_restore(NOTHING, TWO)) == ["*filter", "*mangle", "*nat"]
+    assert order(plan_restore(TWO, NOTHING)) == ["*nat", "*mangle", "*filter"]
+
+
+def test_counters_of_a_backend_survive_a_rewrite() -> None:
+    """A backend's total goes on, though its rule now matches one in three instead of one in two."""
+    live = parse_save(
+        _nat(
+            ":PARAGLIDER-web - [0:0]",
+            "[7:420] -A PARAGLIDER-web -p tcp -m statistic --mode nth --every 2 --packet 1 "
+            "-j DNAT --to-destination 10.0.0.11:80",
+            "[6:360] -A PARAGLIDER-web -p tcp -j DNAT --to-destination 10.0.0.12:80",
+        )
+    )
+    lines = [line for line in plan_restore(live, THREE).split("\n") if "-A PARAGLIDER-web" in line]
+    assert lines == [
+        "[7:420] -A PARAGLIDER-web -p tcp -m statistic --mode nth --every 3 --packet 2 "
+        "-j DNAT --to-destination 10.0.0.11:80",
+        "[6:360] -A PARAGLIDER-web -p tcp -m statistic --mode nth --every 2 --packet 1 "
+        "-j DNAT --to-destination 10.0.0.12:80",
+        "-A PARAGLIDER-web -p tcp -j DNAT --to-destination 10.0.0.13:80",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("live", "expected"),
+    [
+        pytest.param([], ["-I PREROUTING 1 -j PARAGLIDER-DNAT"], id="missing"),
+        pytest.param(
+            ["-A PREROUTING -j DOCKER", "-A PREROUTING -j PARAGLIDER-DNAT"],
+            ["-D PREROUTING -j PARAGLIDER-DNAT", "-I PREROUTING 1 -j PARAGLIDER-DNAT"],
+            id="not first",
+        ),
+        pytest.param(
+            ["-A PREROUTING -j PARAGLIDER-DNAT"] * 2,
+            ["-D PREROUTING -j PARAGLIDER-DNAT"] * 2 + ["-I PREROUTING 1 -j PARAGLIDER-DNAT"],
+            id="doubled",
+        ),
+        pytest.param(
+            ["-A PREROUTING -j PARAGLIDER-DNAT", "-A PREROUTING -i eth0 -j PARAGLIDER-web"],
+            [
+                "-D PREROUTING -j PARAGLIDER-DNAT",
+                "-D PREROUTING -i eth0 -j PARAGLIDER-web",
+                "-I PREROUTING 1 -j PARAGLIDER-DNAT",
+            ],
+            id="another beside it",
+        ),
+        pytest.param(["-A PREROUTING -j PARAGLIDER-DNAT", "-A PREROUTING -j DOCKER"], [], id="ok"),
+    ],
+)
+def test_the_jump_is_put_first_once(live: list[str], expected: list[str]) -> None:
+    """Whatever the built-in chain held, one jump to ours stands first in it afterwards."""
+    text = plan_restore(parse_save(_nat(":PARAGLIDER-DNAT - [0:0]", *live)), TWO)
+    assert [line for line in text.split("\n") if " PREROUTING " in line] == expected
+
+
+def test_a_strangers_rule_in_our_chain_is_found_and_written_over() -> None:
+    """A chain of ours that holds anything else differs, and is rewritten whole."""
+    web = [rule.text for rule in TWO.tables[TableName.NAT].chains["PARAGLIDER-web"]]
+    lines = [f"-A PARAGLIDER-web {text}" for text in [*web, "-m mark --mark 0x1 -j ACCEPT"]]
+    live = parse_save(_nat(":PARAGLIDER-web - [0:0]", *lines))
+    assert ":PARAGLIDER-web - [0:0]" in plan_restore(live, TWO)
+
+
+def test_nothing_of_a_stranger_is_named_in_a_removal() -> None:
+    """Of a table with Docker's rules in it, only ours are deleted."""
+    live = parse_save(
+        _nat(
+            ":DOCKER - [0:0]",
+            ":PARAGLIDER-DNAT - [0:0]",
+            "-A PREROUTING -j PARAGLIDER-DNAT",
+            '-A PREROUTING -m comment --comment "see -j PARAGLIDER-DNAT" -j DOCKER',
+            "-A DOCKER -p tcp -m tcp --dport 80 -j DNAT --to-destination 172.17.0.2:80",
+            "-A DOCKER -s 10.0.0.0/8 -j PARAGLIDER-DNAT",
+        )
+    )
+    assert plan_restore(live, NOTHING) == (
+        "*nat\n"
+        "-D DOCKER -s 10.0.0.0/8 -j PARAGLIDER-DNAT\n"
+        "-D PREROUTING -j PARAGLIDER-DNAT\n"
+        "-F PARAGLIDER-DNAT\n"
+        "-X PARAGLIDER-DNAT\n"
+        "COMMIT\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ":INPUT DROP [0:0]",
+        ":PARAGLIDER-web DROP [0:0]",
+        "-P INPUT DROP",
+        "-F",
+        "-F INPUT",
+        "-X DOCKER",
+        "-A INPUT -j DROP",
+        "-A PARAGLIDER-web -j REDIRECT",
+        "-A PARAGLIDER-web -p tcp -j DROP --to-destination 1.2.3.4:5",
+        "-A PARAGLIDER-web  -j DROP",
+        "-A PARAGLIDER-web -d 0.0.0.0/0 -j DROP",
+        "-I INPUT 1 -j DROP",
+        "-I INPUT 2 -j PARAGLIDER-INPUT",
+        "-D FORWARD -j DOCKER-USER",
+        "*raw",
+        "",
+    ],
+)
+def test_the_last_door_lets_no_other_line_through(line: str) -> None:
+    """A line that only a mistake of ours or a hostile file could have made is refused."""
+    with pytest.raises(RuleSyntaxError):
+        lint_restore(f"*filter\n{line}\nCOMMIT\n")

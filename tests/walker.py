@@ -1,0 +1,133 @@
+"""The packet walker: an imaginary packet through planned rules, without a kernel.
+
+It knows what the kernel does with our rules and no more: a first packet walks nat, later ones only
+filter; every nth counter lives in its rule. A rule that it does not understand is an error, so that
+a new kind of rule cannot pass unseen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
+
+from paraglider.config.model import Address, Endpoint
+from paraglider.rules.ruleset import (
+    CtState,
+    Dnat,
+    Jump,
+    Rule,
+    Ruleset,
+    Snat,
+    TableName,
+    TcpReset,
+    Verdict,
+)
+
+
+@dataclass(frozen=True)
+class Packet:
+    """A TCP packet; `original` is what its connection was first sent to, None if untracked."""
+
+    source: Endpoint
+    destination: Endpoint
+    is_syn: bool = True
+    is_invalid: bool = False
+    is_translated: bool = False
+    original: Endpoint | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Where a packet ended: `verdict` is ACCEPT, DROP or RESET."""
+
+    verdict: str
+    packet: Packet
+
+
+@dataclass
+class Walker:
+    """A host with `local` addresses and the rules of `ruleset`; forwards by default only where
+    `forward_policy` is ACCEPT (Docker sets DROP)."""
+
+    ruleset: Ruleset
+    local: Sequence[str]
+    forward_policy: str = "DROP"
+    _counts: dict[tuple[str, int], int] = field(default_factory=dict)
+
+    def send(self, packet: Packet) -> Outcome:
+        """Walk a packet that arrives on the wire."""
+        if packet.is_syn and not packet.is_invalid:
+            packet = replace(packet, original=packet.destination)
+            packet = self._walk(TableName.NAT, "PREROUTING", packet).packet
+        is_local = any(packet.destination.address == ip_address(a) for a in self.local)
+        builtin, policy = ("INPUT", "ACCEPT") if is_local else ("FORWARD", self.forward_policy)
+        outcome = self._walk(TableName.FILTER, builtin, packet)
+        if outcome.verdict == "NONE":
+            outcome = Outcome(policy, outcome.packet)
+        if outcome.verdict != "ACCEPT" or is_local or not packet.is_syn:
+            return outcome
+        sent = self._walk(TableName.NAT, "POSTROUTING", outcome.packet)
+        return Outcome("ACCEPT", sent.packet)
+
+    def _walk(self, table: TableName, builtin: str, packet: Packet) -> Outcome:
+        for hook in self.ruleset.table(table).hooks:
+            if hook.builtin == builtin:
+                return self._chain(table, hook.chain, packet)
+        return Outcome("NONE", packet)
+
+    def _chain(self, table: TableName, name: str, packet: Packet) -> Outcome:
+        chain = next(c for c in self.ruleset.table(table).chains if c.name == name)
+        for index, rule in enumerate(chain.rules):
+            if not self._matches(rule, packet, (name, index)):
+                continue
+            match rule.target:
+                case Jump(into):
+                    outcome = self._chain(table, into, packet)
+                    if outcome.verdict != "NONE":
+                        return outcome
+                case Dnat(to):
+                    return Outcome("ACCEPT", replace(packet, destination=to, is_translated=True))
+                case Snat(to):
+                    return Outcome("ACCEPT", replace(packet, source=Endpoint(to, 40000)))
+                case TcpReset():
+                    return Outcome("RESET", packet)
+                case Verdict.RETURN:
+                    return Outcome("NONE", packet)
+                case Verdict():
+                    return Outcome(rule.target.value, packet)
+        return Outcome("NONE", packet)
+
+    def _matches(self, rule: Rule, packet: Packet, key: tuple[str, int]) -> bool:
+        return (
+            _same(rule.source, packet.source.address)
+            and _same(rule.destination, packet.destination.address)
+            and _same(rule.source_port, packet.source.port)
+            and _same(rule.destination_port, packet.destination.port)
+            and (packet.is_syn or not rule.is_syn)
+            and _in_state(rule.ct_state, packet)
+            and (packet.original == rule.ct_original or rule.ct_original is None)
+            and self._is_nth(rule, key)
+        )
+
+    def _is_nth(self, rule: Rule, key: tuple[str, int]) -> bool:
+        # net/netfilter/xt_statistic.c: it matches when the count comes round to 0.
+        if rule.nth is None:
+            return True
+        count = self._counts.get(key, rule.nth.packet)
+        self._counts[key] = following = 0 if count == rule.nth.every - 1 else count + 1
+        return following == 0
+
+
+def _same(wanted: Address | int | None, found: Address | int) -> bool:
+    return wanted is None or wanted == found
+
+
+def _in_state(wanted: CtState | None, packet: Packet) -> bool:
+    match wanted:
+        case None:
+            return True
+        case CtState.INVALID:
+            return packet.is_invalid
+        case CtState.DNAT:
+            return packet.is_translated and not packet.is_invalid
