@@ -1,0 +1,50 @@
+"""Run: the process that a container or a service manager keeps alive.
+
+Applies the rules, waits, and takes them away when it is told to end. Killed without warning it
+leaves the rules as they are: connections go on, and its successor finds nothing to change. It never
+handles a packet, so that nothing that happens to it is seen by a connection.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterable
+
+from paraglider.errors import ParagliderError
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def run_agent(
+    *, start: Callable[[], None], stop: Callable[[], None], report: Callable[[str], None]
+) -> None:
+    """Call `start`, again at each SIGHUP, and `stop` at SIGTERM or SIGINT; then return.
+
+    An error of the first `start`, or of `stop`, is raised. A reload that fails is reported and
+    leaves the rules as they are.
+    """
+    # Blocked before anything is applied: a signal that comes early waits until it can be answered.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        start()
+        for number in _signals():
+            if number is not signal.SIGHUP:
+                report(f"{signal.Signals(number).name}: taking the rules away")
+                stop()
+                return
+            _reload(start, report)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _signals() -> Iterable[signal.Signals]:
+    while True:
+        yield signal.Signals(signal.sigwait(_SIGNALS))
+
+
+def _reload(start: Callable[[], None], report: Callable[[str], None]) -> None:
+    report("SIGHUP: reading the configuration again")
+    try:
+        start()
+    except ParagliderError as error:
+        report(f"nothing was changed, the rules in force stay: {error}")

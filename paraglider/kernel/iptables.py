@@ -1,0 +1,158 @@
+"""iptables: reading and writing the tables of one family through one variant of the tools.
+
+Owns how the programs are called and what their errors mean. It decides nothing about rules: text
+goes in as it was planned. The order of exit codes is not trusted (4 alone means three things); what
+is said decides.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from paraglider.config.model import Family
+from paraglider.errors import ParagliderError, PermissionDenied, UnavailableError
+from paraglider.kernel.process import Finished, find_program, run_program
+from paraglider.rules.state import State, parse_save
+
+# How long iptables-legacy waits for its lock; Docker holds it for milliseconds, firewalls for a few
+# seconds while they load.
+LOCK_WAIT_S = 10
+
+_COMMANDS = {Family.IPV4: "iptables", Family.IPV6: "ip6tables"}
+
+
+class Variant(StrEnum):
+    """Which of the kernel's two rule engines iptables speaks to."""
+
+    NFT = "nft"
+    LEGACY = "legacy"
+
+
+@dataclass(frozen=True, slots=True)
+class Iptables:
+    """The tools of one variant and one family.
+
+    `save_path` and `restore_path` are the programs; `run` starts them.
+    """
+
+    variant: Variant
+    family: Family
+    save_path: str
+    restore_path: str
+    run: Callable[..., Finished] = run_program
+
+    def read_text(self) -> str:
+        """Return all rules of the family, everybody's, with counters."""
+        done = self.run([self.save_path, "--counters"])
+        if done.returncode != 0:
+            raise explain(done, self.variant)
+        return done.stdout
+
+    def read_state(self) -> State:
+        """Return what is ours in the kernel, with counters."""
+        return parse_save(self.read_text())
+
+    def test_restore(self, text: str) -> None:
+        """Let iptables-restore read `text` without applying it."""
+        self._restore(text, "--test")
+
+    def apply_restore(self, text: str) -> None:
+        """Apply `text`; atomic for each table, not for all of them together."""
+        self._restore(text)
+
+    def _restore(self, text: str, *options: str) -> None:
+        wait = ["--wait", str(LOCK_WAIT_S)]
+        argv = [self.restore_path, "--noflush", "--counters", *wait, *options]
+        done = self.run(argv, text=text)
+        if done.returncode != 0:
+            raise explain(done, self.variant, text)
+
+
+def find_iptables(variant: Variant, family: Family) -> Iptables:
+    """Return the tools of `variant`; UnavailableError where they are not installed."""
+    save = _find_tool(variant, family, "save")
+    restore = _find_tool(variant, family, "restore")
+    if save is None or restore is None:
+        raise UnavailableError(
+            f"{_COMMANDS[family]} for {variant.value} is not installed: install the package "
+            "'iptables' (apt-get install iptables)"
+        )
+    return Iptables(variant, family, save, restore)
+
+
+def default_variant() -> Variant | None:
+    """Return the variant that the host's plain `iptables` is, None where there is none.
+
+    It says so itself: ``iptables v1.8.9 (nf_tables)``.
+    """
+    path = find_program("iptables")
+    if path is None:
+        return None
+    said = run_program([path, "--version"]).stdout
+    return Variant.NFT if "nf_tables" in said else Variant.LEGACY
+
+
+def _find_tool(variant: Variant, family: Family, action: str) -> str | None:
+    named = find_program(f"{_COMMANDS[family]}-{variant.value}-{action}")
+    if named is not None:
+        return named
+    # Some distributions install one variant alone, under the plain name.
+    return find_program(f"{_COMMANDS[family]}-{action}") if default_variant() is variant else None
+
+
+def explain(done: Finished, variant: Variant, text: str = "") -> ParagliderError:
+    """Return the error that tells what a failed iptables program lacked, and the mend."""
+    said = done.stderr.strip() or f"no message, exit code {done.returncode}"
+    told = f"{done.argv[0].rsplit('/', 1)[-1]} failed: {_one_line(said)}"
+    if "lock" in said.lower():
+        return UnavailableError(f"{told}\n{_lock_mend(said)}")
+    if re.search(r"you must be root|permission denied|not permitted", said, re.IGNORECASE):
+        return PermissionDenied(f"{told}\n{permission_mend(variant)}")
+    return UnavailableError(f"{told}{_near(said, text)}\n{_kernel_mend(said)}")
+
+
+def permission_mend(variant: Variant) -> str:
+    """Return the sentence that says how to get the capabilities that `variant` needs."""
+    needed = "NET_ADMIN and NET_RAW" if variant is Variant.LEGACY else "NET_ADMIN"
+    flags = " ".join(f"--cap-add={cap}" for cap in needed.split(" and "))
+    return f"iptables ({variant.value}) needs {needed}: run as root, or docker run {flags}"
+
+
+def _lock_mend(said: str) -> str:
+    if "open" in said:
+        return (
+            "iptables (legacy) must be able to write its lock file: "
+            "docker run -v /run/xtables.lock:/run/xtables.lock"
+        )
+    return (
+        f"another program changes the rules and did not finish within {LOCK_WAIT_S} s: "
+        "see which one with 'fuser -v /run/xtables.lock', then try again"
+    )
+
+
+def _kernel_mend(said: str) -> str:
+    modules = "xt_conntrack xt_statistic xt_nat xt_tcpudp ipt_REJECT ip6t_REJECT"
+    if found := re.search(r"(?:match|target|[Ee]xtension) [`']?(\w+)", said):
+        return f"'{found[1]}' is missing, in the kernel or in iptables: try modprobe xt_{found[1]}"
+    return f"the kernel may lack a module: try modprobe -a {modules}"
+
+
+def _near(said: str, text: str) -> str:
+    """Return the numbered lines around the one that iptables-restore names."""
+    found = re.search(r"line:? (\d+)", said)
+    if not found or not text:
+        return ""
+    lines = text.split("\n")
+    at = int(found[1])
+    first, last = max(1, at - 2), min(len(lines), at + 2)
+    numbered = (f"\n{'>' if n == at else ' '} {n:5} {lines[n - 1]}" for n in range(first, last + 1))
+    return "".join(numbered)
+
+
+def _one_line(said: str) -> str:
+    # The program's name and version, which it puts in front, are known already.
+    lines = (re.sub(r"^\S+ v[\d.]+ \(\w+\): *", "", line).strip() for line in said.split("\n"))
+    return " ".join(line for line in lines if line and not line.startswith("Try `"))

@@ -1,0 +1,99 @@
+"""The NAT anchor: a small nftables table that keeps address translation alive.
+
+    table ip paraglider {
+        chain prerouting { type nat hook prerouting priority -99; }
+        chain postrouting { type nat hook postrouting priority 101; }
+        chain pin { ct state invalid return }
+        chain made_mangle { }
+    }
+
+It does nothing to a packet. The kernel translates the packets of *established* connections only
+while some NAT chain exists; when another program deletes the table that iptables-nft uses (``nft
+delete table ip nat``), the two empty chains are left and no connection is lost. The pin does the
+same for conntrack. An empty ``made_TABLE`` remembers, across restarts and without a file, which of
+iptables' own tables did not exist before, so that `stop` can take them away again.
+
+Only where nf_tables holds the rules: x_tables never drops a table.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from paraglider.config.model import Family
+from paraglider.errors import UnavailableError
+from paraglider.kernel.process import Finished, find_program, run_program
+
+_TABLE = "paraglider"
+_NFT_FAMILY = {Family.IPV4: "ip", Family.IPV6: "ip6"}
+_NEEDED = ("type nat hook prerouting", "type nat hook postrouting", "ct state invalid")
+
+
+@dataclass(frozen=True, slots=True)
+class NatAnchor:
+    """The anchor of one family; `nft_path` is None where nft is not installed."""
+
+    family: Family
+    nft_path: str | None
+    run: Callable[..., Finished] = run_program
+
+    def read(self) -> str | None:
+        """Return the table as nft prints it, None where it is not there."""
+        if self.nft_path is None:
+            return None
+        done = self.run([self.nft_path, "list", "table", self._nft_family, _TABLE])
+        return done.stdout if done.returncode == 0 else None
+
+    def is_whole(self) -> bool:
+        """Return whether everything that keeps translation alive is in place."""
+        table = self.read() or ""
+        return all(part in table for part in _NEEDED)
+
+    def put(self, made_tables: Iterable[str]) -> None:
+        """Create the anchor, or make it whole; `made_tables` are remembered beside those that it
+        remembers already. Needs nft."""
+        made = sorted({*made_tables, *self.made_tables()})
+        chains = [
+            "chain prerouting { type nat hook prerouting priority -99; }",
+            "chain postrouting { type nat hook postrouting priority 101; }",
+            "chain pin { ct state invalid return; }",
+            *(f"chain made_{table} {{ }}" for table in made),
+        ]
+        name = f"table {self._nft_family} {_TABLE}"
+        # Declared first, so that there is one to delete; nft applies all of it at once.
+        self._apply(f"{name}\ndelete {name}\n{name} {{\n" + "\n".join(chains) + "\n}\n")
+
+    def remove(self) -> None:
+        """Delete the anchor where it is there."""
+        if self.read() is not None:
+            self._apply(f"delete table {self._nft_family} {_TABLE}\n")
+
+    def made_tables(self) -> list[str]:
+        """Return the tables of iptables that did not exist before ours were applied."""
+        return re.findall(r"chain made_(\w+) ", self.read() or "")
+
+    def delete_table(self, name: str) -> None:
+        """Delete one of iptables' own tables."""
+        self._apply(f"delete table {self._nft_family} {name}\n")
+
+    @property
+    def _nft_family(self) -> str:
+        return _NFT_FAMILY[self.family]
+
+    def _apply(self, text: str) -> None:
+        if self.nft_path is None:
+            return
+        done = self.run([self.nft_path, "-f", "-"], text=text)
+        if done.returncode != 0:
+            said = done.stderr.strip().split("\n")[0]
+            raise UnavailableError(
+                f"nft could not change its table {_TABLE!r}: {said}\n"
+                "the kernel may lack a module: try modprobe -a nft_chain_nat nft_ct"
+            )
+
+
+def find_anchor(family: Family) -> NatAnchor:
+    """Return the anchor of `family`."""
+    return NatAnchor(family, find_program("nft"))

@@ -1,0 +1,108 @@
+"""Variant: which of the kernel's two rule engines this host uses.
+
+A host's rules live in nf_tables or in the older x_tables; rules in the one do not see the other's
+order, so ours belong where the host's own are. Neither lsmod (both may be built in) nor the tools
+that happen to be installed in a container say which that is; the rules themselves do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from paraglider.config.model import Family
+from paraglider.errors import ParagliderError, UnavailableError, UsageError
+from paraglider.kernel.host import Host
+from paraglider.kernel.iptables import Iptables, Variant, default_variant, find_iptables
+
+ENVIRONMENT_NAME = "PARAGLIDER_IPTABLES"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The variant to use, and why, in words for a log."""
+
+    variant: Variant
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What one variant's tables hold."""
+
+    has_docker: bool
+    has_ours: bool
+    rule_count: int
+
+
+def choose_variant(*, environment: Mapping[str, str], host: Host) -> Choice:
+    """Return the variant for this host.
+
+    In this order: what PARAGLIDER_IPTABLES says; where Docker's chains are; where ours are; where
+    there are any rules; what the host's own `iptables` is; what works. Raises UnavailableError
+    where neither does, UsageError where the variable holds neither name.
+    """
+    if asked := environment.get(ENVIRONMENT_NAME):
+        if asked not in tuple(Variant):
+            raise UsageError(f"{ENVIRONMENT_NAME}={asked!r}: must be 'nft' or 'legacy'")
+        return Choice(Variant(asked), f"{ENVIRONMENT_NAME} says so")
+    seen: dict[Variant, Evidence] = {}
+    failures: list[ParagliderError] = []
+    for variant in Variant:
+        try:
+            seen[variant] = _examine(variant, host)
+        except ParagliderError as error:
+            failures.append(error)
+    if choice := _judge(seen):
+        return choice
+    default = default_variant()
+    if default in seen:
+        return Choice(default, "it is what the host's iptables command is")
+    if seen:
+        return Choice(next(iter(seen)), "the other does not work here")
+    raise next(
+        (error for error in failures if not isinstance(error, UnavailableError)), failures[0]
+    )
+
+
+def _judge(seen: Mapping[Variant, Evidence]) -> Choice | None:
+    """Return the variant that the rules on this host speak for, None where there are none."""
+    with_docker = [v for v, evidence in seen.items() if evidence.has_docker]
+    with_ours = [v for v, evidence in seen.items() if evidence.has_ours]
+    with_rules = [v for v, evidence in seen.items() if evidence.rule_count]
+    if len(with_docker) == 1:
+        return Choice(with_docker[0], "Docker's chains are there")
+    if len(with_ours) == 1:
+        return Choice(with_ours[0], "rules of Paraglider are there")
+    if len(with_rules) == 1:
+        return Choice(with_rules[0], "the host's rules are there")
+    if with_rules:
+        return Choice(Variant.NFT, f"both hold rules; {ENVIRONMENT_NAME}=legacy overrides this")
+    return None
+
+
+def _examine(variant: Variant, host: Host) -> Evidence:
+    tools = find_iptables(variant, Family.IPV4)
+    if variant is Variant.LEGACY and not host.has_legacy_tables(Family.IPV4):
+        # Reading would create the tables. Whether it would work is known when it is chosen.
+        return Evidence(has_docker=False, has_ours=False, rule_count=0)
+    text = tools.read_text()
+    return Evidence(
+        has_docker="\n:DOCKER" in text,
+        has_ours="\n:PARAGLIDER-" in text,
+        rule_count=text.count("\n-A ") + text.count("] -A "),
+    )
+
+
+def find_all(host: Host) -> list[Iptables]:
+    """Return the tools of each variant and family in which something of ours could be."""
+    found = []
+    for variant in Variant:
+        for family in Family:
+            if variant is Variant.LEGACY and not host.has_legacy_tables(family):
+                continue
+            try:
+                found.append(find_iptables(variant, family))
+            except UnavailableError:
+                continue  # where the tools are not installed, they made no rules
+    return found
