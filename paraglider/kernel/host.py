@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -38,9 +38,10 @@ class Conntrack:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """This host as /proc shows it; `proc` is where that is."""
+    """This host as /proc shows it; `proc` is where that is, `write` changes a file there."""
 
     proc: Path = Path("/proc")
+    write: Callable[[Path, str], object] = Path.write_text
 
     def has_net_admin(self) -> bool:
         """Return whether this process may change the rules of its network namespace."""
@@ -73,7 +74,7 @@ class Host:
                 f"net.ipv6.conf.{device}.accept_ra=2"
             )
         try:
-            path.write_text("1")
+            self.write(path, "1")
         except OSError as error:
             raise UnavailableError(
                 f"IPv{family.value} forwarding is off and cannot be switched on from here "

@@ -53,7 +53,7 @@ def choose_variant(*, environment: Mapping[str, str], host: Host) -> Choice:
             seen[variant] = _examine(variant, host)
         except ParagliderError as error:
             failures.append(error)
-    if choice := _judge(seen):
+    if choice := judge_evidence(seen):
         return choice
     default = default_variant()
     if default in seen:
@@ -65,7 +65,7 @@ def choose_variant(*, environment: Mapping[str, str], host: Host) -> Choice:
     )
 
 
-def _judge(seen: Mapping[Variant, Evidence]) -> Choice | None:
+def judge_evidence(seen: Mapping[Variant, Evidence]) -> Choice | None:
     """Return the variant that the rules on this host speak for, None where there are none."""
     with_docker = [v for v, evidence in seen.items() if evidence.has_docker]
     with_ours = [v for v, evidence in seen.items() if evidence.has_ours]

@@ -1,0 +1,106 @@
+"""iptables: what its failures mean to a user."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from paraglider.config.model import Family
+from paraglider.errors import ParagliderError, PermissionDenied, UnavailableError
+from paraglider.kernel.iptables import LOCK_WAIT_S, Iptables, Variant
+from paraglider.kernel.process import Finished
+
+
+def _failing(stderr: str, returncode: int, variant: Variant = Variant.NFT) -> Iptables:
+    def run(argv: Sequence[str], *, text: str = "") -> Finished:  # noqa: ARG001
+        return Finished(tuple(argv), returncode, "", stderr)
+
+    return Iptables(variant, Family.IPV4, "iptables-save", "/usr/sbin/iptables-restore", run)
+
+
+# What iptables 1.8.9 says, legacy and nft; exit code 4 means a lock, a lock file, and a busy chain.
+@pytest.mark.parametrize(
+    ("stderr", "returncode", "error", "mend"),
+    [
+        pytest.param(
+            "iptables-nft-save v1.8.9 (nf_tables): Could not fetch rule set generation id: "
+            "Permission denied (you must be root)",
+            4,
+            PermissionDenied,
+            "iptables (nft) needs NET_ADMIN: run as root, or docker run --cap-add=NET_ADMIN",
+            id="no permission",
+        ),
+        pytest.param(
+            "Can't lock /run/xtables.lock: Resource temporarily unavailable\nAnother app is "
+            "currently holding the xtables lock. Stopped waiting after 10s.",
+            4,
+            UnavailableError,
+            "see which one with 'fuser -v /run/xtables.lock', then try again",
+            id="lock held",
+        ),
+        pytest.param(
+            "Fatal: can't open lock file /run/xtables.lock: Read-only file system",
+            4,
+            UnavailableError,
+            "docker run -v /run/xtables.lock:/run/xtables.lock",
+            id="lock file unusable",
+        ),
+        pytest.param(
+            "iptables-restore v1.8.9 (legacy): Couldn't load match `statistic':No such file or "
+            "directory\n\nError occurred at line: 2\nTry `iptables-restore -h' or "
+            "'iptables-restore --help' for more information.",
+            2,
+            UnavailableError,
+            "'statistic' is missing, in the kernel or in iptables: try modprobe xt_statistic",
+            id="match missing in iptables",
+        ),
+        pytest.param(
+            "Warning: Extension statistic revision 0 not supported, missing kernel module?\n"
+            "iptables-nft-restore v1.8.9 (nf_tables): \nline 2: RULE_APPEND failed (No such file "
+            "or directory): rule in chain PARAGLIDER-web",
+            4,
+            UnavailableError,
+            "'statistic' is missing, in the kernel or in iptables: try modprobe xt_statistic",
+            id="match missing in the kernel",
+        ),
+        pytest.param(
+            "",
+            1,
+            UnavailableError,
+            "the kernel may lack a module: try modprobe -a xt_conntrack",
+            id="nothing said",
+        ),
+    ],
+)
+def test_a_failure_names_its_mend(
+    stderr: str, returncode: int, error: type[ParagliderError], mend: str
+) -> None:
+    """Each failure becomes the error of its exit code, and says what to do."""
+    with pytest.raises(error) as caught:
+        _failing(stderr, returncode).read_state()
+    assert mend in str(caught.value)
+
+
+def test_a_failure_shows_the_lines_around_the_one_it_names() -> None:
+    """The numbered neighbours of the line that iptables-restore could not take."""
+    text = "*nat\n-A PARAGLIDER-web -j A\n-A PARAGLIDER-web -j B\nCOMMIT\n"
+    tools = _failing("iptables-restore: line 2 failed", 1)
+    with pytest.raises(UnavailableError, match="line 2 failed\n") as caught:
+        tools.apply_restore(text)
+    assert "\n      1 *nat\n>     2 -A PARAGLIDER-web -j A\n      3 -A" in str(caught.value)
+
+
+def test_iptables_restore_is_told_to_leave_others_alone_and_to_wait() -> None:
+    """--noflush keeps what is not ours; --counters keeps totals; --wait takes turns."""
+    seen: list[tuple[Sequence[str], str]] = []
+
+    def run(argv: Sequence[str], *, text: str = "") -> Finished:
+        seen.append((argv, text))
+        return Finished(tuple(argv), 0, "", "")
+
+    tools = Iptables(Variant.NFT, Family.IPV4, "save", "restore", run)
+    tools.test_restore("a")
+    tools.apply_restore("b")
+    options = ["restore", "--noflush", "--counters", "--wait", str(LOCK_WAIT_S)]
+    assert seen == [([*options, "--test"], "a"), (options, "b")]
