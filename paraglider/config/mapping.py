@@ -1,0 +1,73 @@
+"""The keys of one mapping: each known, each once, none missing.
+
+Owns what is said about keys. The values belong to whoever reads the mapping.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from paraglider.config.document import Document, Kind
+from paraglider.config.keys import FRONTEND_KEYS, PURPOSES, nearest_key
+from paraglider.config.problems import Place, Problems
+from paraglider.config.quote import quoted
+
+
+def read_keys(
+    document: Document,
+    problems: Problems,
+    path: str,
+    *,
+    known: Sequence[str],
+    required: Sequence[str],
+) -> Iterator[tuple[str, Place]]:
+    """Yield each known key of the mapping that is next, once, and where it stands.
+
+    The caller takes or skips the value. Unknown and doubled keys, and at the end missing ones, go
+    to `problems`; their values are skipped here.
+    """
+    start = document.place("")
+    seen: dict[str, Place] = {}
+    meant: set[str | None] = set()
+    for _ in document.each_entry():
+        place = document.place(path)
+        key = _read_key(document, problems, place)
+        if key is not None and key in seen:
+            problems.add(place, _doubled(key, seen[key]))
+        elif key is not None and key in known:
+            seen[key] = place
+            yield key, Place(place.line, place.column, f"{path}.{key}" if path else key)
+            continue
+        elif key is not None:
+            nearest = nearest_key(key, known)
+            meant.add(nearest)
+            problems.add(place, _unknown(key, nearest, known, path))
+        document.skip()
+    for key in required:
+        # A mistyped key is told already; that the right one is missing would say it twice.
+        if key not in seen and key not in meant:
+            missing = Place(start.line, start.column, f"{path}.{key}")
+            problems.add(missing, f"is missing: {PURPOSES[key]}")
+
+
+def _read_key(document: Document, problems: Problems, place: Place) -> str | None:
+    if document.kind is Kind.TEXT:
+        return document.take_text().value
+    document.blame_bare_brackets()
+    problems.add(place, f"a key must be a word, not {document.kind.value}")
+    document.skip()
+    return None
+
+
+def _doubled(key: str, first: Place) -> str:
+    mend = "keep one"
+    if key == "frontend":
+        mend = "for several, write a list 'frontends:'"
+    return f"the key '{key}' stands here again, first on line {first.line}; {mend}"
+
+
+def _unknown(key: str, meant: str | None, known: Sequence[str], path: str) -> str:
+    if not path and key in FRONTEND_KEYS:
+        return f"the key '{key}' belongs under 'frontend:'; indent it there"
+    guess = f"did you mean '{meant}'? " if meant is not None else ""
+    return f"unknown key {quoted(key)}; {guess}allowed here: {', '.join(known)}"

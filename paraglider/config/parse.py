@@ -1,0 +1,107 @@
+"""The text of a configuration in, a frozen `Config` out, or everything that is wrong with it.
+
+Sample input, the form of the first day and the list that it grew into::
+
+    frontend:                           frontends:
+      bind: 166.1.101.2:4444              - name: web
+      privateip: 172.19.0.4                 bind: 166.1.101.2:80
+      backends:                             privateip: 172.19.0.4
+        - 172.19.0.2:5555                   backends: [172.19.0.2:8080]
+
+Reads no file and no environment; see load.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from paraglider.config.agreement import check_agreement
+from paraglider.config.document import Document, Kind
+from paraglider.config.draft import Draft
+from paraglider.config.frontend import read_frontend
+from paraglider.config.keys import PURPOSES, ROOT_KEYS, SMALLEST_FILE
+from paraglider.config.mapping import read_keys
+from paraglider.config.model import Config
+from paraglider.config.problems import Enough, Place, Problems, Unreadable
+
+
+def parse_config(text: bytes, *, source: str) -> Config:
+    """Parse `text`; messages call it `source`.
+
+    Raises ConfigError with every problem at once, in the order of the text; for a text that is
+    not YAML within the limits of document.py and text.py, with that alone.
+    """
+    problems = Problems(source)
+    try:
+        document = Document(text)
+        drafts = list(_read_root(document, problems))
+        document.close()
+        check_agreement(drafts, problems)
+    except Unreadable as unreadable:
+        raise problems.unreadable(unreadable) from unreadable.__cause__
+    except Enough as enough:
+        raise problems.error(enough) from None
+    problems.raise_if_any()
+    return Config(source, tuple(found for draft in drafts if (found := draft.frontend())))
+
+
+def _read_root(document: Document, problems: Problems) -> Iterator[Draft]:
+    place = document.place("")
+    if document.kind in (Kind.NOTHING, Kind.END):
+        problems.add(place, f"nothing is configured; the smallest file is: {SMALLEST_FILE}")
+        if document.kind is Kind.NOTHING:
+            document.skip()
+        return
+    if document.kind is not Kind.MAPPING:
+        what = document.kind.value
+        problems.add(place, f"must begin with 'frontend:' or 'frontends:', and not be {what}")
+        document.skip()
+        return
+    first: Place | None = None
+    for key, key_place in read_keys(document, problems, "", known=ROOT_KEYS, required=()):
+        if first is not None:
+            problems.add(key_place, f"the file has both this and {first}; keep one of them")
+            document.skip()
+            continue
+        first = key_place
+        at = document.place(key)
+        if key == "frontend":
+            yield from _read_single(document, problems, at)
+        else:
+            yield from _read_list(document, problems, at)
+    if first is None and not problems.count:
+        problems.add(place, f"nothing is configured; the smallest file is: {SMALLEST_FILE}")
+
+
+def _read_single(document: Document, problems: Problems, place: Place) -> Iterator[Draft]:
+    kind = document.kind
+    if kind is Kind.MAPPING:
+        yield read_frontend(document, problems, "frontend", is_name_required=False)
+        return
+    message = kind.is_not("the keys bind, privateip and backends, indented under it")
+    if kind is Kind.LIST:
+        message = "is one frontend, not a list; write a list under 'frontends:'"
+    problems.add(place, message)
+    document.skip()
+
+
+def _read_list(document: Document, problems: Problems, place: Place) -> Iterator[Draft]:
+    kind = document.kind
+    if kind is not Kind.LIST:
+        message = kind.is_not(PURPOSES["frontends"])
+        problems.add(place, f"{message}; begin each frontend with '- name: '")
+        document.skip()
+        return
+    count = 0
+    for _ in document.each_entry():
+        path = f"frontends[{count}]"
+        count += 1
+        item = document.kind
+        if item is Kind.MAPPING:
+            yield read_frontend(document, problems, path, is_name_required=True)
+            continue
+        message = item.is_not("the keys name, bind, privateip and backends")
+        problems.add(document.place(path), message)
+        document.skip()
+    if not count:
+        problems.add(place, "the list is empty; at least one frontend must be in it")

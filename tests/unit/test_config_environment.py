@@ -1,0 +1,123 @@
+"""The variables that stand in for a file."""
+
+from ipaddress import ip_address
+
+import pytest
+
+from paraglider.config.environment import is_configured, parse_environment
+from paraglider.config.model import Config, Endpoint, Frontend
+from paraglider.config.problems import MAX_PROBLEMS
+from paraglider.errors import ConfigError
+
+BIND = "PARAGLIDER_BIND"
+PRIVATEIP = "PARAGLIDER_PRIVATEIP"
+BACKENDS = "PARAGLIDER_BACKENDS"
+GOOD = {
+    BIND: "166.1.101.2:4444",
+    PRIVATEIP: "172.19.0.4",
+    BACKENDS: "172.19.0.2:5555,172.19.0.3:5555",
+}
+
+
+def problems_of(environment: dict[str, str]) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        parse_environment(environment)
+    return [str(problem) for problem in caught.value.problems]
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [GOOD, {key: f" {value.replace(',', ' , ')} " for key, value in GOOD.items()}],
+)
+def test_three_variables_are_a_configuration(environment: dict[str, str]) -> None:
+    """Spaces around values and commas do not count."""
+    frontend = Frontend(
+        "default",
+        Endpoint(ip_address("166.1.101.2"), 4444),
+        ip_address("172.19.0.4"),
+        (Endpoint(ip_address("172.19.0.2"), 5555), Endpoint(ip_address("172.19.0.3"), 5555)),
+    )
+    assert Config("environment", (frontend,)) == parse_environment(environment)
+
+
+def test_ipv6_needs_no_quotes_in_variables() -> None:
+    environment = {BIND: "[fd00::1]:80", PRIVATEIP: "fd00::1", BACKENDS: "[fd00::2]:80"}
+    [frontend] = parse_environment(environment).frontends
+    assert Endpoint(ip_address("fd00::1"), 80) == frontend.bind
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, False),
+        ({"PARAGLIDER_BACKEND": "x"}, False),
+        ({BIND: "", PRIVATEIP: " ", BACKENDS: ""}, False),
+        ({BIND: "x"}, True),
+        ({PRIVATEIP: "x"}, True),
+        ({BACKENDS: "x"}, True),
+    ],
+)
+def test_one_variable_that_says_something_is_enough_to_be_asked(
+    environment: dict[str, str], expected: bool
+) -> None:
+    """Compose files set a variable to nothing where the user left it out."""
+    assert expected == is_configured(environment)
+
+
+def test_what_is_missing_is_told_by_the_name_of_the_variable() -> None:
+    expected = [
+        "environment: PARAGLIDER_BIND: is not set; it holds the address and port that clients"
+        " connect to, such as 192.0.2.10:80",
+        "environment: PARAGLIDER_PRIVATEIP: is not set; it holds the address of this host that"
+        " backends see, such as 172.19.0.4",
+        "environment: PARAGLIDER_BACKENDS: is not set; it holds the servers, as ADDRESS:PORT with"
+        " commas between, such as 172.19.0.2:5555",
+    ]
+    assert expected == problems_of({})
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        (
+            {BIND: "22:22"},
+            "PARAGLIDER_BIND: '22' is not an IPv4 address, which has four numbers;"
+            " write an address such as 192.0.2.10",
+        ),
+        (
+            {PRIVATEIP: "fd00::1"},
+            "PARAGLIDER_PRIVATEIP: fd00::1 is IPv6, but PARAGLIDER_BIND is IPv4;"
+            " one frontend is of one family",
+        ),
+        (
+            {BACKENDS: "172.19.0.2:5555,"},
+            "PARAGLIDER_BACKENDS[1]: nothing stands between two commas; remove one",
+        ),
+        (
+            {BACKENDS: "172.19.0.2:1,172.19.0.2:1"},
+            "PARAGLIDER_BACKENDS[1]: 172.19.0.2:1 is listed already: PARAGLIDER_BACKENDS[0];"
+            " list every backend once",
+        ),
+        (
+            {BACKENDS: "166.1.101.2:4444"},
+            "PARAGLIDER_BACKENDS[0]: 166.1.101.2:4444 is a bind of this configuration:"
+            " PARAGLIDER_BIND; connections would come back here for ever, name a server",
+        ),
+        (
+            {BACKENDS: "172.19.0.2:5555\n*filter"},
+            r"PARAGLIDER_BACKENDS[0]: '5555\n*filter' is not a port;"
+            " a port is a number from 1 to 65535",
+        ),
+        (
+            {BIND: "\udcff"},
+            r"PARAGLIDER_BIND: '\udcff' is not an IP address; write an address such as"
+            " 192.0.2.10; a port is missing too: ADDRESS:PORT, such as 192.0.2.10:80",
+        ),
+    ],
+)
+def test_a_wrong_variable_is_refused_as_in_a_file(changed: dict[str, str], expected: str) -> None:
+    assert [f"environment: {expected}"] == problems_of(GOOD | changed)
+
+
+def test_a_variable_full_of_commas_is_told_in_few_words() -> None:
+    assert len(problems_of(GOOD | {BACKENDS: "," * 100_000})) == MAX_PROBLEMS + 1
