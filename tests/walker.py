@@ -114,7 +114,7 @@ class Walker:
         # net/netfilter/xt_statistic.c: it matches when the count comes round to 0.
         if rule.nth is None:
             return True
-        count = self._counts.get(key, rule.nth.packet)
+        count = self._counts.get(key, rule.nth.every - 1 - rule.nth.packet)
         self._counts[key] = following = 0 if count == rule.nth.every - 1 else count + 1
         return following == 0
 

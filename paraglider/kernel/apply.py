@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from paraglider.config.model import Family
 from paraglider.errors import ParagliderError, PermissionDenied, UnavailableError
-from paraglider.kernel.host import Host
+from paraglider.kernel.host import NET_ADMIN, NET_RAW, Host
 from paraglider.kernel.iptables import Iptables, Variant, find_iptables, permission_mend
 from paraglider.kernel.nat_anchor import find_anchor
 from paraglider.kernel.variant import find_all
@@ -46,7 +46,7 @@ def apply_rulesets(
     `report` is told what was done beside it (forwarding switched on, protection that is not to be
     had). Raises PermissionDenied or UnavailableError, with the rules as they were before.
     """
-    require_net_admin(host, variant)
+    require_capabilities(host, variant)
     wanted = {ruleset.family: state_of_ruleset(ruleset) for ruleset in rulesets}
     steps = [_plan_step(tools, wanted) for tools in _all_tools(variant, wanted, host)]
     for step in steps:
@@ -77,7 +77,7 @@ def _leave_other_variant(variant: Variant, host: Host, report: Report) -> bool:
 
 def remove_rules(*, host: Host, report: Report) -> bool:
     """Take away whatever is ours, in both variants and families; return whether there was any."""
-    require_net_admin(host, Variant.NFT)
+    require_capabilities(host, Variant.NFT)
     return remove_from(find_all(host), report=report)
 
 
@@ -109,14 +109,16 @@ def remove_from(all_tools: Sequence[Iptables], *, report: Report) -> bool:
 
 def read_states(variant: Variant, host: Host) -> Mapping[Family, State]:
     """Return what is ours in each family that has anything."""
-    require_net_admin(host, variant)
+    require_capabilities(host, variant)
     states = {tools.family: tools.read_state() for tools in _all_tools(variant, {}, host)}
     return MappingProxyType({f: state for f, state in states.items() if not state.is_empty})
 
 
-def require_net_admin(host: Host, variant: Variant) -> None:
-    """Raise PermissionDenied where this process may not touch rules."""
-    if not host.has_net_admin():
+def require_capabilities(host: Host, variant: Variant) -> None:
+    """Raise PermissionDenied where this process may not touch the rules of `variant`."""
+    if not host.has_capability(NET_ADMIN) or (
+        variant is Variant.LEGACY and not host.has_capability(NET_RAW)
+    ):
         raise PermissionDenied(
             f"this process may not read or change the host's rules\n{permission_mend(variant)}"
         )

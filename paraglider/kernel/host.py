@@ -18,7 +18,8 @@ from paraglider.config.model import Address, Endpoint, Family
 from paraglider.errors import UnavailableError
 
 # Bits of the capability mask in /proc/self/status (linux/capability.h).
-_CAP_NET_ADMIN = 12
+NET_ADMIN = 12
+NET_RAW = 13
 
 _FORWARDING = {
     Family.IPV4: "net/ipv4/ip_forward",
@@ -43,11 +44,11 @@ class Host:
     proc: Path = Path("/proc")
     write: Callable[[Path, str], object] = Path.write_text
 
-    def has_net_admin(self) -> bool:
-        """Return whether this process may change the rules of its network namespace."""
+    def has_capability(self, number: int) -> bool:
+        """Return whether this process has the capability in its effective set."""
         for line in (self.proc / "self/status").read_text().split("\n"):
             if line.startswith("CapEff:"):
-                return bool(int(line.split()[1], 16) >> _CAP_NET_ADMIN & 1)
+                return bool(int(line.split()[1], 16) >> number & 1)
         return False
 
     def enable_forwarding(self, family: Family) -> bool:

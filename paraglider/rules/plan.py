@@ -122,12 +122,12 @@ def _nat_table(serving: Iterable[tuple[Frontend, tuple[Endpoint, ...]]]) -> Tabl
 
 # Exact round robin over three backends, in the order of the file:
 #
-#   -A PARAGLIDER-web -p tcp -m statistic --mode nth --every 3 --packet 2 -j DNAT --to-destination A
-#   -A PARAGLIDER-web -p tcp -m statistic --mode nth --every 2 --packet 1 -j DNAT --to-destination B
+#   -A PARAGLIDER-web -p tcp -m statistic --mode nth --every 3 --packet 0 -j DNAT --to-destination A
+#   -A PARAGLIDER-web -p tcp -m statistic --mode nth --every 2 --packet 0 -j DNAT --to-destination B
 #   -A PARAGLIDER-web -p tcp -j DNAT --to-destination C
 #
-# Every third connection goes to A, every second of what is left to B, the rest to C. --packet is
-# where a rule starts to count; at every - 1 the first packet that it sees is the one that matches.
+# Every third connection goes to A, every second of what is left to B, the rest to C. --packet 0: of
+# those that a rule sees, the first is the one that it takes.
 # Without a backend the chain is empty: the packet stays as it is and is refused (_filter_table).
 
 
@@ -136,7 +136,7 @@ def _spread_rules(backends: tuple[Endpoint, ...]) -> tuple[Rule, ...]:
     return tuple(
         Rule(
             is_tcp=True,
-            nth=Nth(every, every - 1) if (every := count - index) > 1 else None,
+            nth=Nth(every, 0) if (every := count - index) > 1 else None,
             target=Dnat(backend),
         )
         for index, backend in enumerate(backends)

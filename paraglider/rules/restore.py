@@ -30,7 +30,9 @@ _DOWN = (TableName.NAT, TableName.MANGLE, TableName.FILTER)
 
 _OWN = r"PARAGLIDER-[A-Za-z0-9][A-Za-z0-9_-]{0,16}"
 _FRAME_LINE = re.compile(
-    rf"\*(filter|mangle|nat)|COMMIT|:{_OWN} - \[0:0\]|-[FX] {_OWN}|-I [A-Z]+ 1 -j {_OWN}"
+    rf"\*(filter|mangle|nat)|COMMIT|:{_OWN} - \[0:0\]|-I [A-Z]+ 1 -j {_OWN}"
+    # What goes may bear any name that begins as ours do: an older version made it, or somebody.
+    r"|-[FX] PARAGLIDER-\S{1,17}"
 )
 _RULE_LINE = re.compile(rf"(?:\[[0-9]+:[0-9]+\] )?-A {_OWN} (.+)")
 _DELETE_LINE = re.compile(r"-D \S+ (.+)")

@@ -73,10 +73,10 @@ Target = Verdict | Jump | Dnat | Snat | TcpReset
 
 @dataclass(frozen=True, slots=True)
 class Nth:
-    """Match one packet in `every`, first the one numbered ``every - 1 - packet`` from 0.
+    """Match one packet in `every`: of those that come by, counted from 0, number `packet` first.
 
-    The kernel counts up from `packet` and matches when the count stands at ``every - 1``
-    (net/netfilter/xt_statistic.c).
+    iptables turns it into the kernel's counter, which starts at ``every - 1 - packet`` and matches
+    when it comes round (libxt_statistic.c; net/netfilter/xt_statistic.c).
     """
 
     every: int

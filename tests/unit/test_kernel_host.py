@@ -10,7 +10,7 @@ import pytest
 
 from paraglider.config.model import Config, Endpoint, Family, Frontend
 from paraglider.errors import UnavailableError
-from paraglider.kernel.host import Conntrack, Host
+from paraglider.kernel.host import NET_ADMIN, Conntrack, Host
 from paraglider.kernel.survey import survey_host
 
 # Heads and lines as the kernel prints them, shortened on the right.
@@ -39,12 +39,12 @@ def _host(tmp_path: Path, **files: str) -> Host:
 
 
 @pytest.mark.parametrize(("mask", "expected"), [("0000000000001000", True), ("ffffefff", False)])
-def test_net_admin_is_one_bit_of_the_effective_set(
+def test_a_capability_is_one_bit_of_the_effective_set(
     tmp_path: Path, mask: str, expected: bool
 ) -> None:
     """CAP_NET_ADMIN is bit 12, whatever else is there or lacking."""
     host = _host(tmp_path, self__status=f"Name:\tx\nCapPrm:\tffff\nCapEff:\t{mask}\n")
-    assert host.has_net_admin() is expected
+    assert host.has_capability(NET_ADMIN) is expected
 
 
 def test_forwarding_that_is_on_is_left_alone(tmp_path: Path) -> None:

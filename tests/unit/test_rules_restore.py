@@ -67,16 +67,16 @@ def test_counters_of_a_backend_survive_a_rewrite() -> None:
     live = parse_save(
         _nat(
             ":PARAGLIDER-web - [0:0]",
-            "[7:420] -A PARAGLIDER-web -p tcp -m statistic --mode nth --every 2 --packet 1 "
+            "[7:420] -A PARAGLIDER-web -p tcp -m statistic --mode nth --every 2 --packet 0 "
             "-j DNAT --to-destination 10.0.0.11:80",
             "[6:360] -A PARAGLIDER-web -p tcp -j DNAT --to-destination 10.0.0.12:80",
         )
     )
     lines = [line for line in plan_restore(live, THREE).split("\n") if "-A PARAGLIDER-web" in line]
     assert lines == [
-        "[7:420] -A PARAGLIDER-web -p tcp -m statistic --mode nth --every 3 --packet 2 "
+        "[7:420] -A PARAGLIDER-web -p tcp -m statistic --mode nth --every 3 --packet 0 "
         "-j DNAT --to-destination 10.0.0.11:80",
-        "[6:360] -A PARAGLIDER-web -p tcp -m statistic --mode nth --every 2 --packet 1 "
+        "[6:360] -A PARAGLIDER-web -p tcp -m statistic --mode nth --every 2 --packet 0 "
         "-j DNAT --to-destination 10.0.0.12:80",
         "-A PARAGLIDER-web -p tcp -j DNAT --to-destination 10.0.0.13:80",
     ]

@@ -1,0 +1,135 @@
+"""Each configuration of cases/ gives the rules beside it, and a packet ends where it should."""
+
+from __future__ import annotations
+
+import os
+from ipaddress import ip_address
+
+import pytest
+
+from paraglider.config.model import Endpoint, Family, Frontend
+from paraglider.rules.ruleset import Jump, Ruleset, own_chain
+from paraglider.rules.state import parse_save, state_of_ruleset
+from tests.golden.case_files import GoldenCase, golden_cases
+from tests.walker import Outcome, Packet, Walker
+
+CASES = golden_cases()
+
+_CLIENT = {
+    Family.IPV4: Endpoint(ip_address("203.0.113.9"), 51000),
+    Family.IPV6: Endpoint(ip_address("2001:db8:ffff::9"), 51000),
+}
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_configuration_gives_the_rules_beside_it(case: GoldenCase) -> None:
+    """What iptables-restore would be given is the golden file, byte for byte."""
+    if os.environ.get("GOLDEN") == "write":
+        case.rules_path.write_text(case.rendered())
+    assert case.rendered() == case.rules_path.read_text()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_every_jump_has_a_target(case: GoldenCase) -> None:
+    """No rule leads to a chain that is not there, and no chain but the pin is led to by none."""
+    for ruleset in case.rulesets():
+        for table in ruleset.tables:
+            names = {chain.name for chain in table.chains}
+            rules = [rule for chain in table.chains for rule in chain.rules]
+            jumps = {rule.target.chain for rule in rules if isinstance(rule.target, Jump)}
+            assert jumps | {hook.chain for hook in table.hooks} == names - {own_chain("PIN")}
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_what_is_rendered_reads_back_as_the_same_state(case: GoldenCase) -> None:
+    """The restore input, written as iptables-save would print it, parses to what was planned."""
+    for ruleset in case.rulesets():
+        saved = "\n".join(_as_saved(ruleset))
+        assert parse_save(saved) == state_of_ruleset(ruleset)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_connections_go_to_the_backends_in_turn_as_the_privateip(case: GoldenCase) -> None:
+    """Of 60 backends' worth of connections each gets the same, in the order of the file, and sees
+    privateip; where none serves, each connection is refused."""
+    for frontend in case.config.frontends:
+        serving = [b for b in frontend.backends if str(b) not in case.down]
+        walker = _walker(case, frontend)
+        outcomes = [_connect(walker, frontend) for _ in range(60 * max(1, len(serving)))]
+        if not serving:
+            assert {outcome.verdict for outcome in outcomes} == {"RESET"}
+            continue
+        assert [outcome.packet.destination for outcome in outcomes] == serving * 60
+        assert {outcome.packet.source.address for outcome in outcomes} == {frontend.privateip}
+        assert {outcome.verdict for outcome in outcomes} == {"ACCEPT"}
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_later_packets_of_a_connection_pass_both_ways(case: GoldenCase) -> None:
+    """With a FORWARD policy of DROP, what conntrack has translated is let through."""
+    for frontend in case.config.frontends:
+        client, backend = _CLIENT[frontend.family], frontend.backends[0]
+        there = Packet(client, backend, is_syn=False, is_translated=True, original=frontend.bind)
+        back = Packet(backend, client, is_syn=False, is_translated=True, original=frontend.bind)
+        walker = _walker(case, frontend)
+        assert [walker.send(there).verdict, walker.send(back).verdict] == ["ACCEPT", "ACCEPT"]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_untranslated_packets_are_dropped_and_not_answered(case: GoldenCase) -> None:
+    """Neither a client's packet that conntrack lost, nor a backend's INVALID one, reaches the
+    host's own stack, which would reset the connection."""
+    for frontend in case.config.frontends:
+        client, own = _CLIENT[frontend.family], Endpoint(frontend.privateip, 40000)
+        lost = Packet(client, frontend.bind, is_syn=False)
+        strays = [Packet(b, own, is_syn=False, is_invalid=True) for b in frontend.backends]
+        walker = _walker(case, frontend)
+        assert {walker.send(packet).verdict for packet in [lost, *strays]} == {"DROP"}
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_traffic_that_is_not_balanced_is_left_alone(case: GoldenCase) -> None:
+    """A packet for another port of the bind, one of the host's own connections to a backend, and a
+    client's straight to a backend: none is translated or judged by our rules."""
+    for frontend in case.config.frontends:
+        client, backend = _CLIENT[frontend.family], frontend.backends[0]
+        own = Endpoint(frontend.privateip, 40000)
+        walker = _walker(case, frontend)
+        other_port = walker.send(Packet(client, Endpoint(frontend.bind.address, 9)))
+        assert other_port.packet.destination == Endpoint(frontend.bind.address, 9)
+        assert other_port.verdict == "ACCEPT"
+        answer = walker.send(Packet(backend, own, is_syn=False, original=backend))
+        assert answer.verdict == "ACCEPT"
+        straight = walker.send(Packet(client, backend))
+        assert straight.verdict == "DROP"  # the host's policy, untouched
+        assert straight.packet.source == client
+
+
+def test_rules_stay_as_few_as_the_original_programs() -> None:
+    """The seed's sample costs three rules to spread, one to find it, one for the source."""
+    seed = next(case for case in CASES if case.name == "seed")
+    (ruleset,) = seed.rulesets()
+    counts = {t.name.value: sum(len(c.rules) for c in t.chains) for t in ruleset.tables}
+    assert counts == {"filter": 6, "mangle": 1, "nat": 5}
+
+
+def _walker(case: GoldenCase, frontend: Frontend) -> Walker:
+    ruleset = next(r for r in case.rulesets() if r.family is frontend.family)
+    return Walker(ruleset, local=[str(frontend.bind.address), str(frontend.privateip)])
+
+
+def _connect(walker: Walker, frontend: Frontend) -> Outcome:
+    return walker.send(Packet(_CLIENT[frontend.family], frontend.bind))
+
+
+def _as_saved(ruleset: Ruleset) -> list[str]:
+    lines = []
+    state = state_of_ruleset(ruleset)
+    for name, table in state.tables.items():
+        lines.append(f"*{name.value}")
+        lines += [f":{chain} - [0:0]" for chain in table.chains]
+        lines += [f"-A {hook.chain} {hook.text}" for hook in sorted(table.hooks)]
+        for chain, rules in table.chains.items():
+            lines += [f"[3:180] -A {chain} {rule.text}" for rule in rules]
+        lines.append("COMMIT")
+    return lines
