@@ -1,0 +1,74 @@
+"""Fixtures of the tests that need a real kernel; what they return is in harness.py.
+
+`topology` is one of each family and variant: four runs of every test that takes it. A test that is
+about one of them says so: ``@pytest.mark.parametrize("variant", [Variant.NFT], indirect=True)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from paraglider.lab.hosts import Lab
+from tests.netns.harness import (
+    IPV4,
+    IPV6,
+    AddressPlan,
+    Balancer,
+    Topology,
+    Variant,
+    build_topology,
+    missing_for_lab,
+    missing_for_variant,
+)
+
+
+@pytest.fixture(scope="session")
+def lab_reason() -> str | None:
+    """Why there can be no lab on this machine, or None."""
+    return missing_for_lab()
+
+
+@pytest.fixture(scope="session")
+def variant_reasons(lab_reason: str | None) -> dict[Variant, str | None]:
+    """Why each variant of iptables cannot be used, or None."""
+    return {variant: lab_reason or missing_for_variant(variant) for variant in Variant}
+
+
+@pytest.fixture
+def lab(lab_reason: str | None) -> Iterator[Lab]:
+    """An empty lab."""
+    if lab_reason is not None:
+        pytest.skip(lab_reason)
+    with Lab() as lab:
+        yield lab
+
+
+@pytest.fixture(params=list(Variant), ids=lambda variant: variant.value)
+def variant(request: pytest.FixtureRequest, variant_reasons: dict[Variant, str | None]) -> Variant:
+    """Each variant of iptables in turn."""
+    chosen: Variant = request.param
+    reason = variant_reasons[chosen]
+    if reason is not None:
+        pytest.skip(reason)
+    return chosen
+
+
+@pytest.fixture(params=[IPV4, IPV6], ids=lambda plan: f"ipv{plan.version}")
+def addresses(request: pytest.FixtureRequest) -> AddressPlan:
+    """The addresses of each family in turn."""
+    plan: AddressPlan = request.param
+    return plan
+
+
+@pytest.fixture
+def topology(lab: Lab, addresses: AddressPlan, variant: Variant) -> Topology:
+    """A client, a balancer and three backends that serve; no rules yet."""
+    return build_topology(lab, addresses=addresses, variant=variant)
+
+
+@pytest.fixture
+def balancer(topology: Topology) -> Balancer:
+    """The balancer of `topology`."""
+    return topology.balancer

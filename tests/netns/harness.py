@@ -1,0 +1,230 @@
+"""Hosts for tests that need a real kernel: a client, a balancer and three backends, in one lab.
+
+    def test_even(topology: Topology) -> None:
+        topology.balancer.paraglider("start", config=topology.config)
+        assert topology.connect(300).by_backend == {"b1": 100, "b2": 100, "b3": 100}
+
+Packets reach the lab's own hosts or nobody.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from paraglider.errors import PermissionDenied, UnavailableError
+from paraglider.kernel.iptables import Variant as Variant  # noqa: PLC0414 - tests take it here
+from paraglider.lab.actors import HeldConnections, connect_from, start_backend
+from paraglider.lab.hosts import Lab, make_environment
+from paraglider.lab.tally import Tally
+
+CLIENT = "client"
+BALANCER = "balancer"
+BACKENDS = ("b1", "b2", "b3")
+
+
+@dataclass(frozen=True, slots=True)
+class AddressPlan:
+    """The addresses of a topology, all of one family; backends in the order b1, b2, b3."""
+
+    version: int
+    client: str
+    bind: str
+    privateip: str
+    backends: tuple[str, ...]
+    clients_prefix: int
+    backends_prefix: int
+    bind_port: int = 4444
+    backend_port: int = 5555
+
+    @property
+    def bind_endpoint(self) -> str:
+        """ADDRESS:PORT that clients connect to."""
+        return self.endpoint(self.bind, self.bind_port)
+
+    @property
+    def backend_endpoints(self) -> tuple[str, ...]:
+        """ADDRESS:PORT of each backend."""
+        return tuple(self.endpoint(address, self.backend_port) for address in self.backends)
+
+    @property
+    def config(self) -> str:
+        """A configuration of the seed's form."""
+        return self.make_config(self.backend_endpoints)
+
+    def make_config(self, backends: Sequence[str]) -> str:
+        """Return a configuration with other backends than all three."""
+        lines = [f'    - "{endpoint}"\n' for endpoint in backends]
+        head = f'frontend:\n  bind: "{self.bind_endpoint}"\n  privateip: "{self.privateip}"\n'
+        return f"{head}  backends:\n{''.join(lines)}"
+
+    def endpoint(self, address: str, port: int) -> str:
+        """Write an endpoint as the configuration has it."""
+        return f"[{address}]:{port}" if self.version == 6 else f"{address}:{port}"
+
+
+# Those of the seed's sample file.
+IPV4 = AddressPlan(
+    version=4,
+    client="166.1.101.10",
+    bind="166.1.101.2",
+    privateip="172.19.0.4",
+    backends=("172.19.0.2", "172.19.0.3", "172.19.0.6"),
+    clients_prefix=24,
+    backends_prefix=16,
+)
+
+IPV6 = AddressPlan(
+    version=6,
+    client="fd66:101::10",
+    bind="fd66:101::2",
+    privateip="fd17:19::4",
+    backends=("fd17:19::2", "fd17:19::3", "fd17:19::6"),
+    clients_prefix=64,
+    backends_prefix=64,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Balancer:
+    """The host that the paraglider command runs on, with one variant of iptables."""
+
+    lab: Lab
+    variant: Variant
+    version: int = 4
+
+    def paraglider(
+        self, *arguments: str, config: str | None = None, timeout_s: float = 60.0
+    ) -> subprocess.CompletedProcess[str]:
+        """Run ``paraglider ARGUMENTS``; `config` is the file's text, given on standard input.
+
+        Does not raise when the command fails: its code and messages are what tests look at.
+        """
+        argv = [*PARAGLIDER, *(() if config is None else ("-config", "-")), *arguments]
+        return self.run(*argv, input=config, check=False, timeout_s=timeout_s)
+
+    def start_paraglider(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start a ``paraglider`` that stays (`run`), its errors on standard output too."""
+        argv = [*PARAGLIDER, *arguments]
+        return self.lab.start(BALANCER, argv, env=self._environment, stderr=subprocess.STDOUT)
+
+    def run(
+        self,
+        *argv: str,
+        input: str | None = None,  # noqa: A002 - the word of subprocess.run
+        check: bool = True,
+        timeout_s: float = 60.0,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run any command on the balancer."""
+        return self.lab.run(
+            BALANCER, argv, input=input, check=check, timeout_s=timeout_s, env=self._environment
+        )
+
+    def iptables(self, *arguments: str) -> str:
+        """Run iptables (ip6tables in a topology of IPv6) in this variant; return what it said."""
+        return self.run(program(self.variant, "", self.version), *arguments).stdout
+
+    def restore(self, text: str) -> None:
+        """Put rules in place as somebody else would: iptables-restore --noflush, this variant."""
+        self.run(program(self.variant, "-restore", self.version), "--noflush", input=text)
+
+    def save(self) -> str:
+        """Return the balancer's rules, comments and counters stripped; this family and variant."""
+        return strip_counters(self.run(program(self.variant, "-save", self.version)).stdout)
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return {"PARAGLIDER_IPTABLES": self.variant.value}
+
+
+PARAGLIDER = (sys.executable, "-m", "paraglider")
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """A client, a balancer with forwarding on, and three backends that serve."""
+
+    lab: Lab
+    addresses: AddressPlan
+    balancer: Balancer
+    servers: dict[str, subprocess.Popen[str]]
+
+    @property
+    def config(self) -> str:
+        """A configuration for all three backends."""
+        return self.addresses.config
+
+    def connect(self, count: int = 300, *, timeout_s: float = 5.0) -> Tally:
+        """Connect from the client to the bind, `count` times, one after another."""
+        to = self.addresses.bind_endpoint
+        return connect_from(self.lab, CLIENT, to=to, count=count, timeout_s=timeout_s)
+
+    def hold(self, count: int = 300, *, timeout_s: float = 10.0) -> HeldConnections:
+        """Open connections from the client to the bind that stay and keep talking."""
+        to = self.addresses.bind_endpoint
+        return HeldConnections(self.lab, CLIENT, to=to, count=count, timeout_s=timeout_s)
+
+    def save(self) -> str:
+        """Return the balancer's rules, comments and counters stripped."""
+        return self.balancer.save()
+
+
+def build_topology(lab: Lab, *, addresses: AddressPlan, variant: Variant) -> Topology:
+    """Make the hosts, wire them, switch forwarding on, and wait until the backends serve."""
+    for host in (CLIENT, BALANCER, *BACKENDS):
+        lab.add_host(host)
+    outer, inner = addresses.clients_prefix, addresses.backends_prefix
+    clients = {CLIENT: addresses.client, BALANCER: addresses.bind}
+    backends = dict(zip(BACKENDS, addresses.backends, strict=True))
+    lab.add_network("clients", {host: f"{it}/{outer}" for host, it in clients.items()})
+    inside = {BALANCER: addresses.privateip, **backends}
+    lab.add_network("backends", {host: f"{it}/{inner}" for host, it in inside.items()})
+    forwarding = "ipv6.conf.all.forwarding" if addresses.version == 6 else "ipv4.ip_forward"
+    lab.set_sysctl(BALANCER, f"net.{forwarding}", "1")
+    servers = {
+        host: start_backend(lab, host, listen=endpoint, name=host)
+        for host, endpoint in zip(BACKENDS, addresses.backend_endpoints, strict=True)
+    }
+    balancer = Balancer(lab, variant, addresses.version)
+    return Topology(lab, addresses, balancer, servers)
+
+
+def program(variant: Variant, suffix: str = "", version: int = 4) -> str:
+    """Return the name of a program, e.g. ``ip6tables-legacy-save``."""
+    return f"{'ip6tables' if version == 6 else 'iptables'}-{variant.value}{suffix}"
+
+
+def strip_counters(text: str) -> str:
+    """Return saved rules without comments, and with all counters at nought.
+
+    ``:INPUT ACCEPT [3:180]`` becomes ``:INPUT ACCEPT [0:0]``.
+    """
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    return "".join(re.sub(r"\[\d+:\d+\]", "[0:0]", line) + "\n" for line in lines)
+
+
+def missing_for_lab(*, user_namespace: bool | None = None) -> str | None:
+    """Return why there can be no lab here, or None."""
+    try:
+        with Lab(user_namespace=user_namespace):
+            return None
+    except (PermissionDenied, UnavailableError) as error:
+        return str(error)
+
+
+def missing_for_variant(variant: Variant) -> str | None:
+    """Return why this variant of iptables cannot be used in a lab here, or None."""
+    name = program(variant)
+    if shutil.which(name, path=make_environment(os.environ)["PATH"]) is None:
+        return f"{name} is missing; on Debian and Ubuntu: apt install iptables"
+    with Lab() as lab:
+        lab.add_host("probe")
+        done = lab.run("probe", [name, "-t", "nat", "-S"], check=False)
+    if done.returncode == 0:
+        return None
+    return f"{name} does not work in a network namespace here: {done.stderr.strip()}"

@@ -1,0 +1,190 @@
+"""What the host lacks is said with its mend, and the rules stay as they were."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from paraglider.kernel.iptables import LOCK_WAIT_S, Variant
+from paraglider.lab.actors import read_line
+from tests.netns.harness import BALANCER, IPV4, PARAGLIDER, Topology
+
+pytestmark = pytest.mark.parametrize("addresses", [IPV4], ids=["ipv4"], indirect=True)
+
+_ONLY_LEGACY = pytest.mark.parametrize("variant", [Variant.LEGACY], ids=["legacy"], indirect=True)
+_ONLY_NFT = pytest.mark.parametrize("variant", [Variant.NFT], ids=["nft"], indirect=True)
+
+# Something of others in each table. (x_tables keeps a table that was looked at, empty, for good.)
+_ALL_TABLES = """\
+*filter
+-A INPUT -p udp -j ACCEPT
+COMMIT
+*mangle
+-A INPUT -p udp -j ACCEPT
+COMMIT
+*nat
+-A PREROUTING -p udp -j RETURN
+COMMIT
+"""
+
+Done = subprocess.CompletedProcess[str]
+
+
+def _start(topology: Topology, *wrapper: str, config: str | None = None) -> Done:
+    """Run ``paraglider start`` inside the command `wrapper`."""
+    variant = f"PARAGLIDER_IPTABLES={topology.balancer.variant.value}"
+    command = [*wrapper, "env", variant, *PARAGLIDER, "-config", "-", "start"]
+    config = topology.config if config is None else config
+    return topology.balancer.run(*command, input=config, check=False)
+
+
+def _with_mounts(*commands: str) -> tuple[str, ...]:
+    """Return a wrapper that mounts things for its command alone."""
+    script = " && ".join([*commands, 'exec "$@"'])
+    return ("unshare", "--mount", "sh", "-c", script, "sh")
+
+
+def test_without_net_admin_it_says_which_capability(topology: Topology) -> None:
+    """Exit code 77, for a root without the capability as for anybody."""
+    before = topology.save()
+    done = _start(topology, "setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin")
+    assert done.returncode == 77
+    assert "run as root, or docker run --cap-add=NET_ADMIN" in done.stderr
+    assert topology.save() == before
+
+
+@_ONLY_LEGACY
+def test_legacy_without_net_raw_says_which_capability(topology: Topology) -> None:
+    """The older tools need one more; what they say themselves is 'you must be root'."""
+    done = _start(topology, "setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw")
+    assert done.returncode == 77
+    assert "docker run --cap-add=NET_ADMIN --cap-add=NET_RAW" in done.stderr
+
+
+def test_forwarding_that_is_off_and_read_only_names_the_command(topology: Topology) -> None:
+    """As in a container: /proc/sys can be read. No rule is left half-way."""
+    topology.lab.set_sysctl(BALANCER, "net.ipv4.ip_forward", "0")
+    topology.balancer.restore(_ALL_TABLES)
+    before = topology.save()
+    remount = ("mount --bind /proc/sys /proc/sys", "mount -o remount,ro,bind /proc/sys")
+    done = _start(topology, *_with_mounts(*remount))
+    assert done.returncode == 69
+    assert "on the host, run: sysctl -w net.ipv4.ip_forward=1" in done.stderr
+    assert topology.save() == before
+
+
+def test_forwarding_that_is_off_is_switched_on_and_said(topology: Topology) -> None:
+    """Where /proc/sys can be written the balancer works at once."""
+    topology.lab.set_sysctl(BALANCER, "net.ipv4.ip_forward", "0")
+    done = topology.balancer.paraglider("start", config=topology.config)
+    assert "IPv4 forwarding was off; switched on" in done.stderr
+    assert topology.connect(3).by_backend == {"b1": 1, "b2": 1, "b3": 1}
+
+
+@pytest.mark.parametrize("was_running", [False, True], ids=["new", "running"])
+def test_a_missing_match_leaves_the_rules_as_they_were(
+    topology: Topology, tmp_path: Path, was_running: bool
+) -> None:
+    """The kernel refuses the last of three tables: the first two are put back. Of 30 connections
+    that run, none breaks."""
+    balancer, addresses = topology.balancer, topology.addresses
+    balancer.restore(_ALL_TABLES)
+    config = addresses.make_config(addresses.backend_endpoints[:2])
+    if was_running:
+        balancer.paraglider("start", config=config)
+    before = topology.save()
+    done = _start(topology, "env", f"PATH={_without_statistic(topology, tmp_path)}")
+    assert done.returncode == 69
+    assert "try modprobe" in done.stderr
+    assert ">" in done.stderr  # the numbered line that could not be applied
+    assert topology.save() == before
+    if was_running:
+        assert topology.connect(4).by_backend == {"b1": 2, "b2": 2}
+
+
+def _without_statistic(topology: Topology, folder: Path) -> str:
+    """Return a PATH on which iptables-restore lacks the match, at the time it applies."""
+    tool = f"iptables-{topology.balancer.variant.value}-restore"
+    real = topology.balancer.run("sh", "-c", f"command -v {tool}").stdout.strip()
+    fake = folder / tool
+    fake.write_text(
+        "#!/bin/sh\n"
+        f'case "$*" in *--test*) exec {real} "$@" ;; esac\n'
+        f"sed 's/-m statistic/-m statistics/' | {real} \"$@\"\n"
+    )
+    fake.chmod(0o755)
+    return f"{folder}:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@_ONLY_LEGACY
+def test_a_lock_that_is_held_is_waited_for(topology: Topology) -> None:
+    """Let go after a second, start goes on by itself."""
+    holder = _hold_lock(topology, "1")
+    assert _start(topology).returncode == 0
+    assert holder.wait(10) == 0
+
+
+@_ONLY_LEGACY
+def test_a_lock_that_is_never_let_go_is_an_error(topology: Topology) -> None:
+    """It says how to find who holds it; the rules are as before."""
+    before = topology.save()
+    holder = _hold_lock(topology, str(4 * LOCK_WAIT_S))
+    done = _start(topology)
+    assert done.returncode == 69
+    assert "see which one with 'fuser -v /run/xtables.lock'" in done.stderr
+    holder.kill()
+    holder.wait(10)
+    assert topology.save() == before
+
+
+def _hold_lock(topology: Topology, duration_s: str) -> subprocess.Popen[str]:
+    script = f"flock 9; echo held; exec sleep {shlex.quote(duration_s)}"
+    holder = topology.lab.start(BALANCER, ["sh", "-c", f"({script}) 9>/run/xtables.lock"])
+    read_line(holder, timeout_s=10)
+    return holder
+
+
+@_ONLY_LEGACY
+def test_a_lock_file_that_cannot_be_written_says_what_to_mount(topology: Topology) -> None:
+    """As in a container with a read-only root."""
+    before = topology.save()
+    done = _start(topology, *_with_mounts("mount -t tmpfs -o ro none /run"))
+    assert done.returncode == 69
+    assert "docker run -v /run/xtables.lock:/run/xtables.lock" in done.stderr
+    assert topology.save() == before
+
+
+@_ONLY_NFT
+def test_without_nft_it_works_and_says_what_is_missing(topology: Topology) -> None:
+    """iptables alone is enough to balance; the anchor is not to be had."""
+    hide = "mount --bind /dev/null $(command -v nft)"
+    done = _start(topology, *_with_mounts(hide))
+    assert done.returncode == 0
+    assert "nft is not installed" in done.stderr
+    assert topology.connect(3).by_backend == {"b1": 1, "b2": 1, "b3": 1}
+
+
+def test_addresses_of_nobody_are_a_warning(topology: Topology) -> None:
+    """They may come later: started with a warning, refused by check --strict."""
+    config = topology.config.replace(topology.addresses.bind, "198.51.100.1")
+    done = topology.balancer.paraglider("start", config=config)
+    assert done.returncode == 0
+    assert "warning: default: bind 198.51.100.1 is no address of this host" in done.stderr
+    assert topology.balancer.paraglider("check", "--strict", config=config).returncode == 78
+
+
+def test_a_bad_file_changes_nothing(topology: Topology) -> None:
+    """Exit code 78, every problem in a line of its own, and the rules in force stay."""
+    topology.balancer.paraglider("start", config=topology.config)
+    before = topology.save()
+    done = _start(topology, config="frontend:\n  bind: 1.2.3.4\n  privateip: web\n")
+    assert done.returncode == 78
+    assert [line.split(" ")[0] for line in done.stderr.splitlines()] == [
+        "<stdin>:2:3:",
+        "<stdin>:2:9:",
+        "<stdin>:3:14:",
+    ]
+    assert topology.save() == before
