@@ -98,7 +98,7 @@ def test_a_rule_reads_back_as_it_was_written(rule: Rule) -> None:
 
 
 @given(configs())
-@settings(max_examples=60)
+@settings(max_examples=25)
 def test_every_configuration_plans_rules_of_our_grammar(config: Config) -> None:
     """What would be given to iptables-restore passes the last door, going up and going down."""
     for ruleset in plan_rulesets(config):
@@ -108,7 +108,7 @@ def test_every_configuration_plans_rules_of_our_grammar(config: Config) -> None:
 
 
 @given(configs(), configs())
-@settings(max_examples=60)
+@settings(max_examples=25)
 def test_the_way_between_two_configurations_passes_the_last_door(a: Config, b: Config) -> None:
     """A reload says nothing but our grammar, and a second one has nothing to say."""
     after = {r.family: state_of_ruleset(r) for r in plan_rulesets(b)}
@@ -119,7 +119,7 @@ def test_the_way_between_two_configurations_passes_the_last_door(a: Config, b: C
 
 
 @given(configs())
-@settings(max_examples=60)
+@settings(max_examples=25)
 def test_shares_add_up_and_are_equal(config: Config) -> None:
     """Of five rounds of connections every backend of a frontend gets five."""
     for ruleset in plan_rulesets(config):
@@ -135,7 +135,7 @@ def test_shares_add_up_and_are_equal(config: Config) -> None:
 
 
 @given(configs())
-@settings(max_examples=60)
+@settings(max_examples=25)
 def test_live_rules_tell_the_configuration_that_they_came_from(config: Config) -> None:
     """What `status` reads from the kernel is what the user asked for, and is found whole."""
     states = {r.family: state_of_ruleset(r) for r in plan_rulesets(config)}

@@ -1,0 +1,170 @@
+"""The command line, as far as it needs neither root nor a kernel."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from paraglider import __version__
+from paraglider.cli.main import main
+from paraglider.cli.parser import SHELLS, build_parser
+
+SEED = Path(__file__).parents[1] / "golden/cases/seed.yaml"
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("BIND", "PRIVATEIP", "BACKENDS", "IPTABLES"):
+        monkeypatch.delenv(f"PARAGLIDER_{name}", raising=False)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "-config FILE check",
+        "--config FILE check",
+        "check -config FILE",
+        "check --config FILE",
+        "-config=FILE check",
+        "check --config=FILE",
+    ],
+)
+def test_the_file_is_named_as_the_original_program_had_it(line: str, capsys: Capture) -> None:
+    """One dash or two, before the command or after it."""
+    assert main(line.replace("FILE", str(SEED)).split()) == 0
+    assert capsys.readouterr().out == f"{SEED}: configuration OK (1 frontend, 3 backends)\n"
+
+
+def test_without_a_file_the_default_one_is_read() -> None:
+    """The seed's place."""
+    assert build_parser().parse_args(["check"]).config is None
+    assert "/etc/paraglider/glider.yaml" in build_parser().format_help()
+
+
+def test_a_dash_reads_stdin(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    """And messages call it <stdin>."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(SEED.read_bytes())))
+    assert main(["-config", "-", "check"]) == 0
+    assert capsys.readouterr().out.startswith("<stdin>: configuration OK")
+
+
+def test_variables_stand_in_for_a_file(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    """Where no file can be mounted."""
+    monkeypatch.setenv("PARAGLIDER_BIND", "192.0.2.10:80")
+    monkeypatch.setenv("PARAGLIDER_PRIVATEIP", "192.0.2.10")
+    monkeypatch.setenv("PARAGLIDER_BACKENDS", "192.0.2.11:80,192.0.2.12:80")
+    assert main(["render"]) == 0
+    assert capsys.readouterr().out.count("-j DNAT --to-destination") == 2
+
+
+def test_every_problem_of_a_file_is_on_a_line_of_its_own(tmp_path: Path, capsys: Capture) -> None:
+    """Exit code 78; the lines begin as editors look for them."""
+    path = tmp_path / "glider.yaml"
+    path.write_text("frontend:\n  bind: 1.2.3.4:99999\n  privatip: 1.2.3.4\n  backends: []\n")
+    assert main(["-config", str(path), "check"]) == 78
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(" ")[:2] for line in lines] == [
+        [f"{path}:2:9:", "frontend.bind:"],
+        [f"{path}:3:3:", "frontend:"],
+        [f"{path}:4:13:", "frontend.backends:"],
+    ]
+
+
+def test_what_does_not_fit_this_host_is_a_warning_or_with_strict_an_error(
+    capsys: Capture,
+) -> None:
+    """TEST-NET addresses are on no interface."""
+    case = str(SEED.with_name("one-backend.yaml"))
+    assert main(["check", "-config", case]) == 0
+    assert "warning: default: bind 192.0.2.10 is no address of this host" in capsys.readouterr().err
+    assert main(["check", "-config", case, "--strict"]) == 78
+
+
+def test_render_prints_the_golden_file(capsys: Capture) -> None:
+    """What is tested is what a user sees."""
+    assert main(["-config", str(SEED), "render"]) == 0
+    assert capsys.readouterr().out == SEED.with_suffix(".rules").read_text()
+
+
+@pytest.mark.parametrize(("option", "program"), [("-4", "iptables"), ("-6", "ip6tables")])
+def test_render_prints_one_family_for_a_pipe(option: str, program: str, capsys: Capture) -> None:
+    """Of a file that has both."""
+    case = str(SEED.with_name("dual-stack.yaml"))
+    assert main(["render", option, "-config", case]) == 0
+    headers = [line for line in capsys.readouterr().out.splitlines() if line.startswith("#")]
+    assert headers == [f"# {program}-restore --noflush"]
+
+
+@pytest.mark.parametrize("line", ["", "frobnicate", "start --fast", "check a b", "completion tcsh"])
+def test_a_wrong_command_line_is_a_usage_error(line: str, capsys: Capture) -> None:
+    """Exit code 2 and the usage."""
+    with pytest.raises(SystemExit) as caught:
+        main(line.split())
+    assert caught.value.code == 2
+    assert "usage: paraglider" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["start", "stop", "run", "diff", "status"])
+def test_without_the_capability_it_is_a_matter_of_permission(command: str) -> None:
+    """Exit code 77 and the mend, for whoever may not."""
+    argv = [sys.executable, "-m", "paraglider", command, "-config", str(SEED)]
+    drop = ["setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"]
+    drop = drop if os.geteuid() == 0 else []
+    done = subprocess.run([*drop, *argv], capture_output=True, text=True, check=False)
+    assert done.returncode == 77
+    assert "docker run --cap-add=NET_ADMIN" in done.stderr
+
+
+def test_the_version_is_told(capsys: Capture) -> None:
+    """As everywhere."""
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"paraglider {__version__}\n"
+
+
+def test_the_schema_is_json(capsys: Capture) -> None:
+    """For editors."""
+    assert main(["schema"]) == 0
+    assert json.loads(capsys.readouterr().out)["$schema"].startswith("https://json-schema.org/")
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_completion_script_names_every_command(shell: str, capsys: Capture) -> None:
+    """And is one that the shell itself can read, where it is installed."""
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    for command in ("start", "stop", "check", "render", "diff", "status", "demo"):
+        assert command in script
+    if path := shutil.which(shell):
+        read = subprocess.run([path, "-n"], input=script, text=True, check=False)
+        assert read.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["paraglider", "st"], {"start", "stop", "status"}),
+        (["paraglider", "check", "--s"], {"--strict"}),
+        (["paraglider", "completion", "f"], {"fish"}),
+    ],
+)
+def test_bash_completes(words: list[str], expected: set[str], capsys: Capture) -> None:
+    """Commands, and the options of the command that stands there."""
+    main(["completion", "bash"])
+    quoted = " ".join(words)
+    script = (
+        f"{capsys.readouterr().out}\nCOMP_WORDS=({quoted}) COMP_CWORD={len(words) - 1}\n"
+        '_paraglider 2>/dev/null; printf "%s\\n" "${COMPREPLY[@]}"\n'
+    )
+    done = subprocess.run(["/bin/bash"], input=script, capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == expected
