@@ -46,14 +46,16 @@ class Context:
         path: str | None = self.arguments.config
         return load_config(path, environment=self.environment, stdin=self.stdin)
 
-    def choose_variant(self) -> Choice:
-        """Return the variant of iptables to use here."""
+    def choose_variant(self, *, where_ours_are: bool = False) -> Choice:
+        """Return the variant of iptables to use here, or the one that ours are in."""
         from paraglider.kernel.apply import require_capabilities
         from paraglider.kernel.iptables import Variant
         from paraglider.kernel.variant import choose_variant
 
         require_capabilities(self.host, Variant.NFT)
-        return choose_variant(environment=self.environment, host=self.host)
+        return choose_variant(
+            environment=self.environment, host=self.host, where_ours_are=where_ours_are
+        )
 
 
 def start(context: Context) -> int:
@@ -165,7 +167,7 @@ def status(context: Context) -> int:
     """Show what the kernel does now."""
     from paraglider.cli.status import read_status, status_json, status_text
 
-    choice = context.choose_variant()
+    choice = context.choose_variant(where_ours_are=True)
     found = read_status(choice, context.host)
     if not context.arguments.quiet:
         context.say(status_json(found) if context.arguments.json else status_text(found))

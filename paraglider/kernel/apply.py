@@ -6,7 +6,7 @@ back. Nothing here decides what the rules are or when to try again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -48,7 +48,10 @@ def apply_rulesets(
     """
     require_capabilities(host, variant)
     wanted = {ruleset.family: state_of_ruleset(ruleset) for ruleset in rulesets}
-    steps = [_plan_step(tools, wanted) for tools in _all_tools(variant, wanted, host)]
+    steps = [
+        _plan_step(tools, before, wanted.get(tools.family, NOTHING))
+        for tools, before in _read_all(variant, wanted, host)
+    ]
     for step in steps:
         if step.text:
             step.tools.test_restore(step.text)
@@ -110,7 +113,7 @@ def remove_from(all_tools: Sequence[Iptables], *, report: Report) -> bool:
 def read_states(variant: Variant, host: Host) -> Mapping[Family, State]:
     """Return what is ours in each family that has anything."""
     require_capabilities(host, variant)
-    states = {tools.family: tools.read_state() for tools in _all_tools(variant, {}, host)}
+    states = {tools.family: state for tools, state in _read_all(variant, (), host)}
     return MappingProxyType({f: state for f, state in states.items() if not state.is_empty})
 
 
@@ -124,19 +127,31 @@ def require_capabilities(host: Host, variant: Variant) -> None:
         )
 
 
-def _all_tools(variant: Variant, wanted: Mapping[Family, State], host: Host) -> Sequence[Iptables]:
-    readable = {t.family: t for t in find_all(host) if t.variant is variant}
+def _read_all(
+    variant: Variant, wanted: Collection[Family], host: Host
+) -> Sequence[tuple[Iptables, State]]:
+    """Return the tools of each family with what is ours there.
+
+    A family that is not wanted is passed over where the kernel does not have it.
+    """
+    found = {tools.family: tools for tools in find_all(host) if tools.variant is variant}
     for family in wanted:
-        readable.setdefault(family, find_iptables(variant, family))
-    return [readable[family] for family in sorted(readable)]
+        found.setdefault(family, find_iptables(variant, family))
+    read = []
+    for family, tools in sorted(found.items()):
+        try:
+            read.append((tools, tools.read_state()))
+        except UnavailableError:
+            # At least one must be readable, or "nothing is running" would be a guess.
+            if family in wanted or family is Family.IPV4:
+                raise
+    return read
 
 
-def _plan_step(tools: Iptables, wanted: Mapping[Family, State]) -> _Step:
-    before = tools.read_state()
-    after = wanted.get(tools.family, NOTHING)
-    text = plan_restore(before, after)
+def _plan_step(tools: Iptables, before: State, wanted: State) -> _Step:
+    text = plan_restore(before, wanted)
     lint_restore(text)
-    return _Step(tools, before, after, text)
+    return _Step(tools, before, wanted, text)
 
 
 def _put_anchors(steps: Sequence[_Step], report: Report) -> bool:

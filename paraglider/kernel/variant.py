@@ -35,12 +35,15 @@ class Evidence:
     rule_count: int
 
 
-def choose_variant(*, environment: Mapping[str, str], host: Host) -> Choice:
+def choose_variant(
+    *, environment: Mapping[str, str], host: Host, where_ours_are: bool = False
+) -> Choice:
     """Return the variant for this host.
 
     In this order: what PARAGLIDER_IPTABLES says; where Docker's chains are; where ours are; where
-    there are any rules; what the host's own `iptables` is; what works. Raises UnavailableError
-    where neither does, UsageError where the variable holds neither name.
+    there are any rules; what the host's own `iptables` is; what works. With `where_ours_are`, ours
+    count before Docker's: that is to look at what runs, not to decide where it should. Raises
+    UnavailableError where neither works, UsageError where the variable holds neither name.
     """
     if asked := environment.get(ENVIRONMENT_NAME):
         if asked not in tuple(Variant):
@@ -53,7 +56,7 @@ def choose_variant(*, environment: Mapping[str, str], host: Host) -> Choice:
             seen[variant] = _examine(variant, host)
         except ParagliderError as error:
             failures.append(error)
-    if choice := judge_evidence(seen):
+    if choice := judge_evidence(seen, where_ours_are=where_ours_are):
         return choice
     default = default_variant()
     if default in seen:
@@ -65,12 +68,14 @@ def choose_variant(*, environment: Mapping[str, str], host: Host) -> Choice:
     )
 
 
-def judge_evidence(seen: Mapping[Variant, Evidence]) -> Choice | None:
+def judge_evidence(
+    seen: Mapping[Variant, Evidence], *, where_ours_are: bool = False
+) -> Choice | None:
     """Return the variant that the rules on this host speak for, None where there are none."""
     with_docker = [v for v, evidence in seen.items() if evidence.has_docker]
     with_ours = [v for v, evidence in seen.items() if evidence.has_ours]
     with_rules = [v for v, evidence in seen.items() if evidence.rule_count]
-    if len(with_docker) == 1:
+    if len(with_docker) == 1 and not (where_ours_are and with_ours):
         return Choice(with_docker[0], "Docker's chains are there")
     if len(with_ours) == 1:
         return Choice(with_ours[0], "rules of Paraglider are there")
@@ -82,20 +87,27 @@ def judge_evidence(seen: Mapping[Variant, Evidence]) -> Choice | None:
 
 
 def _examine(variant: Variant, host: Host) -> Evidence:
-    tools = find_iptables(variant, Family.IPV4)
-    if variant is Variant.LEGACY and not host.has_legacy_tables(Family.IPV4):
-        # Reading would create the tables. Whether it would work is known when it is chosen.
-        return Evidence(has_docker=False, has_ours=False, rule_count=0)
-    text = tools.read_text()
+    find_iptables(variant, Family.IPV4)  # without it the variant does not count
+    text = ""
+    for tools in find_all(host):
+        if tools.variant is variant:
+            try:
+                text += tools.read_text()
+            except UnavailableError:
+                if tools.family is Family.IPV4:
+                    raise
     return Evidence(
         has_docker="\n:DOCKER" in text,
         has_ours="\n:PARAGLIDER-" in text,
-        rule_count=text.count("\n-A ") + text.count("] -A "),
+        rule_count=text.count("] -A "),
     )
 
 
 def find_all(host: Host) -> list[Iptables]:
-    """Return the tools of each variant and family in which something of ours could be."""
+    """Return the tools of each variant and family in which something of ours could be.
+
+    Legacy tables that do not exist hold nothing, and reading them would create them.
+    """
     found = []
     for variant in Variant:
         for family in Family:

@@ -41,6 +41,13 @@ def test_the_rules_on_a_host_decide(
     assert judge_evidence({Variant.NFT: nft, Variant.LEGACY: legacy}) == expected
 
 
+def test_status_looks_where_ours_are() -> None:
+    """Whoever put them there, and wherever Docker's are."""
+    seen = {Variant.NFT: _DOCKER, Variant.LEGACY: _OURS}
+    choice = judge_evidence(seen, where_ours_are=True)
+    assert choice == Choice(Variant.LEGACY, "rules of Paraglider are there")
+
+
 def test_the_user_overrides_it(tmp_path: Path) -> None:
     """PARAGLIDER_IPTABLES is taken as it is, without looking."""
     choice = choose_variant(environment={"PARAGLIDER_IPTABLES": "legacy"}, host=Host(tmp_path))
