@@ -1,0 +1,52 @@
+"""`python -m bench [NAME...]`: run the named benches, or all; Markdown on stdout.
+
+Exit code 1 only where something did not run. Whether a requirement held is printed, never judged
+by the exit code: on a busy host a good program is slow too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from bench.command import DidNotRun
+from bench.files import measure_files
+from bench.markdown import describe_software
+from bench.startup import measure_startup
+
+BENCHES: Mapping[str, tuple[str, Callable[[], Iterator[str]]]] = {
+    "startup": ("`paraglider check` beside an import of PyYAML, whole processes", measure_startup),
+    "files": ("time and memory of hostile and of large configuration files", measure_files),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run what `argv` names (default: the process's own arguments); return the exit code."""
+    listing = "\n".join(f"  {name:10} {summary}" for name, (summary, _) in BENCHES.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="Measure, and print Markdown tables. Without a name: everything.",
+        epilog=f"benches:\n{listing}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a bench of the list below")
+    names: list[str] = parser.parse_args(argv).names
+    if unknown := [name for name in names if name not in BENCHES]:
+        parser.error(f"no bench is called {unknown[0]!r}; there are: {', '.join(BENCHES)}")
+    code = 0
+    print(describe_software())
+    for name in names or BENCHES:
+        summary, measure = BENCHES[name]
+        print(f"\n## {name}: {summary}\n")
+        try:
+            for line in measure():
+                print(line, flush=True)
+        except DidNotRun as error:
+            print(f"bench: {name}: {error}", file=sys.stderr)
+            code = 1
+    return code
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
