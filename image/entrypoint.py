@@ -1,0 +1,153 @@
+#!/usr/bin/python3 -P
+"""Process 1 of the container: one command, or the agent under supervisord.
+
+With arguments it becomes `paraglider ARGUMENTS`. Without, it runs supervisord in this process with
+/etc/supervisord.conf, and ends with the agent's own exit code when the agent cannot go
+on, so that a container that does not balance never looks alive. It never touches a rule, but for
+one case: told to stop when no agent is left to do it, it becomes `paraglider stop`.
+
+supervisord itself stays up whatever becomes of its programs, answers SIGHUP by restarting them all,
+and writes a file with its process id. The overrides below change these, and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+
+from supervisor import events
+from supervisor.medusa import asyncore_25 as asyncore
+from supervisor.options import ServerOptions, SignalReceiver, decode_wait_status
+from supervisor.process import Subprocess
+from supervisor.states import SupervisorStates
+from supervisor.supervisord import Supervisor
+
+CONFIG = "/etc/supervisord.conf"
+PROGRAM = "paraglider"
+
+
+def say(text: str) -> None:
+    """Write one line to the container's log."""
+    print(f"paraglider: {text}", file=sys.stderr, flush=True)
+
+
+class Wakeup:
+    """A pipe that ends supervisord's wait at once.
+
+    Its loop waits up to a second for output before it looks at signals and dead programs, and
+    Python goes on waiting after a signal. Three such waits make up an ordinary stop.
+    """
+
+    def __init__(self) -> None:
+        self.read_fd, self.write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def __call__(self, _event: object = None) -> None:
+        os.write(self.write_fd, b"\0")
+
+    # What supervisord's loop asks of everything that it waits for.
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return False
+
+    def handle_read_event(self) -> None:
+        os.read(self.read_fd, 4096)
+
+    def handle_error(self) -> None:
+        raise  # noqa: PLE0704 - called from within supervisord's `except`
+
+
+class Options(ServerOptions):  # type: ignore[misc]
+    """supervisord's settings, and its view of the operating system."""
+
+    signal_receiver: SignalReceiver
+    pidhistory: dict[int, Subprocess]
+
+    def __init__(self) -> None:
+        # Asked for at once and never used; a read-only root has none, which would be an error.
+        tempfile.tempdir = "/"
+        super().__init__()
+        self.wakeup = Wakeup()
+        self.exit_code = 0
+        self.stop_is_due = False
+
+    def set_uid_or_exit(self) -> None:
+        """Stay who we are: without CAP_SETUID nothing else works, and root needs no warning."""
+
+    def write_pidfile(self) -> None:
+        """Write none: process 1 needs no file to be found, and the root may be read-only."""
+        asyncore.socket_map[self.wakeup.read_fd] = self.wakeup
+        # Subscribed here because supervisord drops all subscriptions when it starts.
+        events.subscribe(events.ProcessStateEvent, self.wakeup)
+        events.subscribe(events.ProcessStateFatalEvent, self.give_up)
+        self.wakeup()  # the first wait comes before the first start
+
+    def setsignals(self) -> None:
+        super().setsignals()
+        signal.set_wakeup_fd(self.wakeup.write_fd, warn_on_full_buffer=False)
+
+    def get_signal(self) -> int | None:
+        """Pass SIGHUP on to the agent, which takes the new file without letting go of a rule."""
+        received: int | None = super().get_signal()
+        if received == signal.SIGHUP:
+            for process in self.pidhistory.values():
+                process.signal(signal.SIGHUP)
+            return None
+        if received in {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}:
+            self.stop_is_due = True
+        return received
+
+    def waitpid(self) -> tuple[int | None, int | None]:
+        """Note how the agent ended: supervisord forgets the code of one that ends in a second."""
+        pid, status = super().waitpid()
+        process = self.pidhistory.get(pid)
+        if process is not None and status is not None:
+            self.note_end(process, status)
+        return pid, status
+
+    def note_end(self, process: Subprocess, status: int) -> None:
+        """Keep the exit code (128 + N for signal N), and end with it where it is a last word."""
+        code, how = decode_wait_status(status)
+        self.exit_code = code if code >= 0 else 128 + os.WTERMSIG(status)
+        if code in process.config.exitcodes:
+            self.mood = SupervisorStates.SHUTDOWN
+            self.stop_is_due = False
+        elif self.mood == SupervisorStates.RUNNING:
+            say(f"the agent ended ({how}); the rules stay as they are, and a new one takes over")
+
+    def give_up(self, event: events.ProcessStateFatalEvent) -> None:
+        """End when the agent does not stay up; the rules stay as they are."""
+        if self.mood == SupervisorStates.RUNNING:
+            say(f"giving up on the agent: {event.process.spawnerr}; the rules stay as they are")
+            self.exit_code = self.exit_code or 1
+            self.mood = SupervisorStates.SHUTDOWN
+
+
+def supervise() -> int:
+    """Run the agent until it is over; return the exit code of the container."""
+    options = Options()
+    options.realize(["--configuration", CONFIG], doc=__doc__)
+    options.first = True
+    options.test = False
+    with contextlib.suppress(asyncore.ExitNow):
+        Supervisor(options).main()
+    if options.stop_is_due:
+        say("told to stop with no agent running: removing the rules")
+        os.execvp(PROGRAM, [PROGRAM, "stop"])  # noqa: S606 - no shell is wanted
+    return options.exit_code
+
+
+def main() -> int:
+    """Do what the container was started for."""
+    if len(sys.argv) > 1:
+        os.execvp(PROGRAM, [PROGRAM, *sys.argv[1:]])  # noqa: S606 - no shell is wanted
+    return supervise()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
