@@ -1,0 +1,189 @@
+"""The Docker engine, as the tests use it: containers and networks that carry the run's label.
+
+All of it goes through the `docker` command. Every network is internal: packets reach containers of
+the test that made it, or nobody.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network, ip_network
+from typing import Any, TypeVar
+
+IMAGE = "paraglider"
+HARDENED = ("--read-only", "--cap-drop=ALL", "--cap-add=NET_ADMIN")
+LAB = ("python3", "-m", "paraglider.lab.traffic")
+TIMEOUT_S = 60.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a command ended, and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+
+def run(*command: str, stdin: str = "") -> Ended:
+    """Run a command to its end."""
+    done = subprocess.run(
+        command, input=stdin, check=False, capture_output=True, text=True, timeout=TIMEOUT_S
+    )
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def docker(*arguments: str, stdin: str = "") -> str:
+    """Run a docker command that must go well; return what it prints."""
+    ended = run("docker", *arguments, stdin=stdin)
+    assert ended.code == 0, f"docker {' '.join(arguments)}: {ended.err or ended.out}"
+    return ended.out
+
+
+def missing_engine() -> str | None:
+    """Return why no container can be run here, or None."""
+    try:
+        ended = run("docker", "info", "--format", "{{.ServerVersion}}")
+    except FileNotFoundError:
+        return "the docker command is not installed (`make engine` does)"
+    if ended.code == 0:
+        return None
+    return f"no Docker engine (`make engine` starts one): {ended.err.strip().splitlines()[-1]}"
+
+
+def compose_command() -> str | None:
+    """Return the command of compose, version 2 or 1, or None where there is neither."""
+    for command in ("docker compose", "docker-compose"):
+        try:
+            if run(*command.split(), "version").code == 0:
+                return command
+        except FileNotFoundError:
+            continue
+    return None
+
+
+def until(poll: Callable[[], T], *, what: str, within_s: float = 20.0) -> T:
+    """Return the first true answer of `poll`; fail when there is none in time."""
+    deadline = time.monotonic() + within_s
+    while not (answer := poll()):
+        assert time.monotonic() < deadline, f"not within {within_s:g} s: {what}"
+        time.sleep(0.05)
+    return answer
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A container, running or ended."""
+
+    name: str
+
+    def execute(self, *command: str, stdin: str = "") -> str:
+        """Run a command inside; it must go well."""
+        return docker("exec", "--interactive", self.name, *command, stdin=stdin)
+
+    def logs(self) -> str:
+        """Return all that it has printed, both streams."""
+        ended = run("docker", "logs", self.name)
+        return ended.out + ended.err
+
+    def inspect(self, path: str) -> Any:
+        """Return one value of `docker inspect`, such as ``.State.ExitCode``."""
+        return json.loads(docker("inspect", "--format", f"{{{{json {path}}}}}", self.name))
+
+    def agent_pid(self) -> str | None:
+        """Return the process id of the agent, as inside the container."""
+        listed = self.execute("ps", "-o", "pid,args").splitlines()
+        pids = [line.split()[0] for line in listed if line.endswith("paraglider run")]
+        return pids[0] if pids else None
+
+    def kill_agent(self, signal: str) -> str:
+        """Send a signal to the agent; return its process id."""
+        pid = until(self.agent_pid, what="an agent runs")
+        assert pid
+        self.execute("kill", f"-{signal}", pid)
+        return pid
+
+    def signal(self, name: str) -> None:
+        """Send a signal to process 1."""
+        docker("kill", "--signal", name, self.name)
+
+    def stop(self) -> int:
+        """Stop it as a person would; return its exit code."""
+        docker("stop", self.name)
+        return self.exit_code()
+
+    def exit_code(self) -> int:
+        """Wait for its end; return its exit code."""
+        return int(docker("wait", self.name))
+
+    def wait_until_it_says(self, text: str, *, times: int = 1) -> None:
+        """Wait until a text has been printed a number of times."""
+        until(lambda: self.logs().count(text) >= times, what=f"{self.name} says {text!r}")
+
+
+class Engine:
+    """Starts containers and networks under one label, and removes all of them by it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.label = f"paraglider.test={name}"
+
+    def start(self, *arguments: str) -> Container:
+        """Start a container in the background: options of `docker run`, image, arguments."""
+        return Container(docker("run", "--detach", "--label", self.label, *arguments).strip()[:12])
+
+    def run(self, *arguments: str, stdin: str = "") -> Ended:
+        """Run a container to its end."""
+        return run(
+            "docker", "run", "--rm", "--interactive", "--label", self.label, *arguments, stdin=stdin
+        )
+
+    def network(self, name: str, subnet: IPv4Network) -> str:
+        """Make an internal network; its first address is this machine's."""
+        gateway = str(next(subnet.hosts()))
+        options = ("--internal", "--subnet", str(subnet), "--gateway", gateway)
+        in_the_way = network_in_the_way([subnet])
+        assert in_the_way is None, f"the Docker network {in_the_way} has {subnet}; take it down"
+        docker("network", "create", "--label", self.label, *options, f"{self.name}-{name}")
+        return f"{self.name}-{name}"
+
+    def containers(self, *filters: str) -> list[Container]:
+        """Return the containers that have our label, or what the filters name instead."""
+        wanted = filters or (f"label={self.label}",)
+        options = [option for one in wanted for option in ("--filter", one)]
+        listed = docker("ps", "--all", "--quiet", *options)
+        return [Container(name) for name in listed.split()]
+
+    def clean_up(self) -> None:
+        """Remove every container and network of ours."""
+        if names := [container.name for container in self.containers()]:
+            docker("rm", "--force", "--volumes", *names)
+        docker("network", "prune", "--force", "--filter", f"label={self.label}")
+
+
+def networks() -> dict[str, list[IPv4Network]]:
+    """Return the IPv4 networks that Docker has, by name."""
+    names = docker("network", "ls", "--quiet").split()
+    found = json.loads(docker("network", "inspect", *names))
+    return {
+        network["Name"]: [
+            subnet
+            for config in network["IPAM"]["Config"] or ()
+            if isinstance(subnet := ip_network(config["Subnet"]), IPv4Network)
+        ]
+        for network in found
+    }
+
+
+def network_in_the_way(wanted: Sequence[IPv4Network]) -> str | None:
+    """Return the name of a Docker network that has some of the wanted addresses, or None."""
+    for name, subnets in networks().items():
+        if any(subnet.overlaps(one) for subnet in subnets for one in wanted):
+            return name
+    return None

@@ -1,0 +1,57 @@
+"""All rules of a network namespace, as text that can be compared."""
+
+from __future__ import annotations
+
+import re
+
+from tests.compose.engine import HARDENED, IMAGE, Ended, Engine
+
+# Rules that somebody else may have: before ours, in the same chains, for the same port.
+_FOREIGN = """
+set -e
+for iptables in iptables ip6tables; do
+  run=$iptables-$variant
+  $run -t filter -P FORWARD DROP
+  $run -t filter -N SOMEBODY
+  $run -t filter -A FORWARD -p tcp --dport 5555 -j SOMEBODY
+  $run -t filter -A SOMEBODY -j RETURN
+  $run -t nat -A PREROUTING -p tcp --dport 4444 -j REDIRECT --to-ports 4445
+  $run -t nat -A POSTROUTING -p tcp --dport 25 -j MASQUERADE
+  # A legacy table that was used once stays, empty: no program can take it away again.
+  test $variant = nft || $run -t mangle -A FORWARD -p tcp --dport 26 -j ACCEPT
+done
+"""
+
+# Reading the tables of the legacy variant would make them: only where there are some.
+_READ = """
+for family in ip ip6; do
+  echo "== $family nft"
+  ${family}tables-nft-save
+  if test -n "$(cat /proc/net/${family}_tables_names)"; then
+    echo "== $family legacy"
+    ${family}tables-legacy-save
+  fi
+done
+echo "== nft"
+nft list tables
+"""
+
+_POWERS = (*HARDENED, "--cap-add=NET_RAW", "--tmpfs=/run", "--entrypoint=sh")
+
+
+def add_foreign_rules(engine: Engine, network: str, variant: str) -> Ended:
+    """Give a namespace rules that are not ours, in one variant of iptables."""
+    return engine.run(*_POWERS, network, IMAGE, "-c", f"variant={variant}{_FOREIGN}")
+
+
+def read_rules(engine: Engine, network: str) -> str:
+    """Return the rules of both families and variants, without counters, comments and warnings."""
+    ended = engine.run(*_POWERS, network, IMAGE, "-c", _READ)
+    assert ended.code == 0, ended.err
+    return without_counters(ended.out)
+
+
+def without_counters(saved: str) -> str:
+    """Return what iptables-save printed without comments and counts."""
+    lines = (line for line in saved.splitlines() if not line.startswith("#"))
+    return "\n".join(re.sub(r" \[\d+:\d+\]$", "", line) for line in lines)

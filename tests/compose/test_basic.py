@@ -1,0 +1,72 @@
+"""compose/basic: the sample file of the first Paraglider, unchanged, balances real connections."""
+
+from __future__ import annotations
+
+from tests.compose.conftest import ROOT
+from tests.compose.engine import until
+from tests.compose.rules import without_counters
+from tests.compose.stack import Stack
+
+SAMPLE = """\
+frontend:
+  bind: 166.1.101.2:4444
+  privateip: 172.19.0.4
+  backends:
+    - 172.19.0.2:5555
+    - 172.19.0.3:5555
+    - 172.19.0.6:5555
+"""
+
+EVEN = {"red": 100, "green": 100, "blue": 100}
+
+
+def test_the_file_is_the_sample_byte_for_byte() -> None:
+    """What users of the first Paraglider have works as it is."""
+    assert (ROOT / "compose/basic/glider.yaml").read_bytes() == SAMPLE.encode()
+
+
+def test_connections_are_spread_exactly_and_seen_as_the_privateip(basic: Stack) -> None:
+    """Of 300 connections each backend gets 100, and sees the privateip as its peer."""
+    tally = basic.connect(300)
+    assert tally.failures == ()
+    assert tally.by_backend == EVEN
+    assert tally.peers == {"172.19.0.4"}
+
+
+def test_the_demo_shows_its_table(basic: Stack) -> None:
+    """The client of the demo prints a line for each backend and the total."""
+    lines = [line.split() for line in basic.run_client().splitlines()]
+    assert lines[0] == ["backend", "connections", "share", "peer", "address", "seen"]
+    assert [line[:2] for line in lines[1:]] == [
+        ["blue", "100"],
+        ["green", "100"],
+        ["red", "100"],
+        ["all", "300"],
+    ]
+
+
+def test_the_appliance_becomes_healthy(basic: Stack) -> None:
+    """The health check of the image finds the rules."""
+    until(
+        lambda: basic.appliance.inspect(".State.Health.Status") == "healthy",
+        what="the appliance is healthy",
+    )
+
+
+def test_a_killed_agent_is_replaced_without_a_trace(basic: Stack) -> None:
+    """While the agent is dead and when its successor takes over, no connection breaks, none fails,
+    and no rule changes."""
+    appliance = basic.appliance
+    with basic.hold(60) as held:
+        rules = appliance.execute("iptables-save")
+        killed = appliance.kill_agent("KILL")
+        tally = basic.connect(300)
+        successor = until(
+            lambda: (pid := appliance.agent_pid()) != killed and pid, what="a new agent runs"
+        )
+        appliance.wait_until_it_says("already running as configured")
+        assert successor != killed
+        assert tally.failures == ()
+        assert tally.by_backend == EVEN
+        assert held.settle()["open"] == 60
+        assert without_counters(appliance.execute("iptables-save")) == without_counters(rules)

@@ -1,0 +1,216 @@
+"""The container: it takes back every rule, ends when it cannot go on, and survives its agent.
+
+Each test has a namespace of its own without any way out, but for one, on the host's network.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import pytest
+
+from tests.compose.engine import HARDENED, IMAGE, LAB, Container, Engine, until
+from tests.compose.rules import add_foreign_rules, read_rules, without_counters
+
+BIND = "198.51.100.2:4444"
+CONFIG = """\
+frontend:
+  bind: {bind}
+  privateip: 192.0.2.4
+  backends:
+    - 192.0.2.11:5555
+    - 192.0.2.12:5555
+"""
+ROUTER = (*HARDENED, "--network=none", "--sysctl=net.ipv4.ip_forward=1")
+RUNNING = f"balancing {BIND}"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a good glider.yaml, to be mounted whole: a new file in it is seen inside."""
+    (tmp_path / "glider.yaml").write_text(CONFIG.format(bind=BIND))
+    tmp_path.chmod(0o755)
+    return tmp_path
+
+
+def mount(folder: Path) -> str:
+    """Return the option that mounts a folder where the program looks."""
+    return f"--volume={folder}:/etc/paraglider:ro"
+
+
+def test_stopping_leaves_the_rules_as_they_were(engine: Engine, folder: Path) -> None:
+    """In a namespace with rules of others, `docker stop` restores the text of iptables-save."""
+    holder = engine.start("--network=none", "--entrypoint=sleep", IMAGE, "600")
+    beside = f"--network=container:{holder.name}"
+    assert add_foreign_rules(engine, beside, "nft").code == 0
+    before = read_rules(engine, beside)
+    container = engine.start(*HARDENED, beside, mount(folder), IMAGE)
+    container.wait_until_it_says(RUNNING)
+    assert read_rules(engine, beside) != before
+    assert container.stop() == 0
+    assert read_rules(engine, beside) == before
+
+
+def test_the_legacy_variant_needs_one_power_and_one_place_more(
+    engine: Engine, folder: Path
+) -> None:
+    """With NET_RAW and a /run to lock in, the older rule engine is served as well."""
+    holder = engine.start("--network=none", "--entrypoint=sleep", IMAGE, "600")
+    beside = f"--network=container:{holder.name}"
+    powers = (*HARDENED, "--cap-add=NET_RAW", "--tmpfs=/run", "--env=PARAGLIDER_IPTABLES=legacy")
+    ended = add_foreign_rules(engine, beside, "legacy")
+    if "Table does not exist" in ended.err:
+        pytest.skip("the kernel has no legacy iptables")
+    assert ended.code == 0, ended.err
+    before = read_rules(engine, beside)
+    container = engine.start(*powers, beside, mount(folder), IMAGE)
+    container.wait_until_it_says(RUNNING)
+    assert read_rules(engine, beside) != before
+    assert container.stop() == 0
+    assert read_rules(engine, beside) == before
+
+
+def test_on_the_host_it_balances_and_leaves_no_trace(engine: Engine) -> None:
+    """With the host's network, bound to an address of an internal network of this test's own."""
+    clients, backends = IPv4Network("198.18.101.0/24"), IPv4Network("198.18.102.0/24")
+    outside = engine.network("clients", clients)
+    inside = engine.network("backends", backends)
+    program, *lab = LAB
+    for name, host in (("red", 11), ("green", 12)):
+        address = str(backends[host])
+        options = (*HARDENED, f"--network={inside}", f"--ip={address}", f"--entrypoint={program}")
+        serve = ("serve", "--listen", f"{address}:5555", "--name", name)
+        engine.start(*options, "--init", IMAGE, *lab, *serve).wait_until_it_says("ready")
+    on_host = "--network=host"
+    before = read_rules(engine, on_host)
+    bind = f"{clients[1]}:4444"
+    variables = (
+        f"--env=PARAGLIDER_BIND={bind}",
+        f"--env=PARAGLIDER_PRIVATEIP={backends[1]}",
+        f"--env=PARAGLIDER_BACKENDS={backends[11]}:5555,{backends[12]}:5555",
+    )
+    container = engine.start(*HARDENED, on_host, *variables, IMAGE)
+    container.wait_until_it_says(f"balancing {bind}")
+    connect = ("connect", "--to", bind, "--count", "20", "--wait", "5")
+    client = (*HARDENED, f"--network={outside}", f"--entrypoint={program}", IMAGE, *lab)
+    table = engine.run(*client, *connect).out
+    assert container.stop() == 0
+    assert [line.split()[:2] for line in table.splitlines()[1:]] == [
+        ["green", "10"],
+        ["red", "10"],
+        ["all", "20"],
+    ]
+    assert read_rules(engine, on_host) == before
+
+
+def test_a_bad_file_ends_the_container(engine: Engine, folder: Path) -> None:
+    """One message with the place of each problem, exit code 78, and no second try inside."""
+    (folder / "glider.yaml").write_text(CONFIG.format(bind="198.51.100.2:44444444"))
+    container = engine.start(*ROUTER, mount(folder), IMAGE)
+    assert container.exit_code() == 78
+    assert container.logs().count("/etc/paraglider/glider.yaml:2:") == 1
+
+
+def test_without_the_power_to_change_rules_the_container_ends(engine: Engine, folder: Path) -> None:
+    """No NET_ADMIN: exit code 77, and the option that is missing."""
+    arguments = ("--read-only", "--cap-drop=ALL", "--network=none", mount(folder), IMAGE)
+    container = engine.start(*arguments)
+    assert container.exit_code() == 77
+    assert "--cap-add=NET_ADMIN" in container.logs()
+
+
+def test_where_nothing_is_forwarded_the_container_ends(engine: Engine, folder: Path) -> None:
+    """Forwarding is off and may not be switched on: exit code 69, the mend, and no rule."""
+    off = (*HARDENED, "--network=none", "--sysctl=net.ipv4.ip_forward=0")
+    container = engine.start(*off, mount(folder), IMAGE)
+    assert container.exit_code() == 69
+    assert "net.ipv4.ip_forward=1" in container.logs()
+
+
+def test_it_becomes_healthy_and_notices_damage(engine: Engine, folder: Path) -> None:
+    """Healthy when the rules are in place, not when somebody flushed them."""
+    often = ("--health-interval=1s", "--health-retries=1", "--health-start-period=0s")
+    container = engine.start(*ROUTER, *often, mount(folder), IMAGE)
+    until_health(container, "healthy")
+    container.execute("iptables", "-t", "nat", "-F")
+    until_health(container, "unhealthy")
+
+
+def until_health(container: Container, state: str) -> None:
+    """Wait for a state of health."""
+    until(lambda: container.inspect(".State.Health.Status") == state, what=f"it is {state}")
+
+
+def test_a_killed_agent_is_replaced(engine: Engine, folder: Path) -> None:
+    """The container goes on, and its stop still takes back every rule."""
+    container = engine.start(*ROUTER, mount(folder), IMAGE)
+    container.wait_until_it_says(RUNNING)
+    killed = container.kill_agent("KILL")
+    container.wait_until_it_says("already running as configured")
+    assert container.agent_pid() not in (None, killed)
+    assert container.stop() == 0
+    assert "all rules are gone" in container.logs()
+
+
+def test_stopped_while_no_agent_runs_it_still_takes_the_rules_away(
+    engine: Engine, folder: Path
+) -> None:
+    """The agent is dead, its successor not yet there, `docker stop` comes: no rule is left."""
+    holder = engine.start("--network=none", "--entrypoint=sleep", IMAGE, "600")
+    beside = f"--network=container:{holder.name}"
+    before = read_rules(engine, beside)
+    container = engine.start(*HARDENED, beside, mount(folder), IMAGE)
+    container.wait_until_it_says(RUNNING)
+    # A stopped process cannot answer SIGTERM: what is left is the same as when it is dead.
+    container.kill_agent("STOP")
+    assert container.stop() == 0
+    assert read_rules(engine, beside) == before
+
+
+def test_a_new_file_is_taken_without_a_gap(engine: Engine, folder: Path) -> None:
+    """SIGHUP to the container: at no moment is the frontend without its rules."""
+    container = engine.start(*ROUTER, mount(folder), IMAGE)
+    container.wait_until_it_says(RUNNING)
+    agent = container.agent_pid()
+    added = CONFIG.format(bind=BIND) + "    - 192.0.2.13:5555\n"
+    (folder / "new.yaml").write_text(added)
+    (folder / "new.yaml").rename(folder / "glider.yaml")
+    container.signal("HUP")
+    seen = {2}
+
+    def has_third() -> bool:
+        seen.add(count := rules_to_backends(container))
+        return count == 3
+
+    until(has_third, what="the third backend has its rule")
+    assert seen == {2, 3}
+    assert container.agent_pid() == agent
+
+
+def test_a_new_file_that_is_bad_changes_nothing(engine: Engine, folder: Path) -> None:
+    """SIGHUP with a bad file: the problem is told, the rules in force stay, the agent too."""
+    container = engine.start(*ROUTER, mount(folder), IMAGE)
+    container.wait_until_it_says(RUNNING)
+    agent = container.agent_pid()
+    rules = container.execute("iptables-save")
+    (folder / "glider.yaml").write_text("frontend: none of it\n")
+    container.signal("HUP")
+    container.wait_until_it_says("the rules in force stay")
+    assert container.agent_pid() == agent
+    assert without_counters(container.execute("iptables-save")) == without_counters(rules)
+
+
+def rules_to_backends(container: Container) -> int:
+    """Count the rules that lead to a backend."""
+    return container.execute("iptables-save", "-t", "nat").count("--to-destination 192.0.2.")
+
+
+def test_process_1_listens_nowhere(engine: Engine, folder: Path) -> None:
+    """supervisord has control sockets when asked for; nobody asked."""
+    container = engine.start(*ROUTER, mount(folder), IMAGE)
+    container.wait_until_it_says(RUNNING)
+    listening = container.execute(
+        "sh", "-c", "tail -qn +2 /proc/net/tcp /proc/net/tcp6 /proc/net/unix"
+    )
+    assert listening == ""

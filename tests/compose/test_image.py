@@ -1,0 +1,105 @@
+"""The image: small, labelled, nothing in it but what runs, and every command as an argument."""
+
+from __future__ import annotations
+
+import subprocess
+import zlib
+
+import pytest
+
+from paraglider import __version__
+from tests.compose.conftest import ROOT
+from tests.compose.engine import HARDENED, IMAGE, Container, Engine
+
+MAX_BYTES = 60_000_000
+MAX_COMPRESSED_BYTES = 25_000_000
+SAMPLE = ROOT / "compose/basic/glider.yaml"
+
+pytestmark = pytest.mark.usefixtures("image")
+
+
+def test_it_is_small() -> None:
+    """It takes at most 60 MB, of an SD card, say."""
+    assert Container(IMAGE).inspect(".Size") <= MAX_BYTES
+
+
+def test_it_is_small_on_the_way() -> None:
+    """At most 25 MB cross the network."""
+    packer = zlib.compressobj(6)
+    size = 0
+    command = ("docker", "save", IMAGE)
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as saved:
+        assert saved.stdout
+        while chunk := saved.stdout.read(1 << 20):
+            size += len(packer.compress(chunk))
+    assert size + len(packer.flush()) <= MAX_COMPRESSED_BYTES
+
+
+def test_it_says_what_it_is() -> None:
+    """Its labels are those of the OCI, and its version the program's."""
+    labels = Container(IMAGE).inspect(".Config.Labels")
+    told = {key.rsplit("image.")[-1]: value for key, value in labels.items()}
+    assert told["title"] == "Paraglider"
+    assert told["version"] == __version__
+    assert told["licenses"] == "Apache-2.0"
+    assert {"description", "revision", "base.name"} <= told.keys()
+
+
+def test_it_tells_the_engine_how_to_stop_and_watch_it() -> None:
+    """SIGTERM ends it; `paraglider status` tells its health."""
+    config = Container(IMAGE).inspect(".Config")
+    assert config["StopSignal"] == "SIGTERM"
+    assert config["Healthcheck"]["Test"] == ["CMD", "paraglider", "status"]
+
+
+def test_nothing_of_the_build_is_in_it(engine: Engine) -> None:
+    """No certificate of a private authority, no package manager, no tests."""
+    command = (
+        "find / -xdev -name '*.crt' -o -name pip -o -name 'apt*' -o -name tests -o -name '*.a'"
+    )
+    ended = engine.run("--entrypoint=sh", IMAGE, "-c", command)
+    assert (ended.code, ended.out) == (0, "")
+
+
+def test_scanners_find_its_packages(engine: Engine) -> None:
+    """Each Debian package is recorded with its version, as images without dpkg do."""
+    command = "grep -h ^Package: /var/lib/dpkg/status.d/*; cat /etc/os-release"
+    ended = engine.run("--entrypoint=sh", IMAGE, "-c", command)
+    assert {"Package: iptables", "Package: libssl3t64", "ID=debian"} <= set(ended.out.splitlines())
+
+
+def test_help_needs_nothing(engine: Engine) -> None:
+    """`docker run IMAGE --help` explains the program."""
+    ended = engine.run(*HARDENED, "--network=none", IMAGE, "--help")
+    assert ended.code == 0
+    assert ended.out.startswith("usage: paraglider")
+
+
+@pytest.mark.parametrize("command", ["check", "render"])
+def test_a_file_on_standard_input_is_judged(engine: Engine, command: str) -> None:
+    """A person tries a file without mounting or being allowed anything."""
+    arguments = ("--network=none", "--cap-drop=ALL", IMAGE, "-config", "-", command)
+    ended = engine.run(*arguments, stdin=SAMPLE.read_text())
+    assert ended.code == 0, ended.err
+    assert "configuration OK" in ended.out or "--to-destination 172.19.0.2:5555" in ended.out
+
+
+def test_the_file_in_it_says_what_to_do(engine: Engine) -> None:
+    """Started as it is, it ends as a bad configuration does, naming the file."""
+    ended = engine.run(*HARDENED, "--network=none", IMAGE)
+    assert ended.code == 78
+    assert "/etc/paraglider/glider.yaml" in ended.err
+
+
+def test_every_module_is_compiled(engine: Engine) -> None:
+    """A read-only root is no reason to be slow."""
+    program = """
+import importlib.util, os, sys
+import supervisor.supervisord, yaml, paraglider.cli.main
+files = [getattr(module, "__file__", None) or "" for module in list(sys.modules.values())]
+sources = [file for file in files if file.endswith(".py")]
+compiled = [os.path.exists(importlib.util.cache_from_source(source)) for source in sources]
+print(len(sources) > 50, all(compiled))
+"""
+    ended = engine.run(*HARDENED, "--entrypoint=python3", IMAGE, "-c", program)
+    assert ended.out == "True True\n", ended.err
