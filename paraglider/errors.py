@@ -3,6 +3,7 @@
     ParagliderError          1   the live rules differ, or nothing is running
     ├── UsageError           2   the command line is not one of ours
     ├── UnavailableError    69   the kernel, a tool or the host lacks something
+    │   └── NotInKernelError     the kernel does not have this rule engine or family at all
     ├── PermissionDenied    77   the process may not change the rules
     └── ConfigError         78   the configuration is wrong; carries every problem found
 
@@ -32,6 +33,10 @@ class UnavailableError(ParagliderError):
     """The kernel, the host or a tool lacks what is needed (EX_UNAVAILABLE)."""
 
     exit_code = 69
+
+
+class NotInKernelError(UnavailableError):
+    """The kernel does not have this rule engine, or this address family: no rule can be there."""
 
 
 class PermissionDenied(ParagliderError):

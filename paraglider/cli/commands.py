@@ -48,9 +48,8 @@ class Context:
 
     def choose_variant(self, *, where_ours_are: bool = False) -> Choice:
         """Return the variant of iptables to use here, or the one that ours are in."""
-        from paraglider.kernel.apply import require_capabilities
         from paraglider.kernel.iptables import Variant
-        from paraglider.kernel.variant import choose_variant
+        from paraglider.kernel.variant import choose_variant, require_capabilities
 
         require_capabilities(self.host, Variant.NFT)
         return choose_variant(
@@ -61,12 +60,15 @@ class Context:
 def start(context: Context) -> int:
     """Apply the configuration; say what is balanced now."""
     from paraglider.kernel.apply import apply_rulesets
-    from paraglider.kernel.survey import survey_host
+    from paraglider.kernel.process import find_program
+    from paraglider.kernel.survey import survey_firewall, survey_host
     from paraglider.rules.plan import plan_rulesets
 
     config = context.load_config()
     choice = context.choose_variant()
-    for finding in survey_host(config, context.host):
+    families = {frontend.family for frontend in config.frontends}
+    firewall = survey_firewall(families, nft_path=find_program("nft"))
+    for finding in (*survey_host(config, context.host), *firewall):
         context.report(f"warning: {finding}")
     is_changed = apply_rulesets(
         plan_rulesets(config),
@@ -89,11 +91,18 @@ def start(context: Context) -> int:
 
 def stop(context: Context) -> int:
     """Take away every rule of ours."""
-    from paraglider.kernel.apply import remove_rules
+    from paraglider.kernel.removal import remove_rules
 
-    is_removed = remove_rules(host=context.host, report=context.report)
-    context.say("stopped: all rules are gone" if is_removed else "nothing was running")
-    return 0
+    removal = remove_rules(host=context.host)
+    for error in removal.unread:
+        context.report(
+            f"there are other rules, and whether ours are among them is unknown: {error}"
+        )
+    if removal.found:
+        context.say("stopped: all rules are gone")
+    elif not removal.unread:
+        context.say("nothing was running")
+    return removal.unread[0].exit_code if removal.unread else 0
 
 
 def run(context: Context) -> int:
@@ -109,7 +118,7 @@ def run(context: Context) -> int:
 
 
 def _discard(_code: int) -> None:
-    """Both end by an exception or well."""
+    """What a user should know has been said; the agent's own rules are where it put them."""
 
 
 def check(context: Context) -> int:
@@ -147,14 +156,18 @@ def render(context: Context) -> int:
 def diff(context: Context) -> int:
     """Show how the live rules differ from the wanted ones."""
     from paraglider.config.model import Family
-    from paraglider.kernel.apply import read_states
+    from paraglider.kernel.apply import find_missing_anchors, read_states
     from paraglider.rules.diff import diff_states
     from paraglider.rules.plan import plan_rulesets
     from paraglider.rules.state import NOTHING, state_of_ruleset
 
     wanted = {r.family: state_of_ruleset(r) for r in plan_rulesets(context.load_config())}
-    live = read_states(context.choose_variant().variant, context.host)
+    variant = context.choose_variant().variant
+    live = read_states(variant, context.host)
     is_different = False
+    for family in find_missing_anchors(variant, wanted):
+        is_different = True
+        context.say(f"IPv{family.value}:\nnft\n+ table {'ip' if family == 4 else 'ip6'} paraglider")
     for family in Family:
         lines = diff_states(live.get(family, NOTHING), wanted.get(family, NOTHING))
         if lines:
@@ -171,7 +184,7 @@ def status(context: Context) -> int:
     found = read_status(choice, context.host)
     if not context.arguments.quiet:
         context.say(status_json(found) if context.arguments.json else status_text(found))
-    return 0 if found.description.is_whole else 1
+    return 0 if found.is_whole else 1
 
 
 def demo(context: Context) -> int:

@@ -52,7 +52,7 @@ _COMMANDS = (
         "start",
         "apply the configuration and return",
         "Twice is once: where the rules are as wanted nothing is written. A changed file replaces "
-        "what was, without touching established connections.",
+        "what was; established connections of a frontend that stays keep their backend.",
     ),
     _Command(
         "stop",

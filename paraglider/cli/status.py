@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from paraglider.config.model import Family, Frontend
-from paraglider.kernel.apply import read_states
+from paraglider.kernel.apply import find_missing_anchors, read_states
 from paraglider.kernel.host import Conntrack, Host
 from paraglider.kernel.variant import Choice
 from paraglider.rules.describe import Description, describe_states
@@ -15,9 +15,11 @@ from paraglider.rules.describe import Description, describe_states
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What the kernel does, and what it runs on. `forwarding` holds the families in use only."""
+    """What the kernel does, and what it runs on. `forwarding` holds the families in use only;
+    `is_whole` is whether every rule, and the NAT anchor, is in place."""
 
     description: Description
+    is_whole: bool
     choice: Choice
     conntrack: Conntrack | None
     forwarding: dict[Family, bool]
@@ -27,7 +29,9 @@ def read_status(choice: Choice, host: Host) -> Status:
     """Return the state of this host."""
     states = read_states(choice.variant, host)
     forwarding = {family: host.is_forwarding(family) for family in sorted(states)}
-    return Status(describe_states(states), choice, host.read_conntrack(), forwarding)
+    description = describe_states(states)
+    is_whole = description.is_whole and not find_missing_anchors(choice.variant, states)
+    return Status(description, is_whole, choice, host.read_conntrack(), forwarding)
 
 
 def status_text(status: Status) -> str:
@@ -37,7 +41,7 @@ def status_text(status: Status) -> str:
 
 def _lines(status: Status) -> Iterator[str]:
     description = status.description
-    if description.is_whole:
+    if status.is_whole:
         yield f"running, in iptables ({status.choice.variant.value})"
     elif status.forwarding:
         yield "damaged: rules are missing or changed; mend it with 'paraglider start'"
@@ -70,7 +74,7 @@ def status_json(status: Status) -> str:
     conntrack = status.conntrack
     document = {
         "running": bool(status.forwarding),
-        "whole": description.is_whole,
+        "whole": status.is_whole,
         "iptables": status.choice.variant.value,
         "iptables_reason": status.choice.reason,
         "forwarding": {f"ipv{f.value}": is_on for f, is_on in status.forwarding.items()},

@@ -7,14 +7,15 @@ is the forwarding switch.
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
-from paraglider.config.model import Address, Endpoint, Family
+from paraglider.config.model import Address, Family
 from paraglider.errors import UnavailableError
 
 # Bits of the capability mask in /proc/self/status (linux/capability.h).
@@ -51,42 +52,49 @@ class Host:
                 return bool(int(line.split()[1], 16) >> number & 1)
         return False
 
-    def enable_forwarding(self, family: Family) -> bool:
-        """Make the host forward packets; return whether it had to be switched on.
+    def enable_forwarding(self, families: Iterable[Family], report: Callable[[str], None]) -> None:
+        """Make the host forward packets of `families`, and report each that it did not.
 
-        Raises UnavailableError where it is off and cannot, or must not, be switched on.
+        Raises UnavailableError, before anything is switched, where one is off and cannot, or must
+        not, be switched on.
         """
-        setting = _FORWARDING[family]
-        path = self.proc / "sys" / setting
-        mend = f"on the host, run: sysctl -w {setting.replace('/', '.')}=1"
+        off = [family for family in families if self._is_switchable(family)]
+        for family in off:
+            path = self._forwarding_path(family)
+            try:
+                self.write(path, "1")
+            except OSError as error:
+                raise UnavailableError(_forwarding_mend(family, error.strerror)) from error
+            report(f"IPv{family.value} forwarding was off; switched on, for the whole host")
+
+    def _is_switchable(self, family: Family) -> bool:
+        path = self._forwarding_path(family)
         try:
             if path.read_text().strip() != "0":
                 return False
         except OSError as error:
             raise UnavailableError(
-                f"cannot read {path}: {error.strerror}; the kernel has no IPv{family.value}"
+                f"cannot read {path} ({error.strerror}); does the kernel have IPv{family.value}?"
             ) from error
         if family is Family.IPV6 and (device := self._advertised_route_device()):
-            # The kernel stops listening to advertisements when it forwards; the route would run
-            # out, and a remote device with it.
+            # The kernel stops listening to advertisements when it forwards; the route would go,
+            # and a remote device with it. In this order, or the route goes in between.
             raise UnavailableError(
                 f"IPv6 forwarding is off, and {device} has its default route from a router's "
-                f"advertisement, which forwarding would end: {mend} "
-                f"net.ipv6.conf.{device}.accept_ra=2"
+                f"advertisement, which forwarding would end: on the host, run: sysctl -w "
+                f"net.ipv6.conf.{device}.accept_ra=2 net.ipv6.conf.all.forwarding=1"
             )
-        try:
-            self.write(path, "1")
-        except OSError as error:
-            raise UnavailableError(
-                f"IPv{family.value} forwarding is off and cannot be switched on from here "
-                f"({error.strerror}): {mend}"
-            ) from error
+        if not os.access(path, os.W_OK):
+            raise UnavailableError(_forwarding_mend(family, "read-only"))
         return True
+
+    def _forwarding_path(self, family: Family) -> Path:
+        return self.proc / "sys" / _FORWARDING[family]
 
     def is_forwarding(self, family: Family) -> bool:
         """Return whether the host forwards packets of `family`."""
         try:
-            return (self.proc / "sys" / _FORWARDING[family]).read_text().strip() != "0"
+            return self._forwarding_path(family).read_text().strip() != "0"
         except OSError:
             return False
 
@@ -101,19 +109,34 @@ class Host:
     def is_local(self, address: Address) -> bool:
         """Return whether an interface of this host has `address` (or one may be bound without)."""
         kind = socket.AF_INET if address.version == 4 else socket.AF_INET6
-        with socket.socket(kind, socket.SOCK_DGRAM) as probe:
-            try:
+        try:
+            with socket.socket(kind, socket.SOCK_DGRAM) as probe:
                 probe.bind((str(address), 0))
-            except OSError as error:
-                return error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+        except OSError as error:
+            return error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
         return True
 
-    def is_listened_on(self, bind: Endpoint) -> bool:
-        """Return whether a program of this host listens on `bind`, by address or on all."""
-        return any(
-            port == bind.port and (address == bind.address or address.is_unspecified)
-            for address, port in self._listening(bind.family)
+    def read_listeners(self) -> frozenset[tuple[Address, int]]:
+        """Return the addresses and ports that programs of this host listen on for TCP."""
+        return frozenset(
+            (_kernel_address(address), int(port, 16))
+            for name in ("tcp", "tcp6")
+            for fields in self._table(f"net/{name}")[1:]
+            if fields[3] == _TCP_LISTEN
+            for address, port in [fields[1].split(":")]
         )
+
+    def read_outgoing_ports(self) -> frozenset[int]:
+        """Return the ports that the host's own connections may leave from (ip-sysctl)."""
+        base = self.proc / "sys/net/ipv4"
+        try:
+            first, last = (base / "ip_local_port_range").read_text().split()
+            reserved = (base / "ip_local_reserved_ports").read_text().strip()
+        except OSError:
+            return frozenset()
+        spans = (span.partition("-") for span in reserved.split(",") if span)
+        kept = {p for low, _, high in spans for p in range(int(low), int(high or low) + 1)}
+        return frozenset(range(int(first), int(last) + 1)) - kept
 
     def read_conntrack(self) -> Conntrack | None:
         """Return the use of the connection table; None where conntrack is not loaded."""
@@ -124,21 +147,20 @@ class Host:
         except OSError:
             return None
 
-    def _listening(self, family: Family) -> Iterator[tuple[Address, int]]:
-        # A socket on [::] usually takes IPv4 connections too.
-        names = ("tcp", "tcp6") if family is Family.IPV4 else ("tcp6",)
-        for name in names:
-            for fields in self._table(f"net/{name}")[1:]:
-                if fields[3] == _TCP_LISTEN:
-                    address, port = fields[1].split(":")
-                    yield _kernel_address(address), int(port, 16)
-
     def _advertised_route_device(self) -> str | None:
         #   0000...0000 00 0000...0000 00 fe80...0001 00000400 00000001 00000000 00450003 eth0
         for fields in self._table("net/ipv6_route"):
-            if fields[1] == "00" and int(fields[8], 16) & _RTF_ADDRCONF:
+            is_default = fields[1] == "00" and int(fields[8], 16) & _RTF_ADDRCONF
+            if is_default and not self._accepts_while_forwarding(fields[9]):
                 return fields[9]
         return None
+
+    def _accepts_while_forwarding(self, device: str) -> bool:
+        path = self.proc / "sys/net/ipv6/conf" / device / "accept_ra"
+        try:
+            return path.read_text().strip() == "2"
+        except OSError:
+            return False
 
     def _table(self, name: str) -> list[list[str]]:
         try:
@@ -146,6 +168,14 @@ class Host:
         except OSError:
             return []
         return [line.split() for line in text.split("\n") if line]
+
+
+def _forwarding_mend(family: Family, reason: str | None) -> str:
+    setting = _FORWARDING[family].replace("/", ".")
+    return (
+        f"IPv{family.value} forwarding is off and cannot be switched on from here ({reason}): "
+        f"on the host, run: sysctl -w {setting}=1"
+    )
 
 
 def _kernel_address(text: str) -> Address:

@@ -13,7 +13,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from paraglider.config.model import Family
-from paraglider.errors import ParagliderError, PermissionDenied, UnavailableError
+from paraglider.errors import (
+    NotInKernelError,
+    ParagliderError,
+    PermissionDenied,
+    UnavailableError,
+)
 from paraglider.kernel.process import Finished, find_program, run_program
 from paraglider.rules.state import State, parse_save
 
@@ -107,11 +112,13 @@ def explain(done: Finished, variant: Variant, text: str = "") -> ParagliderError
     """Return the error that tells what a failed iptables program lacked, and the mend."""
     said = done.stderr.strip() or f"no message, exit code {done.returncode}"
     told = f"{done.argv[0].rsplit('/', 1)[-1]} failed: {_one_line(said)}"
-    if "lock" in said.lower():
+    if re.search(r"xtables lock|can't open lock file|Can't lock ", said):
         return UnavailableError(f"{told}\n{_lock_mend(said)}")
     if re.search(r"you must be root|permission denied|not permitted", said, re.IGNORECASE):
         return PermissionDenied(f"{told}\n{permission_mend(variant)}")
-    return UnavailableError(f"{told}{_near(said, text)}\n{_kernel_mend(said)}")
+    if re.search(r"Failed to initialize nft|(protocol|family) not supported", said, re.IGNORECASE):
+        return NotInKernelError(f"{told}\nthe kernel lacks nf_tables, or this address family")
+    return UnavailableError(f"{told}{_near(said, text)}\n{_mend(said)}")
 
 
 def permission_mend(variant: Variant) -> str:
@@ -133,11 +140,14 @@ def _lock_mend(said: str) -> str:
     )
 
 
-def _kernel_mend(said: str) -> str:
-    modules = "xt_conntrack xt_statistic xt_nat xt_tcpudp ipt_REJECT ip6t_REJECT"
-    if found := re.search(r"(?:match|target|[Ee]xtension) [`']?(\w+)", said):
+def _mend(said: str) -> str:
+    missing = r"(?:Couldn't load (?:match|target) `|[Ee]xtension )([a-zA-Z0-9]+)(?:'| revision)"
+    if found := re.search(missing, said):
         return f"'{found[1]}' is missing, in the kernel or in iptables: try modprobe xt_{found[1]}"
-    return f"the kernel may lack a module: try modprobe -a {modules}"
+    if re.search(r"RULE_\w+ failed|line:? \d+ failed|by that name|no message", said):
+        modules = "xt_conntrack xt_statistic xt_nat xt_tcpudp ipt_REJECT ip6t_REJECT"
+        return f"the kernel may lack a module: try modprobe -a {modules}"
+    return "see what else changes the host's rules, then try again"
 
 
 def _near(said: str, text: str) -> str:

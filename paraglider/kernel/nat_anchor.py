@@ -30,6 +30,11 @@ _TABLE = "paraglider"
 _NFT_FAMILY = {Family.IPV4: "ip", Family.IPV6: "ip6"}
 _NEEDED = ("type nat hook prerouting", "type nat hook postrouting", "ct state invalid")
 
+# What a table of iptables without rules looks like; it may say whose it is.
+_BARE_LINE = re.compile(
+    r"#.*|table \S+ \S+ \{|chain [A-Z]+ \{|type \w+ hook \w+ priority [\w -]+; policy accept;|\}|"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class NatAnchor:
@@ -74,9 +79,16 @@ class NatAnchor:
         """Return the tables of iptables that did not exist before ours were applied."""
         return re.findall(r"chain made_(\w+) ", self.read() or "")
 
-    def delete_table(self, name: str) -> None:
-        """Delete one of iptables' own tables."""
-        self._apply(f"delete table {self._nft_family} {name}\n")
+    def delete_bare_table(self, name: str) -> None:
+        """Delete one of iptables' own tables where nothing is in it but its built-in chains.
+
+        Looked at through nft right before: others may have put there what iptables-save does not
+        show (a set, a chain of nftables), or have just come.
+        """
+        done = self.run([str(self.nft_path), "list", "table", self._nft_family, name])
+        lines = (line.strip() for line in done.stdout.split("\n"))
+        if done.returncode == 0 and all(_BARE_LINE.fullmatch(line) for line in lines):
+            self._apply(f"delete table {self._nft_family} {name}\n")
 
     @property
     def _nft_family(self) -> str:

@@ -44,8 +44,9 @@ def run_program(argv: Sequence[str], *, text: str = "", timeout_s: float = 60) -
             input=text,
             capture_output=True,
             check=False,
-            text=True,
-            errors="replace",
+            # What others name their chains need not be UTF-8; it goes back as it came.
+            encoding="utf-8",
+            errors="surrogateescape",
             timeout=timeout_s,
             env={**os.environ, "LC_ALL": "C"},
         )

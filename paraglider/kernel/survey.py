@@ -6,28 +6,41 @@ Each finding is a warning: an address may float here later, a program may be abo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Collection, Iterator
+from ipaddress import IPv4Address, IPv6Address
 
-from paraglider.config.model import Config, Frontend
+from paraglider.config.model import Address, Config, Endpoint, Family, Frontend
 from paraglider.kernel.host import Host
+from paraglider.kernel.process import Finished, run_program
+
+# A base chain as `nft list chains` prints it; iptables' own tables hold our accept, and pass.
+_TABLE_LINE = re.compile(r"table (\w+) (\S+) \{")
+_CHAIN_LINE = re.compile(r"chain (\S+) \{")
+_DROPS = re.compile(r"type filter hook forward .*policy drop;")
+_IPTABLES_TABLES = {("ip", "filter"), ("ip6", "filter")}
+_SEEN_BY = {Family.IPV4: ("ip", "inet"), Family.IPV6: ("ip6", "inet")}
 
 
 def survey_host(config: Config, host: Host) -> list[str]:
     """Return one sentence for each thing of `config` that this host does not bear out."""
-    return [finding for frontend in config.frontends for finding in _findings(frontend, host)]
+    listeners, outgoing = host.read_listeners(), host.read_outgoing_ports()
+    return [
+        finding
+        for frontend in config.frontends
+        for finding in (
+            *_address_findings(frontend, host),
+            *_port_findings(frontend, listeners, outgoing),
+        )
+    ]
 
 
-def _findings(frontend: Frontend, host: Host) -> Iterator[str]:
+def _address_findings(frontend: Frontend, host: Host) -> Iterator[str]:
     bind, privateip = frontend.bind, frontend.privateip
     if not host.is_local(bind.address):
         yield (
             f"{frontend.name}: bind {bind.address} is no address of this host: clients reach it "
             "only if their packets are routed here (an address that moves here later is fine)"
-        )
-    elif host.is_listened_on(bind):
-        yield (
-            f"{frontend.name}: a program of this host listens on {bind}: its clients will reach "
-            "the backends instead, and its open connections stall"
         )
     if privateip != bind.address and not host.is_local(privateip):
         yield (
@@ -35,3 +48,68 @@ def _findings(frontend: Frontend, host: Host) -> Iterator[str]:
             "do not come back here, unless they are routed (an address that moves here later is "
             "fine)"
         )
+
+
+def _port_findings(
+    frontend: Frontend,
+    listeners: Collection[tuple[Address, int]],
+    outgoing: Collection[int],
+) -> Iterator[str]:
+    bind = frontend.bind
+    if _is_listened_on(bind, listeners):
+        yield (
+            f"{frontend.name}: a program of this host listens on {bind}: its clients will reach "
+            "the backends instead, and its open connections stall"
+        )
+    elif bind.port in outgoing:
+        yield (
+            f"{frontend.name}: this host may use port {bind.port} for connections of its own, "
+            f"which would stall: sysctl -w net.ipv4.ip_local_reserved_ports={bind.port}"
+        )
+
+
+def _is_listened_on(bind: Endpoint, listeners: Collection[tuple[Address, int]]) -> bool:
+    # A socket on [::] usually takes IPv4 connections too.
+    everywhere = (
+        [IPv6Address(0)] if bind.family is Family.IPV6 else [IPv4Address(0), IPv6Address(0)]
+    )
+    return any((address, bind.port) in listeners for address in (bind.address, *everywhere))
+
+
+def survey_firewall(
+    families: Collection[Family],
+    *,
+    nft_path: str | None,
+    run: Callable[..., Finished] = run_program,
+) -> list[str]:
+    """Return one sentence for each chain of nftables that drops what we accept.
+
+    An accept is final in its own chain only; a drop is final everywhere. Needs NET_ADMIN; finds
+    nothing where nft is not installed (`nft_path` None).
+    """
+    if nft_path is None:
+        return []
+
+    def nft(*what: str) -> str:
+        return run([nft_path, "list", *what]).stdout
+
+    seen_by = {kind for family in families for kind in _SEEN_BY[family]}
+    return [
+        f"the chain {chain} of table {kind} {table} drops what it does not accept itself, balanced "
+        f"connections too: nft insert rule {kind} {table} {chain} ct status dnat accept"
+        for kind, table, chain in _dropping_chains(run([nft_path, "list", "chains"]).stdout)
+        if kind in seen_by
+        and "ct status dnat accept"
+        not in run([nft_path, "list", "chain", kind, table, chain]).stdout
+    ]
+
+
+def _dropping_chains(text: str) -> Iterator[tuple[str, str, str]]:
+    kind = table = chain = ""
+    for line in (line.strip() for line in text.split("\n")):
+        if found := _TABLE_LINE.fullmatch(line):
+            kind, table = found.groups()
+        elif found := _CHAIN_LINE.fullmatch(line):
+            chain = found[1]
+        elif _DROPS.fullmatch(line) and (kind, table) not in _IPTABLES_TABLES:
+            yield kind, table, chain

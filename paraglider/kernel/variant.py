@@ -11,9 +11,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from paraglider.config.model import Family
-from paraglider.errors import ParagliderError, UnavailableError, UsageError
-from paraglider.kernel.host import Host
-from paraglider.kernel.iptables import Iptables, Variant, default_variant, find_iptables
+from paraglider.errors import (
+    NotInKernelError,
+    ParagliderError,
+    PermissionDenied,
+    UnavailableError,
+    UsageError,
+)
+from paraglider.kernel.host import NET_ADMIN, NET_RAW, Host
+from paraglider.kernel.iptables import (
+    Iptables,
+    Variant,
+    default_variant,
+    find_iptables,
+    permission_mend,
+)
 
 ENVIRONMENT_NAME = "PARAGLIDER_IPTABLES"
 
@@ -58,14 +70,17 @@ def choose_variant(
             failures.append(error)
     if choice := judge_evidence(seen, where_ours_are=where_ours_are):
         return choice
+    for failure in failures:
+        if isinstance(failure, PermissionDenied):
+            # There are tables that may hold the host's rules: anything else would be a guess.
+            hint = f"or say which one the host uses: {ENVIRONMENT_NAME}=nft|legacy"
+            raise PermissionDenied(f"{failure}\n{hint}")
     default = default_variant()
     if default in seen:
         return Choice(default, "it is what the host's iptables command is")
     if seen:
         return Choice(next(iter(seen)), "the other does not work here")
-    raise next(
-        (error for error in failures if not isinstance(error, UnavailableError)), failures[0]
-    )
+    raise failures[0]
 
 
 def judge_evidence(
@@ -93,7 +108,7 @@ def _examine(variant: Variant, host: Host) -> Evidence:
         if tools.variant is variant:
             try:
                 text += tools.read_text()
-            except UnavailableError:
+            except NotInKernelError:
                 if tools.family is Family.IPV4:
                     raise
     return Evidence(
@@ -118,3 +133,13 @@ def find_all(host: Host) -> list[Iptables]:
             except UnavailableError:
                 continue  # where the tools are not installed, they made no rules
     return found
+
+
+def require_capabilities(host: Host, variant: Variant) -> None:
+    """Raise PermissionDenied where this process may not touch the rules of `variant`."""
+    if not host.has_capability(NET_ADMIN) or (
+        variant is Variant.LEGACY and not host.has_capability(NET_RAW)
+    ):
+        raise PermissionDenied(
+            f"this process may not read or change the host's rules\n{permission_mend(variant)}"
+        )

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from paraglider.config.model import Family
+from paraglider.errors import ParagliderError
 from paraglider.rules.ruleset import Ruleset, TableName
 from paraglider.rules.state import (
     NOTHING,
@@ -25,28 +26,34 @@ from paraglider.rules.text import RuleSyntaxError, parse_rule, render_rule
 
 # iptables-restore commits table by table. Coming up, connections must be able to pass (filter) and
 # conntrack must be pinned (mangle) before nat sends anyone a new way; going down, nat goes first.
-_UP = (TableName.FILTER, TableName.MANGLE, TableName.NAT)
-_DOWN = (TableName.NAT, TableName.MANGLE, TableName.FILTER)
+_UP = tuple(TableName)
+_DOWN = (TableName.NAT, TableName.MANGLE, TableName.FILTER, TableName.RAW, TableName.SECURITY)
+
+# What iptables-restore cannot be told in one line: a comment of two, a chain named with a quote.
+_UNTELLABLE = re.compile(r'\n|\S"\S*$')
 
 _OWN = r"PARAGLIDER-[A-Za-z0-9][A-Za-z0-9_-]{0,16}"
 _FRAME_LINE = re.compile(
-    rf"\*(filter|mangle|nat)|COMMIT|:{_OWN} - \[0:0\]|-I [A-Z]+ 1 -j {_OWN}"
-    # What goes may bear any name that begins as ours do: an older version made it, or somebody.
-    r"|-[FX] PARAGLIDER-\S{1,17}"
+    rf"\*({'|'.join(TableName)})|COMMIT|:{_OWN} - \[0:0\]|-I [A-Z]+ 1 -j {_OWN}"
+    # What goes may bear any name that begins as ours do, and stand anywhere.
+    r'|-[FX] "?PARAGLIDER-\S*|-D \S+ [0-9]+'
 )
 _RULE_LINE = re.compile(rf"(?:\[[0-9]+:[0-9]+\] )?-A {_OWN} (.+)")
 _DELETE_LINE = re.compile(r"-D \S+ (.+)")
 
 
-def plan_restore(current: State, wanted: State) -> str:
+def plan_restore(current: State, wanted: State, *, by_position: bool = False) -> str:
     """Return what to feed to iptables-restore to make `current` into `wanted`; '' if it is.
 
     The input is meant for ``--noflush --counters``: it names no chain that is not ours, except to
-    insert or delete the jumps that lead to ours.
+    insert or delete the jumps that lead to ours. Jumps are deleted by their text, which cannot hit
+    a rule of somebody else; by position where iptables does not find its own text again.
     """
     order = _DOWN if wanted.is_empty else _UP
-    sections = (_table_section(name, current.table(name), wanted.table(name)) for name in order)
-    return "".join(sections)
+    return "".join(
+        _table_section(name, current.table(name), wanted.table(name), by_position=by_position)
+        for name in order
+    )
 
 
 def render_rulesets(rulesets: Iterable[Ruleset]) -> Iterator[tuple[str, str]]:
@@ -57,31 +64,46 @@ def render_rulesets(rulesets: Iterable[Ruleset]) -> Iterator[tuple[str, str]]:
         yield f"# {program} --noflush", plan_restore(NOTHING, state_of_ruleset(ruleset))
 
 
-def _table_section(name: TableName, current: TableState, wanted: TableState) -> str:
+def _table_section(
+    name: TableName, current: TableState, wanted: TableState, *, by_position: bool
+) -> str:
     changed = [c for c in sorted(wanted.chains) if wanted.chains[c] != current.chains.get(c)]
     obsolete = sorted(set(current.chains) - set(wanted.chains))
     lines = [f":{chain} - [0:0]" for chain in changed]
-    lines += _hook_lines(current.hooks, wanted.hooks)
+    lines += _hook_lines(current.hooks, wanted.hooks, by_position=by_position)
     for chain in changed:
         lines += _chain_lines(chain, wanted.chains[chain], current.chains.get(chain, ()))
-    lines += [f"-F {chain}" for chain in obsolete]
-    lines += [f"-X {chain}" for chain in obsolete]
+    lines += [f"-F {_quoted(chain)}" for chain in obsolete]
+    lines += [f"-X {_quoted(chain)}" for chain in obsolete]
     return "\n".join([f"*{name.value}", *lines, "COMMIT", ""]) if lines else ""
 
 
-def _hook_lines(current: frozenset[HookLine], wanted: frozenset[HookLine]) -> list[str]:
+def _hook_lines(
+    current: frozenset[HookLine], wanted: frozenset[HookLine], *, by_position: bool
+) -> list[str]:
     # A built-in chain whose jump is missing, doubled or no longer first is set right as a whole:
     # deleting by text takes the first such rule, and deleting one changes the others' positions.
-    chains = {hook.chain for hook in current ^ wanted}
-    gone = sorted(hook for hook in current if hook.chain in chains)
-    come = sorted(hook for hook in wanted if hook.chain in chains)
-    deletions = [f"-D {hook.chain} {hook.text}" for hook in gone]
-    return deletions + [f"-I {hook.chain} {hook.position} {hook.text}" for hook in come]
+    lines = []
+    for chain in sorted({hook.chain for hook in current ^ wanted}):
+        # From the last to the first, so that positions still to come stay as they are.
+        gone = sorted((hook for hook in current if hook.chain == chain), reverse=True)
+        by_number = by_position or any(_UNTELLABLE.search(hook.text) for hook in gone)
+        lines += [f"-D {chain} {hook.position if by_number else hook.text}" for hook in gone]
+        come = sorted(hook for hook in wanted if hook.chain == chain)
+        lines += [f"-I {chain} {hook.position} {hook.text}" for hook in come]
+    return lines
+
+
+def _quoted(chain: str) -> str:
+    """Return a chain's name as iptables-restore reads it; ours need nothing, a stranger's may."""
+    escaped = chain.replace("\\", "\\\\").replace('"', '\\"')
+    return chain if escaped == chain else f'"{escaped}"'
 
 
 def _chain_lines(chain: str, rules: Sequence[RuleLine], before: Sequence[RuleLine]) -> list[str]:
     kept = _counters_by_identity(before)
-    return [f"{_prefix(kept.get(_identity(rule)))}-A {chain} {rule.text}" for rule in rules]
+    lines = [f"{_prefix(kept.get(_identity(rule)))}-A {chain} {rule.text}" for rule in rules]
+    return [line.rstrip() for line in lines]  # a stranger's rule may be nothing but a counter
 
 
 def _prefix(counters: Counters | None) -> str:
@@ -97,6 +119,29 @@ def _identity(rule: RuleLine) -> str:
     it is every third or every second connection depends on its neighbours."""
     head, mark, backend = rule.text.partition("-j DNAT ")
     return backend if mark else head
+
+
+def is_complete(current: State, wanted: State) -> bool:
+    """Return whether all that is wanted is there and nothing else of ours, wherever in a built-in
+    chain the jumps stand."""
+
+    def jumps(table: TableState) -> list[tuple[str, str]]:
+        return sorted((hook.chain, hook.text) for hook in table.hooks)
+
+    return all(
+        now.chains == then.chains and jumps(now) == jumps(then)
+        for now, then in ((current.table(name), wanted.table(name)) for name in TableName)
+    )
+
+
+def check_restore(text: str) -> None:
+    """Raise ParagliderError where a restore input holds a line that we would never say."""
+    try:
+        lint_restore(text)
+    except RuleSyntaxError as error:
+        raise ParagliderError(
+            f"refused to give this to iptables-restore, please report it: {error}"
+        ) from error
 
 
 def lint_restore(text: str) -> None:

@@ -20,11 +20,13 @@ _CHAIN_NAME = re.compile(PREFIX + r"[A-Za-z0-9][A-Za-z0-9_-]{0,16}")
 
 
 class TableName(StrEnum):
-    """The tables of iptables that hold rules of ours."""
+    """The tables of iptables. Ours are in the first three; the others are looked at in removal."""
 
     FILTER = "filter"
     MANGLE = "mangle"
     NAT = "nat"
+    RAW = "raw"
+    SECURITY = "security"
 
 
 class CtState(StrEnum):

@@ -9,7 +9,6 @@ stranger's, in our chain) stays as it is and so never equals a wanted one.
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -17,7 +16,10 @@ from types import MappingProxyType
 from paraglider.rules.ruleset import Ruleset, TableName, is_own_chain
 from paraglider.rules.text import RuleSyntaxError, parse_rule, render_rule
 
-_RULE_LINE = re.compile(r"(?:\[(\d+):(\d+)\] )?-A (\S+) (.+)")
+# A rule may be nothing but its counters, and a comment in it may have lines.
+_RULE_LINE = re.compile(r"(?:\[(\d+):(\d+)\] )?-A (\S+)(?: (.+))?", re.DOTALL)
+# A word that iptables-save quotes, as it does comments; in a chain's name a quote is just itself.
+_QUOTED_WORD = re.compile(r' "(?:[^"\\]|\\.)*"(?= |$)', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +49,10 @@ class HookLine:
 
 @dataclass(frozen=True, slots=True)
 class TableState:
-    """What is ours in one table. `is_bare`: the table holds nothing of anybody else's."""
+    """What is ours in one table."""
 
     chains: Mapping[str, tuple[RuleLine, ...]] = field(default_factory=dict)
     hooks: frozenset[HookLine] = frozenset()
-    is_bare: bool = field(default=True, compare=False)
 
 
 EMPTY_TABLE = TableState()
@@ -113,7 +114,7 @@ def parse_save(text: str) -> State:
 
 def _sections(text: str) -> Iterable[tuple[str, list[str]]]:
     name, lines = "", list[str]()
-    for line in text.split("\n"):
+    for line in _whole_lines(text):
         if line.startswith("*"):
             name, lines = line[1:], []
         elif line == "COMMIT":
@@ -122,29 +123,37 @@ def _sections(text: str) -> Iterable[tuple[str, list[str]]]:
             lines.append(line)
 
 
+def _whole_lines(text: str) -> Iterable[str]:
+    """Yield the lines of a saved text, those that a quoted comment breaks in one piece."""
+    begun = ""
+    for line in text.split("\n"):
+        whole = f"{begun}\n{line}" if begun else line
+        if ' "' in whole and ' "' in _QUOTED_WORD.sub("", whole):
+            begun = whole
+        else:
+            begun = ""
+            yield whole
+
+
 def _parse_table(lines: Iterable[str]) -> TableState:
     chains: dict[str, list[RuleLine]] = {}
     hooks = set()
     lengths: dict[str, int] = {}
-    is_bare = True
     for line in lines:
         if line.startswith(":"):
-            chain, policy = line[1:].split(" ")[:2]
+            chain = line[1:].split(" ", 1)[0]
             if is_own_chain(chain):
                 chains[chain] = []
-            elif policy != "ACCEPT":  # a user-defined chain ("-") or a policy that somebody set
-                is_bare = False
         elif found := _RULE_LINE.fullmatch(line):
-            packets, size_bytes, chain, rule = found.groups("0")
+            packets, size_bytes, chain = found.group(1) or 0, found.group(2) or 0, found[3]
+            rule = found[4] or ""
             lengths[chain] = position = lengths.get(chain, 0) + 1
             if is_own_chain(chain):
                 counters = Counters(int(packets), int(size_bytes))
                 chains.setdefault(chain, []).append(RuleLine(_canonical(rule), counters))
             elif leads_to_us(rule):
                 hooks.add(HookLine(chain, position, rule))
-            else:
-                is_bare = False
-    return TableState({c: tuple(rules) for c, rules in chains.items()}, frozenset(hooks), is_bare)
+    return TableState({c: tuple(rules) for c, rules in chains.items()}, frozenset(hooks))
 
 
 def _canonical(text: str) -> str:
@@ -159,6 +168,5 @@ def leads_to_us(rule: str) -> bool:
     # The cheap test first: a host may have 20,000 rules that are not ours.
     if not is_own_chain(rule.rsplit("-j ", 1)[-1].rsplit("-g ", 1)[-1]):
         return False
-    # iptables-save quotes comments as a shell does; a target named in one is none.
-    words = shlex.split(rule)
+    words = _QUOTED_WORD.sub("", rule).split(" ")
     return len(words) > 1 and words[-2] in ("-j", "-g") and is_own_chain(words[-1])

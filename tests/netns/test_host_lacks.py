@@ -119,6 +119,73 @@ def _without_statistic(topology: Topology, folder: Path) -> str:
     return f"{folder}:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
+def _afterwards(topology: Topology, folder: Path, command: str) -> str:
+    """Return a PATH on which iptables-restore runs `command` when it has applied something."""
+    tool = f"iptables-{topology.balancer.variant.value}-restore"
+    real = topology.balancer.run("sh", "-c", f"command -v {tool}").stdout.strip()
+    fake = folder / tool
+    fake.write_text(
+        "#!/bin/sh\n"
+        f'case "$*" in *--test*) exec {real} "$@" ;; esac\n'
+        f'{real} "$@" && iptables-{topology.balancer.variant.value} {command}\n'
+    )
+    fake.chmod(0o755)
+    return f"{folder}:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def test_a_rule_that_somebody_puts_before_ours_meanwhile_is_no_failure(
+    topology: Topology, tmp_path: Path
+) -> None:
+    """As Docker does when it starts: the rules work, and it is said."""
+    path = _afterwards(topology, tmp_path, "-I FORWARD -p udp -j RETURN")
+    done = _start(topology, "env", f"PATH={path}")
+    assert done.returncode == 0
+    assert "another program has just put a rule before ours" in done.stderr
+    assert topology.connect(3).by_backend == {"b1": 1, "b2": 1, "b3": 1}
+
+
+def test_rules_that_do_not_stay_are_taken_back(topology: Topology, tmp_path: Path) -> None:
+    """Somebody changes ours while they are written: an error, and nothing of ours is left."""
+    topology.balancer.restore(_ALL_TABLES)
+    before = topology.save()
+    path = _afterwards(topology, tmp_path, "-A PARAGLIDER-FORWARD -j DROP 2>/dev/null")
+    done = _start(topology, "env", f"PATH={path}")
+    assert done.returncode == 69
+    assert "the kernel does not hold what was applied" in done.stderr
+    assert topology.save() == before
+
+
+@_ONLY_NFT
+def test_legacy_tables_that_cannot_be_read_are_told_of(topology: Topology) -> None:
+    """They exist, and a container with NET_ADMIN alone may not look: rules are applied and taken
+    away in the other variant; stop says by its exit code that it could not look everywhere."""
+    topology.balancer.run("iptables-legacy", "-L")
+    topology.balancer.iptables("-A", "INPUT", "-p", "udp", "-j", "ACCEPT")
+    no_raw = ("setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw")
+    done = _start(topology, *no_raw)
+    assert done.returncode == 0
+    assert "rules of an earlier start, if any, stay in the other variant" in done.stderr
+    assert topology.connect(3).by_backend == {"b1": 1, "b2": 1, "b3": 1}
+    stopped = topology.balancer.run(*no_raw, *PARAGLIDER, "stop", check=False)
+    assert stopped.returncode == 77
+    assert stopped.stdout == "stopped: all rules are gone\n"
+    assert "PARAGLIDER" not in topology.save()
+
+
+def test_without_knowing_the_host_s_variant_nothing_is_guessed(topology: Topology) -> None:
+    """Legacy tables exist that may hold the host's rules, and nft has none: 77, and how to say
+    which it is."""
+    topology.balancer.run("iptables-legacy", "-L")
+    command = [*PARAGLIDER, "-config", "-", "start"]
+    no_raw = ("env", "-u", "PARAGLIDER_IPTABLES", "setpriv", "--bounding-set=-net_raw")
+    done = topology.balancer.run(
+        *no_raw, "--inh-caps=-net_raw", *command, input=topology.config, check=False
+    )
+    assert done.returncode == 77
+    assert "PARAGLIDER_IPTABLES=nft|legacy" in done.stderr
+    assert "PARAGLIDER" not in topology.save()
+
+
 @_ONLY_LEGACY
 def test_a_lock_that_is_held_is_waited_for(topology: Topology) -> None:
     """Let go after a second, start goes on by itself."""

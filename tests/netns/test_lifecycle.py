@@ -147,6 +147,74 @@ def test_stop_works_from_any_state_and_without_a_file(topology: Topology) -> Non
     assert balancer.paraglider("stop").stdout == "nothing was running\n"
 
 
+@_ONLY_NFT
+def test_stop_leaves_what_others_put_beside_iptables(topology: Topology) -> None:
+    """Into the tables that start brought: a set, a chain of nftables, a rule that only counts.
+    iptables-save shows none of the first two."""
+    balancer = topology.balancer
+    family = "ip" if topology.addresses.version == 4 else "ip6"
+    balancer.paraglider("start", config=topology.config)
+    balancer.run("nft", "add", "set", family, "filter", "blocked", "{ type mark; }")
+    balancer.run("nft", "add", "chain", family, "nat", "own")
+    balancer.iptables("-t", "mangle", "-A", "POSTROUTING")
+    assert balancer.paraglider("stop").returncode == 0
+    left = balancer.run("nft", "list", "ruleset").stdout
+    assert "set blocked" in left
+    assert "chain own" in left
+    assert "chain POSTROUTING" in left
+    assert "PARAGLIDER" not in left
+    assert "table ip paraglider" not in left
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        pytest.param(
+            '*nat\n:PARAGLIDER-a"b - [0:0]\n-A OUTPUT -j "PARAGLIDER-a\\"b"\nCOMMIT\n',
+            id="a name with a quote",
+        ),
+        pytest.param(
+            "*nat\n:PARAGLIDER-x - [0:0]\n"
+            "-A OUTPUT -m recent --name pg --rcheck -j PARAGLIDER-x\nCOMMIT\n",
+            id="a match that is not found again",
+        ),
+        pytest.param(
+            "*raw\n:PARAGLIDER-RAW - [0:0]\n-A OUTPUT -j PARAGLIDER-RAW\nCOMMIT\n",
+            id="another table",
+        ),
+        pytest.param(
+            "*filter\n:PARAGLIDER- - [0:0]\n-A INPUT -g PARAGLIDER-\nCOMMIT\n",
+            id="no name",
+        ),
+    ],
+)
+@_ONLY_IPV4
+def test_stop_takes_away_what_was_named_oddly(topology: Topology, left: str) -> None:
+    """Whatever bears our prefix, and the jumps to it."""
+    balancer = topology.balancer
+    balancer.restore(_FOREIGN + "*raw\n-A PREROUTING -p udp -j ACCEPT\nCOMMIT\n")
+    before = balancer.save()
+    balancer.restore(left)
+    assert balancer.paraglider("stop").stdout == "stopped: all rules are gone\n"
+    assert balancer.save() == before
+
+
+@_ONLY_IPV4
+def test_five_starts_at_once_make_one(topology: Topology) -> None:
+    """Each ends well, and there is one jump of each kind."""
+    balancer = topology.balancer
+    script = """
+        for n in 1 2 3 4 5; do "$@" & started="$started $!"; done
+        for one in $started; do wait $one || exit; done
+    """
+    path = "/run/glider.yaml"
+    balancer.run("tee", path, input=topology.config)
+    command = [*PARAGLIDER, "-config", path, "start"]
+    balancer.run("sh", "-c", script, "sh", *command)
+    assert balancer.paraglider("status").returncode == 0
+    assert balancer.save().count("-A PREROUTING -j PARAGLIDER-DNAT\n") == 1
+
+
 @_ONLY_IPV4
 def test_rules_move_with_the_variant(topology: Topology) -> None:
     """Started in the other variant they are in that one alone; stop looks in both."""

@@ -175,13 +175,19 @@ def test_a_file_that_may_not_be_read_is_told(tmp_path: Path) -> None:
     ("path", "expected"),
     [
         ("", ": does not exist; check the path after -config"),
-        ("a\0b", r"a\x00b: cannot be read: embedded null byte"),
         ("/dev/null/x", "/dev/null/x: cannot be read: Not a directory"),
         ("\x1b[2J\n", r"\x1b[2J\n: does not exist; check the path after -config"),
     ],
 )
 def test_a_path_that_leads_nowhere_is_told_in_one_line(path: str, expected: str) -> None:
     assert expected == problem_of(path)
+
+
+def test_a_path_with_a_nul_is_told_in_one_line() -> None:
+    """In the words of this Python."""
+    told = problem_of("a\0b")
+    assert told.startswith(r"a\x00b: cannot be read: ")
+    assert told.isprintable()
 
 
 def test_a_wrong_configuration_ends_with_ex_config() -> None:

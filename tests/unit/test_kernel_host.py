@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import pytest
 from paraglider.config.model import Config, Endpoint, Family, Frontend
 from paraglider.errors import UnavailableError
 from paraglider.kernel.host import NET_ADMIN, Conntrack, Host
-from paraglider.kernel.survey import survey_host
+from paraglider.kernel.process import Finished
+from paraglider.kernel.survey import survey_firewall, survey_host
 
 # Heads and lines as the kernel prints them, shortened on the right.
 _TCP = """\
@@ -50,13 +52,17 @@ def test_a_capability_is_one_bit_of_the_effective_set(
 def test_forwarding_that_is_on_is_left_alone(tmp_path: Path) -> None:
     """Nothing is written, and nothing needs saying."""
     host = _host(tmp_path, sys__net__ipv4__ip_forward="1\n")
-    assert host.enable_forwarding(Family.IPV4) is False
+    told: list[str] = []
+    host.enable_forwarding([Family.IPV4], told.append)
+    assert told == []
 
 
 def test_forwarding_that_is_off_is_switched_on(tmp_path: Path) -> None:
     """The caller learns that it was off."""
     host = _host(tmp_path, sys__net__ipv4__ip_forward="0\n")
-    assert host.enable_forwarding(Family.IPV4) is True
+    told: list[str] = []
+    host.enable_forwarding([Family.IPV4], told.append)
+    assert told == ["IPv4 forwarding was off; switched on, for the whole host"]
     assert host.is_forwarding(Family.IPV4)
 
 
@@ -68,7 +74,7 @@ def test_forwarding_that_cannot_be_switched_on_names_the_command(tmp_path: Path)
 
     proc = _host(tmp_path, sys__net__ipv4__ip_forward="0\n").proc
     with pytest.raises(UnavailableError, match=r"sysctl -w net\.ipv4\.ip_forward=1"):
-        Host(proc, write=refuse).enable_forwarding(Family.IPV4)
+        Host(proc, write=refuse).enable_forwarding([Family.IPV4], print)
 
 
 def test_ipv6_forwarding_is_not_switched_on_where_it_would_cut_the_host_off(
@@ -76,9 +82,26 @@ def test_ipv6_forwarding_is_not_switched_on_where_it_would_cut_the_host_off(
 ) -> None:
     """A default route from an advertisement runs out once the host forwards: the mend keeps it."""
     host = _host(tmp_path, sys__net__ipv6__conf__all__forwarding="0\n", net__ipv6_route=_ADVERTISED)
-    with pytest.raises(UnavailableError, match=r"net\.ipv6\.conf\.wlan0\.accept_ra=2"):
-        host.enable_forwarding(Family.IPV6)
+    (tmp_path / "sys/net/ipv4").mkdir()
+    (tmp_path / "sys/net/ipv4/ip_forward").write_text("0\n")
+    mend = r"sysctl -w net\.ipv6\.conf\.wlan0\.accept_ra=2 net\.ipv6\.conf\.all\.forwarding=1"
+    with pytest.raises(UnavailableError, match=mend):
+        host.enable_forwarding(Family, print)
+    # Neither family is switched on where one cannot be.
+    assert not host.is_forwarding(Family.IPV4)
     assert not host.is_forwarding(Family.IPV6)
+
+
+def test_ipv6_forwarding_is_switched_on_where_advertisements_stay_welcome(tmp_path: Path) -> None:
+    """accept_ra of 2 means: also while forwarding."""
+    host = _host(
+        tmp_path,
+        sys__net__ipv6__conf__all__forwarding="0\n",
+        sys__net__ipv6__conf__wlan0__accept_ra="2\n",
+        net__ipv6_route=_ADVERTISED,
+    )
+    host.enable_forwarding([Family.IPV6], print)
+    assert host.is_forwarding(Family.IPV6)
 
 
 @pytest.mark.parametrize(
@@ -92,11 +115,32 @@ def test_ipv6_forwarding_is_not_switched_on_where_it_would_cut_the_host_off(
         ("2001:db8::1:25", False),
     ],
 )
-def test_a_listener_on_the_bind_is_found(tmp_path: Path, bind: str, expected: bool) -> None:
-    """By its address, or on all addresses."""
-    host = _host(tmp_path, net__tcp=_TCP, net__tcp6=_TCP6)
+def test_a_survey_finds_a_listener_on_the_bind(tmp_path: Path, bind: str, expected: bool) -> None:
+    """By its address, or on all addresses: its clients would be taken away, with SSH the way in."""
     address, port = bind.rsplit(":", 1)
-    assert host.is_listened_on(Endpoint(ip_address(address), int(port))) is expected
+    endpoint = Endpoint(ip_address(address), int(port))
+    backend = Endpoint(ip_address(address) + 1, 80)
+    frontend = Frontend("web", endpoint, endpoint.address, (backend,))
+    host = _host(tmp_path, net__tcp=_TCP, net__tcp6=_TCP6)
+    findings = survey_host(Config("test", (frontend,)), host)
+    told = f"web: a program of this host listens on {endpoint}"
+    assert any(finding.startswith(told) for finding in findings) is expected
+
+
+@pytest.mark.parametrize(("port", "expected"), [(40000, True), (40001, False), (80, False)])
+def test_a_survey_finds_a_port_that_the_host_itself_may_use(
+    tmp_path: Path, port: int, expected: bool
+) -> None:
+    """A connection of the host from that port would meet the shield; reserved ones are not used."""
+    host = _host(
+        tmp_path,
+        sys__net__ipv4__ip_local_port_range="32768\t60999\n",
+        sys__net__ipv4__ip_local_reserved_ports="40001-40003,50000\n",
+    )
+    bind = Endpoint(ip_address("198.51.100.1"), port)
+    frontend = Frontend("web", bind, bind.address, (Endpoint(bind.address + 1, 80),))
+    findings = survey_host(Config("test", (frontend,)), host)
+    assert any("net.ipv4.ip_local_reserved_ports=40000" in f for f in findings) is expected
 
 
 def test_conntrack_shows_count_and_limit(tmp_path: Path) -> None:
@@ -126,10 +170,31 @@ def test_a_survey_tells_what_does_not_fit_this_host(tmp_path: Path) -> None:
     ]
 
 
-def test_a_survey_warns_of_a_program_that_loses_its_clients(tmp_path: Path) -> None:
-    """A listener on the bind would lose its connections: with SSH, the way in."""
-    tcp = _TCP.replace("0A020A0A:1F90", "0100007F:1F90")
-    bind = Endpoint(ip_address("127.0.0.1"), 8080)
-    frontend = Frontend("web", bind, bind.address, (Endpoint(ip_address("10.0.0.1"), 80),))
-    (finding,) = survey_host(Config("test", (frontend,)), _host(tmp_path, net__tcp=tcp))
-    assert finding.startswith("web: a program of this host listens on 127.0.0.1:8080")
+_CHAINS = """\
+table ip filter {
+\tchain FORWARD {
+\t\ttype filter hook forward priority filter; policy drop;
+\t}
+}
+table inet fw {
+\tchain input {
+\t\ttype filter hook input priority filter; policy drop;
+\t}
+\tchain forward {
+\t\ttype filter hook forward priority filter; policy drop;
+\t}
+}
+"""
+
+
+@pytest.mark.parametrize(("rules", "count"), [("", 1), ("ct status dnat accept", 0)])
+def test_a_firewall_of_nftables_that_drops_is_found(rules: str, count: int) -> None:
+    """An accept of ours does not reach into its chain; iptables' own FORWARD is ours to open."""
+
+    def run(argv: Sequence[str]) -> Finished:
+        return Finished(tuple(argv), 0, _CHAINS if argv[-1] == "chains" else rules, "")
+
+    findings = survey_firewall([Family.IPV4], nft_path="nft", run=run)
+    assert len(findings) == count
+    for finding in findings:
+        assert "nft insert rule inet fw forward ct status dnat accept" in finding

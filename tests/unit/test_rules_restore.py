@@ -99,8 +99,8 @@ def test_counters_of_a_backend_survive_a_rewrite() -> None:
         pytest.param(
             ["-A PREROUTING -j PARAGLIDER-DNAT", "-A PREROUTING -i eth0 -j PARAGLIDER-web"],
             [
-                "-D PREROUTING -j PARAGLIDER-DNAT",
                 "-D PREROUTING -i eth0 -j PARAGLIDER-web",
+                "-D PREROUTING -j PARAGLIDER-DNAT",
                 "-I PREROUTING 1 -j PARAGLIDER-DNAT",
             ],
             id="another beside it",
@@ -144,6 +144,34 @@ def test_nothing_of_a_stranger_is_named_in_a_removal() -> None:
     )
 
 
+def test_what_a_stranger_named_and_wrote_is_taken_away_as_it_is() -> None:
+    """A name with a quote, a rule without a target, a jump with a comment of two lines."""
+    live = parse_save(
+        _nat(
+            ':PARAGLIDER-a"b - [0:0]',
+            ":PARAGLIDER- - [0:0]",
+            '-A PARAGLIDER-a"b',
+            '-A PREROUTING -m comment --comment "one\n-A two" -j PARAGLIDER-',
+            "-A PREROUTING -j DOCKER",
+            "-A PREROUTING -j PARAGLIDER-",
+        )
+    )
+    text = plan_restore(live, NOTHING)
+    assert text == (
+        "*nat\n-D PREROUTING 3\n-D PREROUTING 1\n"
+        '-F PARAGLIDER-\n-F "PARAGLIDER-a\\"b"\n-X PARAGLIDER-\n-X "PARAGLIDER-a\\"b"\nCOMMIT\n'
+    )
+    lint_restore(text)
+
+
+def test_a_rule_without_a_target_in_our_chain_is_found() -> None:
+    """It does nothing but count, and yet is not what was applied."""
+    web = [rule.text for rule in TWO.tables[TableName.NAT].chains["PARAGLIDER-web"]]
+    lines = [f"-A PARAGLIDER-web {text}".rstrip() for text in ["", *web]]
+    live = parse_save(_nat(":PARAGLIDER-web - [0:0]", *lines))
+    assert ":PARAGLIDER-web - [0:0]" in plan_restore(live, TWO)
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -161,7 +189,7 @@ def test_nothing_of_a_stranger_is_named_in_a_removal() -> None:
         "-I INPUT 1 -j DROP",
         "-I INPUT 2 -j PARAGLIDER-INPUT",
         "-D FORWARD -j DOCKER-USER",
-        "*raw",
+        "*broute",
         "",
     ],
 )

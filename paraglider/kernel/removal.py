@@ -1,0 +1,86 @@
+"""Removal: take away whatever is ours, from any state, without knowing what was configured.
+
+What bears our prefix goes, wherever it is: both variants, both families, every table. What cannot
+be removed in one of them does not keep the others from being cleaned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from paraglider.errors import NotInKernelError, ParagliderError, PermissionDenied, UnavailableError
+from paraglider.kernel.host import Host
+from paraglider.kernel.iptables import Iptables, Variant
+from paraglider.kernel.lock import hold_rules_lock
+from paraglider.kernel.nat_anchor import find_anchor
+from paraglider.kernel.variant import find_all, require_capabilities
+from paraglider.rules.restore import check_restore, plan_restore
+from paraglider.rules.state import NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What came of it: whether there was anything, and the errors of tables that hold somebody's
+    rules, perhaps ours, and that this process may not read."""
+
+    found: bool
+    unread: tuple[PermissionDenied, ...]
+
+
+def remove_rules(*, host: Host) -> Removal:
+    """Take away whatever is ours in this network namespace.
+
+    Raises PermissionDenied where nothing at all may be read, and UnavailableError where something
+    of ours may be left.
+    """
+    require_capabilities(host, Variant.NFT)
+    with hold_rules_lock():
+        return remove_from(find_all(host))
+
+
+def remove_from(all_tools: Sequence[Iptables]) -> Removal:
+    """Take away what is ours from the tables that `all_tools` read; the caller holds the lock."""
+    found, unread, failed = False, list[PermissionDenied](), list[ParagliderError]()
+    for tools in all_tools:
+        try:
+            found |= _remove_one(tools)
+        except NotInKernelError:
+            continue
+        except PermissionDenied as error:
+            unread.append(error)
+        except ParagliderError as error:
+            failed.append(error)
+    if failed:
+        told = "\n".join(str(error) for error in failed)
+        raise UnavailableError(f"not everything could be taken away: {told}") from failed[0]
+    if unread and len(unread) == len(all_tools):
+        raise unread[0]
+    return Removal(found, tuple(unread))
+
+
+def _remove_one(tools: Iptables) -> bool:
+    text = plan_restore(tools.read_state(), NOTHING)
+    if text:
+        check_restore(text)
+        try:
+            tools.apply_restore(text)
+        except UnavailableError:
+            # A stranger's jump to us may have a match that iptables cannot find again by its text.
+            text = plan_restore(tools.read_state(), NOTHING, by_position=True)
+            check_restore(text)
+            tools.apply_restore(text)
+    return bool(text) | remove_anchor(tools)
+
+
+def remove_anchor(tools: Iptables) -> bool:
+    """Delete the NAT anchor of a family that has nothing of ours left, and the tables that were
+    made for us and that nobody has come to use; return whether there was one."""
+    anchor = find_anchor(tools.family)
+    if tools.variant is not Variant.NFT or anchor.read() is None:
+        return False
+    made = anchor.made_tables()
+    anchor.remove()
+    for name in made:
+        anchor.delete_bare_table(name)
+    return True
