@@ -7,7 +7,12 @@ from collections.abc import Sequence
 import pytest
 
 from paraglider.config.model import Family
-from paraglider.errors import ParagliderError, PermissionDenied, UnavailableError
+from paraglider.errors import (
+    NotInKernelError,
+    ParagliderError,
+    PermissionDenied,
+    UnavailableError,
+)
 from paraglider.kernel.iptables import LOCK_WAIT_S, Iptables, Variant
 from paraglider.kernel.process import Finished
 
@@ -63,6 +68,36 @@ def _failing(stderr: str, returncode: int, variant: Variant = Variant.NFT) -> Ip
             UnavailableError,
             "'statistic' is missing, in the kernel or in iptables: try modprobe xt_statistic",
             id="match missing in the kernel",
+        ),
+        pytest.param(
+            "iptables-nft-save v1.8.9 (nf_tables): Failed to initialize nft: Protocol not supported",
+            1,
+            NotInKernelError,
+            "the kernel lacks nf_tables, or this address family",
+            id="no nf_tables",
+        ),
+        pytest.param(
+            "iptables-restore: No chain/target/match by that name.",
+            1,
+            UnavailableError,
+            "the kernel may lack a module: try modprobe -a xt_conntrack",
+            id="something missing",
+        ),
+        pytest.param(
+            "iptables-restore v1.8.9 (legacy): Couldn't load target `PARAGLIDER-x':No such file or "
+            "directory",
+            2,
+            UnavailableError,
+            "see what else changes the host's rules, then try again",
+            id="a chain that somebody removed meanwhile",
+        ),
+        pytest.param(
+            "iptables-nft-restore v1.8.9 (nf_tables): \nline 3: CHAIN_DEL failed (Device or resource "
+            "busy): chain PARAGLIDER-BLOCKLIST",
+            4,
+            UnavailableError,
+            "see what else changes the host's rules, then try again",
+            id="not a lock",
         ),
         pytest.param(
             "",
