@@ -70,7 +70,7 @@ def _failing(stderr: str, returncode: int, variant: Variant = Variant.NFT) -> Ip
             id="match missing in the kernel",
         ),
         pytest.param(
-            "iptables-nft-save v1.8.9 (nf_tables): Failed to initialize nft: Protocol not supported",
+            "iptables-save v1.8.9 (nf_tables): Failed to initialize nft: Protocol not supported",
             1,
             NotInKernelError,
             "the kernel lacks nf_tables, or this address family",
@@ -92,8 +92,8 @@ def _failing(stderr: str, returncode: int, variant: Variant = Variant.NFT) -> Ip
             id="a chain that somebody removed meanwhile",
         ),
         pytest.param(
-            "iptables-nft-restore v1.8.9 (nf_tables): \nline 3: CHAIN_DEL failed (Device or resource "
-            "busy): chain PARAGLIDER-BLOCKLIST",
+            "iptables-nft-restore v1.8.9 (nf_tables): \nline 3: CHAIN_DEL failed (Device or "
+            "resource busy): chain PARAGLIDER-BLOCKLIST",
             4,
             UnavailableError,
             "see what else changes the host's rules, then try again",
