@@ -91,6 +91,14 @@ class Options(ServerOptions):  # type: ignore[misc]
         super().setsignals()
         signal.set_wakeup_fd(self.wakeup.write_fd, warn_on_full_buffer=False)
 
+    def fork(self) -> int:
+        """Start the agent with SIGHUP held back: it would end one that does not wait for it yet."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+        pid: int = super().fork()
+        if pid:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+        return pid
+
     def get_signal(self) -> int | None:
         """Pass SIGHUP on to the agent, which takes the new file without letting go of a rule."""
         received: int | None = super().get_signal()
@@ -116,7 +124,8 @@ class Options(ServerOptions):  # type: ignore[misc]
         self.exit_code = code if code >= 0 else 128 + os.WTERMSIG(status)
         if code in process.config.exitcodes:
             self.mood = SupervisorStates.SHUTDOWN
-            self.stop_is_due = False
+            # An agent that could not take its rules away leaves that to a second try.
+            self.stop_is_due = self.stop_is_due and code != 0
         elif self.mood == SupervisorStates.RUNNING:
             say(f"the agent ended ({how}); the rules stay as they are, and a new one takes over")
 

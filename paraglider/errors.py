@@ -3,7 +3,8 @@
     ParagliderError          1   the live rules differ, or nothing is running
     ├── UsageError           2   the command line is not one of ours
     ├── UnavailableError    69   the kernel, a tool or the host lacks something
-    │   └── NotInKernelError     the kernel does not have this rule engine or family at all
+    │   ├── NotHereError         the kernel, or this host's tools, do not have it at all
+    │   └── LockHeldError        another program keeps a lock; trying at once again is of no use
     ├── PermissionDenied    77   the process may not change the rules
     └── ConfigError         78   the configuration is wrong; carries every problem found
 
@@ -35,8 +36,12 @@ class UnavailableError(ParagliderError):
     exit_code = 69
 
 
-class NotInKernelError(UnavailableError):
-    """The kernel does not have this rule engine, or this address family: no rule can be there."""
+class NotHereError(UnavailableError):
+    """The kernel does not have this rule engine or address family, or its tools are missing."""
+
+
+class LockHeldError(UnavailableError):
+    """Another program kept the lock of the rules for longer than was waited."""
 
 
 class PermissionDenied(ParagliderError):

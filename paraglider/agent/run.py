@@ -29,11 +29,14 @@ def run_agent(
         start()
         for number in _signals():
             if number is not signal.SIGHUP:
-                report(f"{signal.Signals(number).name}: taking the rules away")
+                report(f"{number.name}: taking the rules away")
                 stop()
                 return
             _reload(start, report)
     finally:
+        # One that came twice has had its answer; let through, it would end us before our message.
+        while signal.sigtimedwait(_SIGNALS, 0):
+            pass
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 

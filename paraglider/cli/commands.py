@@ -93,14 +93,14 @@ def stop(context: Context) -> int:
     """Take away every rule of ours."""
     from paraglider.kernel.removal import remove_rules
 
-    removal = remove_rules(host=context.host)
+    removal = remove_rules(host=context.host, report=context.report)
     for error in removal.unread:
-        context.report(
-            f"there are other rules, and whether ours are among them is unknown: {error}"
-        )
-    if removal.found:
+        context.report(f"there may be rules of ours that cannot be read: {error}")
+    if removal.unread:
+        context.say("stopped: the rules that can be read are gone")
+    elif removal.found:
         context.say("stopped: all rules are gone")
-    elif not removal.unread:
+    else:
         context.say("nothing was running")
     return removal.unread[0].exit_code if removal.unread else 0
 

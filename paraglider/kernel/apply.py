@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from paraglider.config.model import Family
-from paraglider.errors import NotInKernelError, ParagliderError, UnavailableError
+from paraglider.errors import NotHereError, ParagliderError, UnavailableError
 from paraglider.kernel.host import Host
 from paraglider.kernel.iptables import Iptables, Variant, find_iptables
-from paraglider.kernel.lock import hold_rules_lock
+from paraglider.kernel.lock import defer_signals, hold_rules_lock
 from paraglider.kernel.nat_anchor import find_anchor
 from paraglider.kernel.removal import remove_anchor, remove_from
 from paraglider.kernel.variant import find_all, require_capabilities
@@ -59,8 +59,9 @@ def apply_rulesets(
             if step.text:
                 step.tools.test_restore(step.text)
         host.enable_forwarding(wanted, report)
-        is_anchored = _bring_up(steps, report)
-        is_moved = _leave_other_variant(variant, host, report)
+        with defer_signals():
+            is_anchored = _bring_up(steps, report)
+            is_moved = _leave_other_variant(variant, host, report)
     return any(step.text for step in steps) or is_anchored or is_moved
 
 
@@ -91,7 +92,7 @@ def _read_all(
     for family, tools in sorted(found.items()):
         try:
             read.append((tools, tools.read_state()))
-        except NotInKernelError:
+        except NotHereError:
             if family in wanted:
                 raise
     return read
@@ -115,12 +116,12 @@ def _bring_up(steps: Sequence[_Step], report: Report) -> bool:
         for step in steps:
             if step.text:
                 _verify(step, report)
-    except BaseException as error:  # Ctrl-C leaves nothing half-way either
+        for step in steps:
+            if step.wanted.is_empty:
+                remove_anchor(step.tools)
+    except ParagliderError as error:
         _roll_back_all(begun, error)
         raise
-    for step in steps:
-        if step.wanted.is_empty:
-            remove_anchor(step.tools)
     return is_anchored
 
 
@@ -157,7 +158,7 @@ def _verify(step: _Step, report: Report) -> None:
     )
 
 
-def _roll_back_all(steps: Sequence[_Step], error: BaseException) -> None:
+def _roll_back_all(steps: Sequence[_Step], error: ParagliderError) -> None:
     """Put back what was ours before; iptables-restore is atomic for one table, not for three."""
     for step in reversed(steps):
         try:

@@ -39,6 +39,15 @@ class Conntrack:
 
 
 @dataclass(frozen=True, slots=True)
+class OutgoingPorts:
+    """The ports that the host's own connections may leave from; `reserved` is the setting that
+    keeps others out, as the kernel prints it: ``8080,35000-35010``."""
+
+    ports: frozenset[int]
+    reserved: str
+
+
+@dataclass(frozen=True, slots=True)
 class Host:
     """This host as /proc shows it; `proc` is where that is, `write` changes a file there."""
 
@@ -82,7 +91,7 @@ class Host:
             raise UnavailableError(
                 f"IPv6 forwarding is off, and {device} has its default route from a router's "
                 f"advertisement, which forwarding would end: on the host, run: sysctl -w "
-                f"net.ipv6.conf.{device}.accept_ra=2 net.ipv6.conf.all.forwarding=1"
+                f"net/ipv6/conf/{device}/accept_ra=2 net.ipv6.conf.all.forwarding=1"
             )
         if not os.access(path, os.W_OK):
             raise UnavailableError(_forwarding_mend(family, "read-only"))
@@ -126,17 +135,17 @@ class Host:
             for address, port in [fields[1].split(":")]
         )
 
-    def read_outgoing_ports(self) -> frozenset[int]:
+    def read_outgoing_ports(self) -> OutgoingPorts:
         """Return the ports that the host's own connections may leave from (ip-sysctl)."""
         base = self.proc / "sys/net/ipv4"
         try:
             first, last = (base / "ip_local_port_range").read_text().split()
             reserved = (base / "ip_local_reserved_ports").read_text().strip()
         except OSError:
-            return frozenset()
+            return OutgoingPorts(frozenset(), "")
         spans = (span.partition("-") for span in reserved.split(",") if span)
         kept = {p for low, _, high in spans for p in range(int(low), int(high or low) + 1)}
-        return frozenset(range(int(first), int(last) + 1)) - kept
+        return OutgoingPorts(frozenset(range(int(first), int(last) + 1)) - kept, reserved)
 
     def read_conntrack(self) -> Conntrack | None:
         """Return the use of the connection table; None where conntrack is not loaded."""

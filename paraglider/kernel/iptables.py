@@ -14,7 +14,8 @@ from enum import StrEnum
 
 from paraglider.config.model import Family
 from paraglider.errors import (
-    NotInKernelError,
+    LockHeldError,
+    NotHereError,
     ParagliderError,
     PermissionDenied,
     UnavailableError,
@@ -40,7 +41,8 @@ class Variant(StrEnum):
 class Iptables:
     """The tools of one variant and one family.
 
-    `save_path` and `restore_path` are the programs; `run` starts them.
+    `save_path` and `restore_path` are the programs; `run` starts them; `lock_wait_s` is how long
+    they wait for the lock of legacy.
     """
 
     variant: Variant
@@ -48,6 +50,7 @@ class Iptables:
     save_path: str
     restore_path: str
     run: Callable[..., Finished] = run_program
+    lock_wait_s: int = LOCK_WAIT_S
 
     def read_text(self) -> str:
         """Return all rules of the family, everybody's, with counters."""
@@ -69,7 +72,7 @@ class Iptables:
         self._restore(text)
 
     def _restore(self, text: str, *options: str) -> None:
-        wait = ["--wait", str(LOCK_WAIT_S)]
+        wait = ["--wait", str(self.lock_wait_s)]
         argv = [self.restore_path, "--noflush", "--counters", *wait, *options]
         done = self.run(argv, text=text)
         if done.returncode != 0:
@@ -77,11 +80,11 @@ class Iptables:
 
 
 def find_iptables(variant: Variant, family: Family) -> Iptables:
-    """Return the tools of `variant`; UnavailableError where they are not installed."""
+    """Return the tools of `variant`; NotHereError where they are not installed."""
     save = _find_tool(variant, family, "save")
     restore = _find_tool(variant, family, "restore")
     if save is None or restore is None:
-        raise UnavailableError(
+        raise NotHereError(
             f"{_COMMANDS[family]} for {variant.value} is not installed: install the package "
             "'iptables' (apt-get install iptables)"
         )
@@ -113,11 +116,12 @@ def explain(done: Finished, variant: Variant, text: str = "") -> ParagliderError
     said = done.stderr.strip() or f"no message, exit code {done.returncode}"
     told = f"{done.argv[0].rsplit('/', 1)[-1]} failed: {_one_line(said)}"
     if re.search(r"xtables lock|can't open lock file|Can't lock ", said):
-        return UnavailableError(f"{told}\n{_lock_mend(said)}")
+        kind = UnavailableError if "open" in said else LockHeldError
+        return kind(f"{told}\n{_lock_mend(said)}")
     if re.search(r"you must be root|permission denied|not permitted", said, re.IGNORECASE):
         return PermissionDenied(f"{told}\n{permission_mend(variant)}")
     if re.search(r"Failed to initialize nft|(protocol|family) not supported", said, re.IGNORECASE):
-        return NotInKernelError(f"{told}\nthe kernel lacks nf_tables, or this address family")
+        return NotHereError(f"{told}\nthe kernel lacks nf_tables, or this address family")
     return UnavailableError(f"{told}{_near(said, text)}\n{_mend(said)}")
 
 
@@ -135,7 +139,7 @@ def _lock_mend(said: str) -> str:
             "docker run -v /run/xtables.lock:/run/xtables.lock"
         )
     return (
-        f"another program changes the rules and did not finish within {LOCK_WAIT_S} s: "
+        "another program changes the rules, and did not finish in time: "
         "see which one with 'fuser -v /run/xtables.lock', then try again"
     )
 
@@ -144,9 +148,11 @@ def _mend(said: str) -> str:
     missing = r"(?:Couldn't load (?:match|target) `|[Ee]xtension )([a-zA-Z0-9]+)(?:'| revision)"
     if found := re.search(missing, said):
         return f"'{found[1]}' is missing, in the kernel or in iptables: try modprobe xt_{found[1]}"
-    if re.search(r"RULE_\w+ failed|line \d+ failed|by that name|no message", said):
+    if re.search(r"RULE_(APPEND|INSERT) failed|line \d+ failed|by that name|no message", said):
         modules = "xt_conntrack xt_statistic xt_nat xt_tcpudp ipt_REJECT ip6t_REJECT"
         return f"the kernel may lack a module: try modprobe -a {modules}"
+    if "too long" in said:
+        return "the rules are more than the socket takes: sysctl -w net.core.wmem_max=8388608"
     return "see what else changes the host's rules, then try again"
 
 

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from paraglider.config.model import Family
-from paraglider.errors import UnavailableError
+from paraglider.errors import ParagliderError, PermissionDenied, UnavailableError
 from paraglider.kernel.process import Finished, find_program, run_program
 
 _TABLE = "paraglider"
@@ -49,7 +49,11 @@ class NatAnchor:
         if self.nft_path is None:
             return None
         done = self.run([self.nft_path, "list", "table", self._nft_family, _TABLE])
-        return done.stdout if done.returncode == 0 else None
+        if done.returncode == 0:
+            return done.stdout
+        if "No such file or directory" in done.stderr:
+            return None
+        raise _failure("read", done)
 
     def is_whole(self) -> bool:
         """Return whether everything that keeps translation alive is in place."""
@@ -99,11 +103,17 @@ class NatAnchor:
             return
         done = self.run([self.nft_path, "-f", "-"], text=text)
         if done.returncode != 0:
-            said = done.stderr.strip().split("\n")[0]
-            raise UnavailableError(
-                f"nft could not change its table {_TABLE!r}: {said}\n"
-                "the kernel may lack a module: try modprobe -a nft_chain_nat nft_ct"
-            )
+            raise _failure("change", done)
+
+
+def _failure(action: str, done: Finished) -> ParagliderError:
+    said = done.stderr.strip().split("\n")[0]
+    told = f"nft could not {action} its table {_TABLE!r}: {said}"
+    if "not permitted" in said:
+        return PermissionDenied(told)
+    return UnavailableError(
+        f"{told}\nthe kernel may lack a module: try modprobe -a nft_chain_nat nft_ct"
+    )
 
 
 def find_anchor(family: Family) -> NatAnchor:

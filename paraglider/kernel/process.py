@@ -48,6 +48,9 @@ def run_program(argv: Sequence[str], *, text: str = "", timeout_s: float = 60) -
             encoding="utf-8",
             errors="surrogateescape",
             timeout=timeout_s,
+            # Only what was made inheritable on purpose: the rules lock, which must not be free
+            # while a program that we started still writes, though we are gone.
+            close_fds=False,
             env={**os.environ, "LC_ALL": "C"},
         )
     except OSError as error:

@@ -6,17 +6,27 @@ be removed in one of them does not keep the others from being cleaned.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 
-from paraglider.errors import NotInKernelError, ParagliderError, PermissionDenied, UnavailableError
+from paraglider.errors import (
+    LockHeldError,
+    NotHereError,
+    ParagliderError,
+    PermissionDenied,
+    UnavailableError,
+)
 from paraglider.kernel.host import Host
 from paraglider.kernel.iptables import Iptables, Variant
-from paraglider.kernel.lock import hold_rules_lock
+from paraglider.kernel.lock import defer_signals, hold_rules_lock
 from paraglider.kernel.nat_anchor import find_anchor
 from paraglider.kernel.variant import find_all, require_capabilities
 from paraglider.rules.restore import check_restore, plan_restore
 from paraglider.rules.state import NOTHING
+
+# For each lock. `docker stop` allows ten seconds, in which there may have to be a second try.
+_WAIT_S = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +38,20 @@ class Removal:
     unread: tuple[PermissionDenied, ...]
 
 
-def remove_rules(*, host: Host) -> Removal:
-    """Take away whatever is ours in this network namespace.
+def remove_rules(*, host: Host, report: Callable[[str], None]) -> Removal:
+    """Take away whatever is ours in this network namespace; `report` is told what is in the way.
 
     Raises PermissionDenied where nothing at all may be read, and UnavailableError where something
     of ours may be left.
     """
     require_capabilities(host, Variant.NFT)
-    with hold_rules_lock():
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(hold_rules_lock(wait_s=_WAIT_S))
+        except LockHeldError as error:
+            # Anybody in the namespace can hold it; that must not keep the rules in place.
+            report(f"going on without the lock: {error}")
+        stack.enter_context(defer_signals())
         return remove_from(find_all(host))
 
 
@@ -44,11 +60,14 @@ def remove_from(all_tools: Sequence[Iptables]) -> Removal:
     found, unread, failed = False, list[PermissionDenied](), list[ParagliderError]()
     for tools in all_tools:
         try:
-            found |= _remove_one(tools)
-        except NotInKernelError:
+            found |= _remove_one(replace(tools, lock_wait_s=_WAIT_S))
+        except NotHereError:
             continue
         except PermissionDenied as error:
             unread.append(error)
+        except LockHeldError as error:
+            failed.append(error)
+            break  # it is one lock for all of them
         except ParagliderError as error:
             failed.append(error)
     if failed:
@@ -65,12 +84,17 @@ def _remove_one(tools: Iptables) -> bool:
         check_restore(text)
         try:
             tools.apply_restore(text)
+        except LockHeldError:
+            raise
         except UnavailableError:
             # A stranger's jump to us may have a match that iptables cannot find again by its text.
+            # Should its position have changed meanwhile, nothing is deleted: our chain is still
+            # jumped to then, which the kernel refuses, and the table stays as it was.
             text = plan_restore(tools.read_state(), NOTHING, by_position=True)
             check_restore(text)
             tools.apply_restore(text)
-    return bool(text) | remove_anchor(tools)
+    is_anchored = remove_anchor(tools)
+    return bool(text) or is_anchored
 
 
 def remove_anchor(tools: Iptables) -> bool:

@@ -11,27 +11,24 @@ from collections.abc import Callable, Collection, Iterator
 from ipaddress import IPv4Address, IPv6Address
 
 from paraglider.config.model import Address, Config, Endpoint, Family, Frontend
-from paraglider.kernel.host import Host
+from paraglider.kernel.host import Host, OutgoingPorts
 from paraglider.kernel.process import Finished, run_program
 
 # A base chain as `nft list chains` prints it; iptables' own tables hold our accept, and pass.
 _TABLE_LINE = re.compile(r"table (\w+) (\S+) \{")
 _CHAIN_LINE = re.compile(r"chain (\S+) \{")
 _DROPS = re.compile(r"type filter hook forward .*policy drop;")
-_IPTABLES_TABLES = {("ip", "filter"), ("ip6", "filter")}
+_IPTABLES_CHAINS = {("ip", "filter", "FORWARD"), ("ip6", "filter", "FORWARD")}
 _SEEN_BY = {Family.IPV4: ("ip", "inet"), Family.IPV6: ("ip6", "inet")}
 
 
 def survey_host(config: Config, host: Host) -> list[str]:
     """Return one sentence for each thing of `config` that this host does not bear out."""
-    listeners, outgoing = host.read_listeners(), host.read_outgoing_ports()
+    listeners = host.read_listeners()
     return [
-        finding
-        for frontend in config.frontends
-        for finding in (
-            *_address_findings(frontend, host),
-            *_port_findings(frontend, listeners, outgoing),
-        )
+        *(f for frontend in config.frontends for f in _address_findings(frontend, host)),
+        *(_listener_finding(f) for f in config.frontends if _is_listened_on(f.bind, listeners)),
+        *_outgoing_findings(config, host.read_outgoing_ports()),
     ]
 
 
@@ -50,21 +47,21 @@ def _address_findings(frontend: Frontend, host: Host) -> Iterator[str]:
         )
 
 
-def _port_findings(
-    frontend: Frontend,
-    listeners: Collection[tuple[Address, int]],
-    outgoing: Collection[int],
-) -> Iterator[str]:
-    bind = frontend.bind
-    if _is_listened_on(bind, listeners):
+def _listener_finding(frontend: Frontend) -> str:
+    return (
+        f"{frontend.name}: a program of this host listens on {frontend.bind}: its clients will "
+        "reach the backends instead, and its open connections stall"
+    )
+
+
+def _outgoing_findings(config: Config, outgoing: OutgoingPorts) -> Iterator[str]:
+    ports = sorted({frontend.bind.port for frontend in config.frontends} & outgoing.ports)
+    if ports:
+        added = ",".join(str(port) for port in ports)
+        kept = f"{outgoing.reserved},{added}" if outgoing.reserved else added
         yield (
-            f"{frontend.name}: a program of this host listens on {bind}: its clients will reach "
-            "the backends instead, and its open connections stall"
-        )
-    elif bind.port in outgoing:
-        yield (
-            f"{frontend.name}: this host may use port {bind.port} for connections of its own, "
-            f"which would stall: sysctl -w net.ipv4.ip_local_reserved_ports={bind.port}"
+            f"this host may use port {added} for connections of its own, which would stall: "
+            f"sysctl -w net.ipv4.ip_local_reserved_ports={kept}"
         )
 
 
@@ -97,10 +94,8 @@ def survey_firewall(
     return [
         f"the chain {chain} of table {kind} {table} drops what it does not accept itself, balanced "
         f"connections too: nft insert rule {kind} {table} {chain} ct status dnat accept"
-        for kind, table, chain in _dropping_chains(run([nft_path, "list", "chains"]).stdout)
-        if kind in seen_by
-        and "ct status dnat accept"
-        not in run([nft_path, "list", "chain", kind, table, chain]).stdout
+        for kind, table, chain in _dropping_chains(nft("chains"))
+        if kind in seen_by and "ct status dnat accept" not in nft("chain", kind, table, chain)
     ]
 
 
@@ -111,5 +106,5 @@ def _dropping_chains(text: str) -> Iterator[tuple[str, str, str]]:
             kind, table = found.groups()
         elif found := _CHAIN_LINE.fullmatch(line):
             chain = found[1]
-        elif _DROPS.fullmatch(line) and (kind, table) not in _IPTABLES_TABLES:
+        elif _DROPS.fullmatch(line) and (kind, table, chain) not in _IPTABLES_CHAINS:
             yield kind, table, chain

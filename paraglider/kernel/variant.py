@@ -12,10 +12,9 @@ from dataclasses import dataclass
 
 from paraglider.config.model import Family
 from paraglider.errors import (
-    NotInKernelError,
+    NotHereError,
     ParagliderError,
     PermissionDenied,
-    UnavailableError,
     UsageError,
 )
 from paraglider.kernel.host import NET_ADMIN, NET_RAW, Host
@@ -53,34 +52,36 @@ def choose_variant(
     """Return the variant for this host.
 
     In this order: what PARAGLIDER_IPTABLES says; where Docker's chains are; where ours are; where
-    there are any rules; what the host's own `iptables` is; what works. With `where_ours_are`, ours
-    count before Docker's: that is to look at what runs, not to decide where it should. Raises
-    UnavailableError where neither works, UsageError where the variable holds neither name.
+    there are any rules; what the host's own `iptables` is; what there is. With `where_ours_are`,
+    ours count before Docker's: to look at what runs, not to decide where it should. Raises
+    NotHereError where there is neither, UsageError where the variable holds neither name, and what
+    kept a variant from being read where that could be the one.
     """
     if asked := environment.get(ENVIRONMENT_NAME):
         if asked not in tuple(Variant):
             raise UsageError(f"{ENVIRONMENT_NAME}={asked!r}: must be 'nft' or 'legacy'")
         return Choice(Variant(asked), f"{ENVIRONMENT_NAME} says so")
     seen: dict[Variant, Evidence] = {}
-    failures: list[ParagliderError] = []
+    missing, unread = list[NotHereError](), list[ParagliderError]()
     for variant in Variant:
         try:
             seen[variant] = _examine(variant, host)
+        except NotHereError as error:
+            missing.append(error)
         except ParagliderError as error:
-            failures.append(error)
+            unread.append(error)
+    if unread and not any(e.has_docker or e.has_ours for e in seen.values()):
+        # There are tables that may hold the host's rules: anything else would be a guess.
+        hint = f"or say which one the host uses: {ENVIRONMENT_NAME}=nft|legacy"
+        raise type(unread[0])(f"{unread[0]}\n{hint}")
     if choice := judge_evidence(seen, where_ours_are=where_ours_are):
         return choice
-    for failure in failures:
-        if isinstance(failure, PermissionDenied):
-            # There are tables that may hold the host's rules: anything else would be a guess.
-            hint = f"or say which one the host uses: {ENVIRONMENT_NAME}=nft|legacy"
-            raise PermissionDenied(f"{failure}\n{hint}")
     default = default_variant()
     if default in seen:
         return Choice(default, "it is what the host's iptables command is")
     if seen:
-        return Choice(next(iter(seen)), "the other does not work here")
-    raise failures[0]
+        return Choice(next(iter(seen)), "the other is not to be had here")
+    raise missing[0]
 
 
 def judge_evidence(
@@ -108,7 +109,7 @@ def _examine(variant: Variant, host: Host) -> Evidence:
         if tools.variant is variant:
             try:
                 text += tools.read_text()
-            except NotInKernelError:
+            except NotHereError:
                 if tools.family is Family.IPV4:
                     raise
     return Evidence(
@@ -130,7 +131,7 @@ def find_all(host: Host) -> list[Iptables]:
                 continue
             try:
                 found.append(find_iptables(variant, family))
-            except UnavailableError:
+            except NotHereError:
                 continue  # where the tools are not installed, they made no rules
     return found
 

@@ -25,8 +25,9 @@ def diff_states(live: State, wanted: State) -> list[str]:
 
 
 def _pairs(live: TableState, wanted: TableState) -> Iterator[tuple[str, list[str], list[str]]]:
-    for chain in sorted({hook.chain for hook in live.hooks | wanted.hooks}):
-        yield chain, _hooks(live.hooks, chain), _hooks(wanted.hooks, chain)
+    jumps = live.jumps(wanted.chains)
+    for chain in sorted({hook.chain for hook in jumps | wanted.hooks}):
+        yield chain, _hooks(jumps, chain), _hooks(wanted.hooks, chain)
     for chain in sorted({*live.chains, *wanted.chains}):
         yield chain, _rules(live, chain), _rules(wanted, chain)
 

@@ -70,7 +70,8 @@ def _table_section(
     changed = [c for c in sorted(wanted.chains) if wanted.chains[c] != current.chains.get(c)]
     obsolete = sorted(set(current.chains) - set(wanted.chains))
     lines = [f":{chain} - [0:0]" for chain in changed]
-    lines += _hook_lines(current.hooks, wanted.hooks, by_position=by_position)
+    hooks = current.jumps(wanted.chains)
+    lines += _hook_lines(hooks, wanted.hooks, by_position=by_position)
     for chain in changed:
         lines += _chain_lines(chain, wanted.chains[chain], current.chains.get(chain, ()))
     lines += [f"-F {_quoted(chain)}" for chain in obsolete]
@@ -126,7 +127,7 @@ def is_complete(current: State, wanted: State) -> bool:
     chain the jumps stand."""
 
     def jumps(table: TableState) -> list[tuple[str, str]]:
-        return sorted((hook.chain, hook.text) for hook in table.hooks)
+        return sorted((hook.chain, hook.text) for hook in table.hooks if hook.is_plain)
 
     return all(
         now.chains == then.chains and jumps(now) == jumps(then)

@@ -9,7 +9,7 @@ stranger's, in our chain) stays as it is and so never equals a wanted one.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -19,6 +19,7 @@ from paraglider.rules.text import RuleSyntaxError, parse_rule, render_rule
 # A rule may be nothing but its counters, and a comment in it may have lines.
 _RULE_LINE = re.compile(r"(?:\[(\d+):(\d+)\] )?-A (\S+)(?: (.+))?", re.DOTALL)
 # A word that iptables-save quotes, as it does comments; in a chain's name a quote is just itself.
+_COMMENT_SIZE = 256  # XT_MAX_COMMENT_LEN
 _QUOTED_WORD = re.compile(r' "(?:[^"\\]|\\.)*"(?= |$)', re.DOTALL)
 
 
@@ -46,6 +47,16 @@ class HookLine:
     position: int
     text: str
 
+    @property
+    def target(self) -> str:
+        """The chain of ours that it leads to."""
+        return self.text.rsplit(" ", 1)[-1]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a jump as we make them; others are a stranger's, who wants to go there."""
+        return self.text == f"-j {self.target}"
+
 
 @dataclass(frozen=True, slots=True)
 class TableState:
@@ -53,6 +64,11 @@ class TableState:
 
     chains: Mapping[str, tuple[RuleLine, ...]] = field(default_factory=dict)
     hooks: frozenset[HookLine] = frozenset()
+
+    def jumps(self, kept: Collection[str]) -> frozenset[HookLine]:
+        """Return the hooks that are ours to set right, in view of the chains that are `kept`: our
+        own jumps, and a stranger's to a chain that goes."""
+        return frozenset(h for h in self.hooks if h.is_plain or h.target not in kept)
 
 
 EMPTY_TABLE = TableState()
@@ -125,14 +141,21 @@ def _sections(text: str) -> Iterable[tuple[str, list[str]]]:
 
 def _whole_lines(text: str) -> Iterable[str]:
     """Yield the lines of a saved text, those that a quoted comment breaks in one piece."""
-    begun = ""
+    begun: list[str] = []
     for line in text.split("\n"):
-        whole = f"{begun}\n{line}" if begun else line
-        if ' "' in whole and ' "' in _QUOTED_WORD.sub("", whole):
-            begun = whole
-        else:
-            begun = ""
+        begun.append(line)
+        if not _is_open(whole := "\n".join(begun)):
             yield whole
+            begun = []
+        elif len(whole) - len(begun[0]) > _COMMENT_SIZE:
+            # No comment is that long: the quote is a stranger's, in some name, and means nothing.
+            yield from begun
+            begun = []
+    yield from begun
+
+
+def _is_open(line: str) -> bool:
+    return ' "' in line and ' "' in _QUOTED_WORD.sub("", line)
 
 
 def _parse_table(lines: Iterable[str]) -> TableState:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -168,7 +169,7 @@ def test_legacy_tables_that_cannot_be_read_are_told_of(topology: Topology) -> No
     assert topology.connect(3).by_backend == {"b1": 1, "b2": 1, "b3": 1}
     stopped = topology.balancer.run(*no_raw, *PARAGLIDER, "stop", check=False)
     assert stopped.returncode == 77
-    assert stopped.stdout == "stopped: all rules are gone\n"
+    assert stopped.stdout == "stopped: the rules that can be read are gone\n"
     assert "PARAGLIDER" not in topology.save()
 
 
@@ -184,6 +185,37 @@ def test_without_knowing_the_host_s_variant_nothing_is_guessed(topology: Topolog
     assert done.returncode == 77
     assert "PARAGLIDER_IPTABLES=nft|legacy" in done.stderr
     assert "PARAGLIDER" not in topology.save()
+
+
+def test_a_start_that_is_killed_while_it_writes_leaves_nothing_that_stop_does_not_find(
+    topology: Topology, tmp_path: Path
+) -> None:
+    """iptables-restore outlives it; stop waits until it has written, and takes it away."""
+    balancer = topology.balancer
+    balancer.restore(_ALL_TABLES)
+    before = topology.save()
+    tool = f"iptables-{balancer.variant.value}-restore"
+    real = balancer.run("sh", "-c", f"command -v {tool}").stdout.strip()
+    fake = tmp_path / tool
+    fake.write_text(
+        "#!/bin/sh\n"
+        f'case "$*" in *--test*) exec {real} "$@" ;; esac\n'
+        f'touch {tmp_path}/writing; sleep 1; exec {real} "$@"\n'
+    )
+    fake.chmod(0o755)
+    config = tmp_path / "glider.yaml"
+    config.write_text(topology.config)
+    path = f"PATH={tmp_path}:/usr/sbin:/usr/bin:/sbin:/bin"
+    variant = f"PARAGLIDER_IPTABLES={balancer.variant.value}"
+    command = ["env", path, variant, *PARAGLIDER, "-config", str(config), "start"]
+    starting = topology.lab.start(BALANCER, command)
+    deadline = time.monotonic() + 10
+    while not (tmp_path / "writing").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)  # until it writes
+    starting.kill()
+    starting.wait(10)
+    assert balancer.paraglider("stop").stdout == "stopped: all rules are gone\n"
+    assert topology.save() == before
 
 
 @_ONLY_LEGACY

@@ -84,7 +84,7 @@ def test_ipv6_forwarding_is_not_switched_on_where_it_would_cut_the_host_off(
     host = _host(tmp_path, sys__net__ipv6__conf__all__forwarding="0\n", net__ipv6_route=_ADVERTISED)
     (tmp_path / "sys/net/ipv4").mkdir()
     (tmp_path / "sys/net/ipv4/ip_forward").write_text("0\n")
-    mend = r"sysctl -w net\.ipv6\.conf\.wlan0\.accept_ra=2 net\.ipv6\.conf\.all\.forwarding=1"
+    mend = r"sysctl -w net/ipv6/conf/wlan0/accept_ra=2 net\.ipv6\.conf\.all\.forwarding=1"
     with pytest.raises(UnavailableError, match=mend):
         host.enable_forwarding(Family, print)
     # Neither family is switched on where one cannot be.
@@ -140,7 +140,7 @@ def test_a_survey_finds_a_port_that_the_host_itself_may_use(
     bind = Endpoint(ip_address("198.51.100.1"), port)
     frontend = Frontend("web", bind, bind.address, (Endpoint(bind.address + 1, 80),))
     findings = survey_host(Config("test", (frontend,)), host)
-    assert any("net.ipv4.ip_local_reserved_ports=40000" in f for f in findings) is expected
+    assert any("net.ipv4.ip_local_reserved_ports=40001-40003,50000,40000" in f for f in findings) is expected
 
 
 def test_conntrack_shows_count_and_limit(tmp_path: Path) -> None:

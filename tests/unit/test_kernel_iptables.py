@@ -8,7 +8,7 @@ import pytest
 
 from paraglider.config.model import Family
 from paraglider.errors import (
-    NotInKernelError,
+    NotHereError,
     ParagliderError,
     PermissionDenied,
     UnavailableError,
@@ -72,7 +72,7 @@ def _failing(stderr: str, returncode: int, variant: Variant = Variant.NFT) -> Ip
         pytest.param(
             "iptables-save v1.8.9 (nf_tables): Failed to initialize nft: Protocol not supported",
             1,
-            NotInKernelError,
+            NotHereError,
             "the kernel lacks nf_tables, or this address family",
             id="no nf_tables",
         ),

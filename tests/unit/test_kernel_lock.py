@@ -12,7 +12,7 @@ def test_one_holds_it_at_a_time() -> None:
     """The other waits, and then says how to find who has it."""
     with (
         hold_rules_lock(),
-        pytest.raises(UnavailableError, match="pgrep -af paraglider"),
+        pytest.raises(UnavailableError, match="lslocks"),
         hold_rules_lock(wait_s=0),
     ):
         raise AssertionError

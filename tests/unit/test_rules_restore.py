@@ -97,9 +97,9 @@ def test_counters_of_a_backend_survive_a_rewrite() -> None:
             id="doubled",
         ),
         pytest.param(
-            ["-A PREROUTING -j PARAGLIDER-DNAT", "-A PREROUTING -i eth0 -j PARAGLIDER-web"],
+            ["-A PREROUTING -j PARAGLIDER-DNAT", "-A PREROUTING -j PARAGLIDER-web"],
             [
-                "-D PREROUTING -i eth0 -j PARAGLIDER-web",
+                "-D PREROUTING -j PARAGLIDER-web",
                 "-D PREROUTING -j PARAGLIDER-DNAT",
                 "-I PREROUTING 1 -j PARAGLIDER-DNAT",
             ],
@@ -162,6 +162,22 @@ def test_what_a_stranger_named_and_wrote_is_taken_away_as_it_is() -> None:
         '-F PARAGLIDER-\n-F "PARAGLIDER-a\\"b"\n-X PARAGLIDER-\n-X "PARAGLIDER-a\\"b"\nCOMMIT\n'
     )
     lint_restore(text)
+
+
+def test_a_strangers_own_way_to_a_chain_of_ours_is_left_alone() -> None:
+    """Who jumps to us under a condition wants to; it goes with the chain, and not before."""
+    way = "-A OUTPUT -m recent --name x --rcheck -j PARAGLIDER-DNAT"
+    live = parse_save(_nat(":PARAGLIDER-DNAT - [0:0]", way))
+    assert "-m recent" not in plan_restore(live, TWO)
+    assert "-D OUTPUT -m recent" in plan_restore(live, NOTHING)
+
+
+def test_a_quote_that_never_ends_hides_nothing_of_ours() -> None:
+    """A stranger's name with one in it, printed as it is, before and after our own rules."""
+    odd = "-A INPUT -m hashlimit --hashlimit-name 'x \"y' -j ACCEPT"
+    ours = [f"-A PARAGLIDER-web -p tcp -m tcp --dport {port} -j DROP" for port in range(1, 20)]
+    live = parse_save(_nat(":PARAGLIDER-web - [0:0]", odd, *ours, odd))
+    assert len(live.tables[TableName.NAT].chains["PARAGLIDER-web"]) == len(ours)
 
 
 def test_a_rule_without_a_target_in_our_chain_is_found() -> None:
