@@ -188,6 +188,18 @@ def test_a_new_file_is_taken_without_a_gap(engine: Engine, folder: Path) -> None
     assert container.agent_pid() == agent
 
 
+def test_a_signal_for_a_new_file_that_comes_too_early_ends_nobody(
+    engine: Engine, folder: Path
+) -> None:
+    """SIGHUP while the agent is still starting: it waits until it can be answered."""
+    container = engine.start(*ROUTER, mount(folder), IMAGE)
+    for _ in range(10):
+        container.signal("HUP")
+    container.wait_until_it_says(RUNNING)
+    assert "the agent ended" not in container.logs()
+    assert container.stop() == 0
+
+
 def test_a_new_file_that_is_bad_changes_nothing(engine: Engine, folder: Path) -> None:
     """SIGHUP with a bad file: the problem is told, the rules in force stay, the agent too."""
     container = engine.start(*ROUTER, mount(folder), IMAGE)

@@ -140,7 +140,10 @@ def test_a_survey_finds_a_port_that_the_host_itself_may_use(
     bind = Endpoint(ip_address("198.51.100.1"), port)
     frontend = Frontend("web", bind, bind.address, (Endpoint(bind.address + 1, 80),))
     findings = survey_host(Config("test", (frontend,)), host)
-    assert any("net.ipv4.ip_local_reserved_ports=40001-40003,50000,40000" in f for f in findings) is expected
+    assert (
+        any("net.ipv4.ip_local_reserved_ports=40001-40003,50000,40000" in f for f in findings)
+        is expected
+    )
 
 
 def test_conntrack_shows_count_and_limit(tmp_path: Path) -> None:
