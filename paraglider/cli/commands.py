@@ -78,7 +78,6 @@ def start(context: Context) -> int:
     )
     if not is_changed:
         context.say("already running as configured; nothing to change")
-        return 0
     for frontend in config.frontends:
         count = len(frontend.backends)
         context.say(
@@ -164,12 +163,12 @@ def diff(context: Context) -> int:
     wanted = {r.family: state_of_ruleset(r) for r in plan_rulesets(context.load_config())}
     variant = context.choose_variant().variant
     live = read_states(variant, context.host)
+    unanchored = find_missing_anchors(variant, wanted)
     is_different = False
-    for family in find_missing_anchors(variant, wanted):
-        is_different = True
-        context.say(f"IPv{family.value}:\nnft\n+ table {'ip' if family == 4 else 'ip6'} paraglider")
     for family in Family:
         lines = diff_states(live.get(family, NOTHING), wanted.get(family, NOTHING))
+        if family in unanchored:
+            lines.append("nft\n+ table paraglider, which keeps connections alive")
         if lines:
             is_different = True
             context.say("\n".join([f"IPv{family.value}:", *lines]))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import re
 from dataclasses import dataclass
+from typing import NoReturn
 
 from paraglider import __version__
 
@@ -100,9 +102,22 @@ _COMMANDS = (
 )
 
 
+class _Parser(argparse.ArgumentParser):
+    """The parser of the standard library, with the nearest command for one that does not exist."""
+
+    def error(self, message: str) -> NoReturn:
+        import difflib
+
+        found = re.search(r"invalid choice: '(.*?)'", message)
+        names = [command.name for command in _COMMANDS]
+        near = difflib.get_close_matches(found[1], names, n=1) if found else []
+        hint = f"did you mean {near[0]!r}?" if near else "see 'paraglider --help'"
+        super().error(f"{message}; {hint}")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="paraglider",
         description=_DESCRIPTION,
         epilog=_EPILOG,
@@ -118,7 +133,7 @@ def build_parser() -> argparse.ArgumentParser:
         added = commands.add_parser(
             command.name,
             help=command.summary,
-            description=f"{command.summary.capitalize()}. {command.more}".strip(),
+            description=f"{command.summary[0].upper()}{command.summary[1:]}. {command.more}".strip(),
             allow_abbrev=False,
         )
         # Without a default of its own, so that it does not undo what stands before the command.

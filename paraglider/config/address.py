@@ -49,6 +49,10 @@ _ROUTE_LOCALNET = (
     "is a loopback address: serving it would need route_localnet, which opens the loopback"
     " services of this host to the network (CVE-2020-8558); use an address of this host's network"
 )
+_LOOPBACK_V6 = (
+    "is a loopback address: the kernel forwards nothing from it to another host; use an address"
+    " of this host's network"
+)
 _LOOPBACK = {
     Role.BIND: _ROUTE_LOCALNET,
     Role.PRIVATEIP: "is a loopback address: backends could not answer to it; use the address of"
@@ -105,7 +109,7 @@ _NEVER_IPV4 = (
 )
 _NEVER_IPV6 = (
     _Never(0, 0, _UNSPECIFIED),
-    _Never(1, 1, _LOOPBACK),
+    _Never(1, 1, _LOOPBACK | {Role.BIND: _LOOPBACK_V6}),
     _Never(0xFFFF << 32, (0xFFFF << 32) | 0xFFFFFFFF, _MAPPED),
     _Never(0xFD000EC2 << 96 | 0x254, 0xFD000EC2 << 96 | 0x254, _METADATA),
     _Never(0xFE80 << 112, (0xFEC0 << 112) - 1, _LINK_LOCAL),

@@ -64,7 +64,10 @@ def _read_variable(
     value = environment.get(variable, "").strip()
     if value:
         return Text(value, is_plain=False)
-    problems.add(Place(None, None, variable), f"is not set; it holds {wanted}")
+    problems.add(
+        Place(None, None, variable),
+        f"is not set; it holds {wanted}",
+    )
     return None
 
 

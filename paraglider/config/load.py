@@ -64,7 +64,9 @@ def _read_file(path: str, when_missing: str) -> bytes:
         raise _error(path, when_missing) from error
     except PermissionError as error:
         raise _error(
-            path, "may not be read by this user; run as root or change its mode"
+            path,
+            "may not be read: change its mode (chmod 644), or run as its owner. In a container"
+            " without CAP_DAC_OVERRIDE root may not read what others keep to themselves",
         ) from error
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
         raise _error(path, f"cannot be read: {_reason(error)}") from error

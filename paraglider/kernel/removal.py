@@ -103,8 +103,8 @@ def remove_anchor(tools: Iptables) -> bool:
     anchor = find_anchor(tools.family)
     if tools.variant is not Variant.NFT or anchor.read() is None:
         return False
-    made = anchor.made_tables()
-    anchor.remove()
-    for name in made:
+    # The anchor last: it is what remembers the tables, should this process end in between.
+    for name in anchor.made_tables():
         anchor.delete_bare_table(name)
+    anchor.remove()
     return True

@@ -78,7 +78,7 @@ def choose_variant(
         return choice
     default = default_variant()
     if default in seen:
-        return Choice(default, "it is what the host's iptables command is")
+        return Choice(default, "it is what the iptables command is, and no rules say otherwise")
     if seen:
         return Choice(next(iter(seen)), "the other is not to be had here")
     raise missing[0]

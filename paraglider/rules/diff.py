@@ -40,7 +40,7 @@ def _rules(table: TableState, chain: str) -> list[str]:
     if chain not in table.chains:
         return []
     # An empty chain is something too: it differs from none.
-    return [rule.text for rule in table.chains[chain]] or ["(no rules)"]
+    return [rule.text for rule in table.chains[chain]] or ["(a chain without rules)"]
 
 
 def _compare(before: list[str], after: list[str]) -> Iterator[str]:

@@ -305,14 +305,22 @@ def skip_without_lab(*, user_namespace: bool) -> None:
 
 
 def start_owner(arguments: list[str]) -> subprocess.Popen[str]:
-    """Start a Python program that owns a lab, in a process group of its own."""
-    return subprocess.Popen(
-        [sys.executable, *arguments],
-        cwd=Path(__file__).parents[2],
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    """Start a Python program that owns a lab, in a process group of its own.
+
+    It answers Ctrl-C, as in a terminal, also where this process was started to ignore it (a script
+    does so to what it puts in the background): a signal that is handled here is not ignored there.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=Path(__file__).parents[2],
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def becomes_true(condition: Callable[[], bool]) -> bool:

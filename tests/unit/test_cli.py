@@ -124,6 +124,25 @@ def test_without_the_capability_it_is_a_matter_of_permission(command: str) -> No
     assert "docker run --cap-add=NET_ADMIN" in done.stderr
 
 
+def test_the_nearest_command_is_named(capsys: Capture) -> None:
+    """As the nearest key of a file is."""
+    with pytest.raises(SystemExit):
+        main(["strat"])
+    assert "did you mean 'start'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code"),
+    [("<&-", 0), (">&-", 0), ("2>&-", 0), (">/dev/full", 69), ("| head -n 1", 0)],
+)
+def test_a_closed_or_full_stream_is_no_traceback(redirection: str, code: int) -> None:
+    """Whatever a shell gives it."""
+    command = f"{sys.executable} -m paraglider -config {SEED} render {redirection}"
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+
+
 def test_the_version_is_told(capsys: Capture) -> None:
     """As everywhere."""
     with pytest.raises(SystemExit) as caught:

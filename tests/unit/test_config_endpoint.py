@@ -91,7 +91,7 @@ def test_what_is_not_an_endpoint_is_refused_with_the_reason(text: str, expected:
         ("*", "means every address, and wildcard binds are not supported; name one"),
         ("127.0.0.1", "is a loopback address: serving it would need route_localnet"),
         ("127.255.255.255", "is a loopback address: serving it would need route_localnet"),
-        ("[::1]", "is a loopback address: serving it would need route_localnet"),
+        ("[::1]", "is a loopback address: the kernel forwards nothing from it"),
     ],
 )
 def test_a_bind_that_cannot_be_is_refused_with_the_reason(address: str, expected: str) -> None:
