@@ -8,7 +8,9 @@ from collections.abc import Mapping
 _BASH = """\
 _paraglider() {{
     local word="${{COMP_WORDS[COMP_CWORD]}}" before="${{COMP_WORDS[COMP_CWORD-1]}}" command="" w
-    case "$before" in -config|--config) mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;; esac
+    case "$before" in
+        -config|--config) mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
+    esac
     for w in "${{COMP_WORDS[@]:1:COMP_CWORD-1}}"; do
         case "$w" in {names}) command="$w" ;; esac
     done

@@ -133,7 +133,8 @@ def build_parser() -> argparse.ArgumentParser:
         added = commands.add_parser(
             command.name,
             help=command.summary,
-            description=f"{command.summary[0].upper()}{command.summary[1:]}. {command.more}".strip(),
+            # Not capitalize(), which takes the capitals from SIGTERM.
+            description=f"{command.summary[:1].upper()}{command.summary[1:]}. {command.more}",
             allow_abbrev=False,
         )
         # Without a default of its own, so that it does not undo what stands before the command.
