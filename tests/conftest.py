@@ -7,54 +7,66 @@ can be had, so a suite of which nothing ran is a hole that would otherwise look 
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 SUITES = ("unit", "golden", "netns", "compose")
 TESTS = Path(__file__).parent
 
-_RAN = pytest.StashKey[set[str]]()
+
+class SuitesThatRan:
+    """Notes the suite of each test that was not skipped, and fails a whole run without one.
+
+    It lives where the reports of all tests arrive, also when several processes run them.
+    """
+
+    def __init__(self) -> None:
+        self._ran: set[str] = set()
+
+    @property
+    def missing(self) -> list[str]:
+        """The suites of which no test has run."""
+        return [suite for suite in SUITES if suite not in self._ran]
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note where a test that has run is from: ``tests/unit/test_cli.py::test_version``."""
+        parts = report.nodeid.split("/")
+        if report.when == "call" and not report.skipped and parts[0] == TESTS.name:
+            self._ran.add(parts[1])
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Make the run a failure where a suite is missing."""
+        if self.missing and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Say why, before the last line."""
+        if self.missing:
+            told = f"FAILED every suite runs in CI: skipped whole, or empty: {self.missing}"
+            terminalreporter.write_line(told, red=True)
 
 
-def suite_of(path: Path) -> str:
-    """Return the folder of tests/ that a test file is in."""
-    return path.relative_to(TESTS).parts[0]
+class Turns(LoadScopeScheduling):  # type: ignore[misc]
+    """Gives tests to processes: those of compose/ to one, the others as each becomes free.
+
+    compose/basic has fixed addresses, and the host has one set of rules.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "compose" if nodeid.startswith("tests/compose/") else nodeid
 
 
-class EverySuiteRan(pytest.Item):
-    """The last test of a whole run in CI: fails with the names of the suites that did not run."""
-
-    def runtest(self) -> None:
-        missing = [suite for suite in SUITES if suite not in self.config.stash[_RAN]]
-        if missing:
-            pytest.fail(f"skipped whole, or empty: {', '.join(missing)}", pytrace=False)
-
-    def reportinfo(self) -> tuple[Path, None, str]:
-        return TESTS, None, self.name
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Turns:
+    """Name who shares the tests out."""
+    return Turns(config, log)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Start with no suite."""
-    config.stash[_RAN] = set()
-
-
-def pytest_collection_modifyitems(
-    session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
-) -> None:
-    """Add the test of the suites where all tests are asked for, and not some by name."""
+    """Look at the suites where all tests are asked for in CI, and not some by name."""
     is_whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
-    if os.environ.get("CI") and is_whole and not config.option.keyword:
-        items.append(EverySuiteRan.from_parent(session, name="every suite ran"))
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item,
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Note the suite of each test that was not skipped."""
-    report = yield
-    if report.when == "call" and not report.skipped and item.path.is_relative_to(TESTS):
-        item.config.stash[_RAN].add(suite_of(item.path))
-    return report
+    is_worker = hasattr(config, "workerinput")
+    if os.environ.get("CI") and is_whole and not is_worker and not config.option.keyword:
+        config.pluginmanager.register(SuitesThatRan())

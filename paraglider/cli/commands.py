@@ -60,8 +60,9 @@ class Context:
 def start(context: Context) -> int:
     """Apply the configuration; say what is balanced now."""
     from paraglider.kernel.apply import apply_rulesets
+    from paraglider.kernel.firewall import survey_firewall
     from paraglider.kernel.process import find_program
-    from paraglider.kernel.survey import survey_firewall, survey_host
+    from paraglider.kernel.survey import survey_host
     from paraglider.rules.plan import plan_rulesets
 
     config = context.load_config()

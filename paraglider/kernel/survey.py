@@ -1,25 +1,17 @@
 """Survey: what of a configuration does not fit this host as it stands.
 
 Each finding is a warning: an address may float here later, a program may be about to end. `check
---strict` makes them errors.
+--strict` makes them errors. Starts no program: `check` needs none, and importing what starts them
+is much of its time.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from ipaddress import IPv4Address, IPv6Address
 
 from paraglider.config.model import Address, Config, Endpoint, Family, Frontend
 from paraglider.kernel.host import Host, OutgoingPorts
-from paraglider.kernel.process import Finished, run_program
-
-# A base chain as `nft list chains` prints it; iptables' own tables hold our accept, and pass.
-_TABLE_LINE = re.compile(r"table (\w+) (\S+) \{")
-_CHAIN_LINE = re.compile(r"chain (\S+) \{")
-_DROPS = re.compile(r"type filter hook forward .*policy drop;")
-_IPTABLES_CHAINS = {("ip", "filter", "FORWARD"), ("ip6", "filter", "FORWARD")}
-_SEEN_BY = {Family.IPV4: ("ip", "inet"), Family.IPV6: ("ip6", "inet")}
 
 
 def survey_host(config: Config, host: Host) -> list[str]:
@@ -71,40 +63,3 @@ def _is_listened_on(bind: Endpoint, listeners: Collection[tuple[Address, int]]) 
         [IPv6Address(0)] if bind.family is Family.IPV6 else [IPv4Address(0), IPv6Address(0)]
     )
     return any((address, bind.port) in listeners for address in (bind.address, *everywhere))
-
-
-def survey_firewall(
-    families: Collection[Family],
-    *,
-    nft_path: str | None,
-    run: Callable[..., Finished] = run_program,
-) -> list[str]:
-    """Return one sentence for each chain of nftables that drops what we accept.
-
-    An accept is final in its own chain only; a drop is final everywhere. Needs NET_ADMIN; finds
-    nothing where nft is not installed (`nft_path` None).
-    """
-    if nft_path is None:
-        return []
-
-    def nft(*what: str) -> str:
-        return run([nft_path, "list", *what]).stdout
-
-    seen_by = {kind for family in families for kind in _SEEN_BY[family]}
-    return [
-        f"the chain {chain} of table {kind} {table} drops what it does not accept itself, balanced "
-        f"connections too: nft insert rule {kind} {table} {chain} ct status dnat accept"
-        for kind, table, chain in _dropping_chains(nft("chains"))
-        if kind in seen_by and "ct status dnat accept" not in nft("chain", kind, table, chain)
-    ]
-
-
-def _dropping_chains(text: str) -> Iterator[tuple[str, str, str]]:
-    kind = table = chain = ""
-    for line in (line.strip() for line in text.split("\n")):
-        if found := _TABLE_LINE.fullmatch(line):
-            kind, table = found.groups()
-        elif found := _CHAIN_LINE.fullmatch(line):
-            chain = found[1]
-        elif _DROPS.fullmatch(line) and (kind, table, chain) not in _IPTABLES_CHAINS:
-            yield kind, table, chain

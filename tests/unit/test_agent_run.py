@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 
 import pytest
@@ -21,7 +20,7 @@ class _Calls:
 
     def start(self) -> None:
         self.done.append("start")
-        os.kill(os.getpid(), self.signals.pop(0))
+        signal.raise_signal(self.signals.pop(0))
         if self.error and len(self.done) > 1:
             raise self.error
 

@@ -143,6 +143,19 @@ def test_a_closed_or_full_stream_is_no_traceback(redirection: str, code: int) ->
     assert "Traceback" not in done.stderr
 
 
+def test_check_imports_little() -> None:
+    """On a small device an import is most of what it costs."""
+    script = (
+        "import sys; from paraglider.cli.main import main; "
+        f"main(['-config', {str(SEED)!r}, 'check']); "
+        "print({'subprocess', 'difflib', 'json', 'paraglider.lab.hosts'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "set()"
+
+
 def test_the_version_is_told(capsys: Capture) -> None:
     """As everywhere."""
     with pytest.raises(SystemExit) as caught:

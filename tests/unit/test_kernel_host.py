@@ -11,9 +11,10 @@ import pytest
 
 from paraglider.config.model import Config, Endpoint, Family, Frontend
 from paraglider.errors import UnavailableError
+from paraglider.kernel.firewall import survey_firewall
 from paraglider.kernel.host import NET_ADMIN, Conntrack, Host
 from paraglider.kernel.process import Finished
-from paraglider.kernel.survey import survey_firewall, survey_host
+from paraglider.kernel.survey import survey_host
 
 # Heads and lines as the kernel prints them, shortened on the right.
 _TCP = """\
