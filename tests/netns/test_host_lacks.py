@@ -97,7 +97,8 @@ def test_a_missing_match_leaves_the_rules_as_they_were(
     if was_running:
         balancer.paraglider("start", config=config)
     before = topology.save()
-    done = _start(topology, "env", f"PATH={_without_statistic(topology, tmp_path)}")
+    lacking = """sed 's/-m statistic/-m statistics/' | $real "$@\""""
+    done = _start(topology, "env", _with_restore(topology, tmp_path, lacking))
     assert done.returncode == 69
     assert "try modprobe" in done.stderr
     assert ">" in done.stderr  # the numbered line that could not be applied
@@ -106,32 +107,25 @@ def test_a_missing_match_leaves_the_rules_as_they_were(
         assert topology.connect(4).by_backend == {"b1": 2, "b2": 2}
 
 
-def _without_statistic(topology: Topology, folder: Path) -> str:
-    """Return a PATH on which iptables-restore lacks the match, at the time it applies."""
+def _with_restore(topology: Topology, folder: Path, script: str) -> str:
+    """Return a PATH on which iptables-restore runs `script` where it would apply something.
+
+    In the script $real is the true program.
+    """
     tool = f"iptables-{topology.balancer.variant.value}-restore"
     real = topology.balancer.run("sh", "-c", f"command -v {tool}").stdout.strip()
     fake = folder / tool
     fake.write_text(
-        "#!/bin/sh\n"
-        f'case "$*" in *--test*) exec {real} "$@" ;; esac\n'
-        f"sed 's/-m statistic/-m statistics/' | {real} \"$@\"\n"
+        f'#!/bin/sh\nreal={real}\ncase "$*" in *--test*) exec $real "$@" ;; esac\n{script}\n'
     )
     fake.chmod(0o755)
-    return f"{folder}:/usr/sbin:/usr/bin:/sbin:/bin"
+    return f"PATH={folder}:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def _afterwards(topology: Topology, folder: Path, command: str) -> str:
-    """Return a PATH on which iptables-restore runs `command` when it has applied something."""
-    tool = f"iptables-{topology.balancer.variant.value}-restore"
-    real = topology.balancer.run("sh", "-c", f"command -v {tool}").stdout.strip()
-    fake = folder / tool
-    fake.write_text(
-        "#!/bin/sh\n"
-        f'case "$*" in *--test*) exec {real} "$@" ;; esac\n'
-        f'{real} "$@" && iptables-{topology.balancer.variant.value} {command}\n'
-    )
-    fake.chmod(0o755)
-    return f"{folder}:/usr/sbin:/usr/bin:/sbin:/bin"
+    """Return a PATH on which iptables runs `command` once something was applied."""
+    script = f'$real "$@" && iptables-{topology.balancer.variant.value} {command}'
+    return _with_restore(topology, folder, script)
 
 
 def test_a_rule_that_somebody_puts_before_ours_meanwhile_is_no_failure(
@@ -139,7 +133,7 @@ def test_a_rule_that_somebody_puts_before_ours_meanwhile_is_no_failure(
 ) -> None:
     """As Docker does when it starts: the rules work, and it is said."""
     path = _afterwards(topology, tmp_path, "-I FORWARD -p udp -j RETURN")
-    done = _start(topology, "env", f"PATH={path}")
+    done = _start(topology, "env", path)
     assert done.returncode == 0
     assert "another program has just put a rule before ours" in done.stderr
     assert topology.connect(3).by_backend == {"b1": 1, "b2": 1, "b3": 1}
@@ -150,7 +144,7 @@ def test_rules_that_do_not_stay_are_taken_back(topology: Topology, tmp_path: Pat
     topology.balancer.restore(_ALL_TABLES)
     before = topology.save()
     path = _afterwards(topology, tmp_path, "-A PARAGLIDER-FORWARD -j DROP 2>/dev/null")
-    done = _start(topology, "env", f"PATH={path}")
+    done = _start(topology, "env", path)
     assert done.returncode == 69
     assert "the kernel does not hold what was applied" in done.stderr
     assert topology.save() == before
@@ -194,18 +188,9 @@ def test_a_start_that_is_killed_while_it_writes_leaves_nothing_that_stop_does_no
     balancer = topology.balancer
     balancer.restore(_ALL_TABLES)
     before = topology.save()
-    tool = f"iptables-{balancer.variant.value}-restore"
-    real = balancer.run("sh", "-c", f"command -v {tool}").stdout.strip()
-    fake = tmp_path / tool
-    fake.write_text(
-        "#!/bin/sh\n"
-        f'case "$*" in *--test*) exec {real} "$@" ;; esac\n'
-        f'touch {tmp_path}/writing; sleep 1; exec {real} "$@"\n'
-    )
-    fake.chmod(0o755)
+    path = _with_restore(topology, tmp_path, f'touch {tmp_path}/writing; sleep 1; exec $real "$@"')
     config = tmp_path / "glider.yaml"
     config.write_text(topology.config)
-    path = f"PATH={tmp_path}:/usr/sbin:/usr/bin:/sbin:/bin"
     variant = f"PARAGLIDER_IPTABLES={balancer.variant.value}"
     command = ["env", path, variant, *PARAGLIDER, "-config", str(config), "start"]
     starting = topology.lab.start(BALANCER, command)
