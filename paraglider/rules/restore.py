@@ -70,13 +70,20 @@ def _table_section(
     changed = [c for c in sorted(wanted.chains) if wanted.chains[c] != current.chains.get(c)]
     obsolete = sorted(set(current.chains) - set(wanted.chains))
     lines = [f":{chain} - [0:0]" for chain in changed]
-    hooks = current.jumps(wanted.chains)
-    lines += _hook_lines(hooks, wanted.hooks, by_position=by_position)
+    gone, come = current.jumps(wanted.chains), _missing_jumps(current, wanted)
+    lines += _hook_lines(gone, come, by_position=by_position)
     for chain in changed:
         lines += _chain_lines(chain, wanted.chains[chain], current.chains.get(chain, ()))
     lines += [f"-F {_quoted(chain)}" for chain in obsolete]
     lines += [f"-X {_quoted(chain)}" for chain in obsolete]
     return "\n".join([f"*{name.value}", *lines, "COMMIT", ""]) if lines else ""
+
+
+def _missing_jumps(current: TableState, wanted: TableState) -> frozenset[HookLine]:
+    """Return the wanted jumps, without a stranger's that is there already (where what was before is
+    put back, it is wanted too)."""
+    there = {(hook.chain, hook.text) for hook in current.hooks}
+    return frozenset(h for h in wanted.hooks if h.is_plain or (h.chain, h.text) not in there)
 
 
 def _hook_lines(

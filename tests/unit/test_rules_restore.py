@@ -172,6 +172,22 @@ def test_a_strangers_own_way_to_a_chain_of_ours_is_left_alone() -> None:
     assert "-D OUTPUT -m recent" in plan_restore(live, NOTHING)
 
 
+def test_putting_back_what_was_neither_doubles_nor_forgets_a_strangers_way() -> None:
+    """After a failed start: one that stayed is left alone, one that went with its chain is back."""
+    old = [
+        ":PARAGLIDER-DNAT - [0:0]",
+        ":PARAGLIDER-old - [0:0]",
+        "-A OUTPUT -m mark --mark 0x1 -j PARAGLIDER-DNAT",
+        "-A OUTPUT -m mark --mark 0x2 -j PARAGLIDER-old",
+    ]
+    before = parse_save(_nat(*old))
+    now = parse_save(_nat(old[0], old[2]))
+    lines = plan_restore(now, before).split("\n")
+    assert [line for line in lines if " OUTPUT " in line] == [
+        "-I OUTPUT 2 -m mark --mark 0x2 -j PARAGLIDER-old"
+    ]
+
+
 def test_a_quote_that_never_ends_hides_nothing_of_ours() -> None:
     """A stranger's name with one in it, printed as it is, before and after our own rules."""
     odd = "-A INPUT -m hashlimit --hashlimit-name 'x \"y' -j ACCEPT"
