@@ -75,9 +75,8 @@ class NatAnchor:
         self._apply(f"{name}\ndelete {name}\n{name} {{\n" + "\n".join(chains) + "\n}\n")
 
     def remove(self) -> None:
-        """Delete the anchor where it is there."""
-        if self.read() is not None:
-            self._apply(f"delete table {self._nft_family} {_TABLE}\n")
+        """Delete the anchor, which must be there."""
+        self._apply(f"delete table {self._nft_family} {_TABLE}\n")
 
     def made_tables(self) -> list[str]:
         """Return the tables of iptables that did not exist before ours were applied."""
