@@ -1,28 +1,26 @@
-"""Fixtures of the tests that run the image; what they return is in engine.py.
+"""Fixtures of the tests that run the image; what they return is in engine.py and stack.py.
 
-When a test fails, the logs of its containers are shown.
+When a test fails, the logs of its containers are shown. When all are over, no container, network or
+rule of theirs is left: that is a test too.
 """
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Generator, Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.compose.engine import (
+    Container,
     Engine,
-    compose_command,
+    compose_commands,
+    containers_of_run,
     docker,
     missing_engine,
-    network_in_the_way,
 )
-from tests.compose.stack import SAMPLE_NETWORKS, Stack
-
-ROOT = Path(__file__).parents[2]
-PROJECT = f"paraglider-test-{os.getpid()}"
+from tests.compose.rules import read_rules
+from tests.compose.stack import DEMOS, PROJECT, ROOT, Stack, open_stack
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +32,26 @@ def image() -> None:
     assert built.returncode == 0, built.stderr
 
 
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """Fail where the tests of this folder leave something of theirs."""
+    yield
+    if missing_engine() is None:
+        assert traces() == []
+
+
+def traces() -> list[str]:
+    """Return the containers, networks and volumes of the tests, and the rules on the host."""
+    ours = [
+        line
+        for kind in ("container ls --all", "network ls", "volume ls")
+        for line in docker(*kind.split(), "--format", f"{kind}: {{{{.}}}}").splitlines()
+        if PROJECT in line
+    ]
+    rules = read_rules(Engine(PROJECT), "--network=host").splitlines()
+    return ours + [line for line in rules if "PARAGLIDER" in line]
+
+
 @pytest.fixture
 def engine(image: None) -> Iterator[Engine]:  # noqa: ARG001 - it has to be there
     """The Docker engine; what is started through it is gone after the test."""
@@ -42,54 +60,29 @@ def engine(image: None) -> Iterator[Engine]:  # noqa: ARG001 - it has to be ther
     engine.clean_up()
 
 
+@pytest.fixture(scope="session", params=["1", "2"], ids=lambda version: f"compose {version}")
+def compose(request: pytest.FixtureRequest, image: None) -> str:  # noqa: ARG001
+    """The command of each version of compose in turn."""
+    commands = compose_commands()
+    if request.param not in commands:
+        pytest.skip(f"version {request.param} of compose is not to be had here (`make engine`)")
+    return commands[request.param]
+
+
 @pytest.fixture(scope="session")
-def docker_compose_command() -> str:
-    """For pytest-docker: version 2 of compose or version 1."""
-    command = compose_command()
-    if command is None:
+def any_compose(image: None) -> str:  # noqa: ARG001
+    """The command of one version of compose, where it does not matter which."""
+    commands = list(compose_commands().values())
+    if not commands:
         pytest.skip("compose is not installed (`make engine` does)")
-    return command
+    return commands[-1]
 
 
-@pytest.fixture(scope="session")
-def docker_compose_project_name() -> str:
-    """For pytest-docker: a name that is not the demo's."""
-    return PROJECT
-
-
-@pytest.fixture(scope="session")
-def docker_compose_file() -> str:
-    """For pytest-docker: the demo itself."""
-    return str(ROOT / "compose/basic/compose.yaml")
-
-
-@pytest.fixture(scope="session")
-def docker_setup() -> str:
-    """For pytest-docker: the appliance, which brings the backends."""
-    return "up --detach appliance"
-
-
-@pytest.fixture(scope="session")
-def docker_cleanup() -> str:
-    """For pytest-docker: with the containers of single runs."""
-    return "down --volumes --remove-orphans --timeout 5"
-
-
-@pytest.fixture(scope="session")
-def basic(request: pytest.FixtureRequest, image: None) -> Iterator[Stack]:  # noqa: ARG001
+@pytest.fixture(scope="module")
+def basic(any_compose: str) -> Iterator[Stack]:
     """compose/basic, up and healthy."""
-    if name := network_in_the_way(SAMPLE_NETWORKS):
-        pytest.fail(f"the Docker network {name} has addresses of the sample file; take it down")
-    engine = Engine(PROJECT)
-    try:
-        services = request.getfixturevalue("docker_services")
-        yield Stack(engine, PROJECT, services._docker_compose)
-    finally:
-        engine.clean_up()
-        # pytest-docker leaves behind what was up when another part failed to come up.
-        leftovers = engine.containers(f"label=com.docker.compose.project={PROJECT}")
-        for container in leftovers:
-            docker("stop", "--time", "1", container.name)
+    with open_stack(DEMOS / "basic", compose=any_compose) as stack:
+        yield stack
 
 
 @pytest.hookimpl(wrapper=True)
@@ -99,9 +92,11 @@ def pytest_runtest_makereport(
     """Show the logs of all containers beside a failure."""
     report = yield
     if report.failed:
-        engine = Engine(PROJECT)
-        labels = (engine.label, f"com.docker.compose.project={PROJECT}")
-        for container in [c for label in labels for c in engine.containers(f"label={label}")]:
-            name = container.inspect(".Name")
-            report.sections.append((f"docker logs {name}", container.logs()))
+        for container in containers_of_run(PROJECT):
+            report.sections.append((f"docker logs {named(container)}", container.logs()))
     return report
+
+
+def named(container: Container) -> str:
+    """Return the name that compose or Docker gave to a container."""
+    return str(container.inspect(".Name"))

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, ip_network
+from pathlib import Path
 from typing import Any, TypeVar
 
 IMAGE = "paraglider"
@@ -57,15 +58,18 @@ def missing_engine() -> str | None:
     return f"no Docker engine (`make engine` starts one): {ended.err.strip().splitlines()[-1]}"
 
 
-def compose_command() -> str | None:
-    """Return the command of compose, version 2 or 1, or None where there is neither."""
-    for command in ("docker compose", "docker-compose"):
+def compose_commands() -> dict[str, str]:
+    """Return the commands of compose that there are, by its version: ``1`` and ``2``."""
+    fetched = Path(__file__).parents[2] / ".cache/compose/docker-compose-2"  # by .ci/compose
+    found: dict[str, str] = {}
+    for command in ("docker-compose", "docker compose", str(fetched)):
         try:
-            if run(*command.split(), "version").code == 0:
-                return command
+            ended = run(*command.split(), "version", "--short")
         except FileNotFoundError:
             continue
-    return None
+        if ended.code == 0:
+            found.setdefault("1" if ended.out.startswith("1.") else "2", command)
+    return found
 
 
 def until(poll: Callable[[], T], *, what: str, within_s: float = 20.0) -> T:
@@ -165,6 +169,15 @@ class Engine:
         if names := [container.name for container in self.containers()]:
             docker("rm", "--force", "--volumes", *names)
         docker("network", "prune", "--force", "--filter", f"label={self.label}")
+
+
+def containers_of_run(name: str) -> list[Container]:
+    """Return the containers of a test run: its engines' and its compose projects', whose names all
+    begin with the run's."""
+    labels = ("paraglider.test", "com.docker.compose.project")
+    shown = " ".join(["{{.ID}}", *(f'{{{{.Label "{label}"}}}}' for label in labels)])
+    listed = [line.split() for line in docker("ps", "--all", "--format", shown).splitlines()]
+    return [Container(id_) for id_, *found in listed if any(f.startswith(name) for f in found)]
 
 
 def networks() -> dict[str, list[IPv4Network]]:

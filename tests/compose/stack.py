@@ -1,20 +1,32 @@
-"""compose/basic as the tests use it: the appliance, and clients beside the demo's own."""
+"""A demo's compose file as the tests use it: up under a project name of the run's own, then gone.
+
+    with open_stack(DEMOS / "basic", compose="docker compose") as stack:
+        assert "all  300" in stack.run("client")
+
+`compose` is the command of version 2 or of version 1; pytest-docker runs it.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Network
+from pathlib import Path
 from typing import IO, Any
 
-from paraglider.lab.tally import Tally, parse_json
-from tests.compose.engine import HARDENED, IMAGE, LAB, Container, Engine
+import yaml
+from pytest_docker.plugin import DockerComposeExecutor, get_docker_services
 
-SAMPLE_NETWORKS = (IPv4Network("166.1.101.0/24"), IPv4Network("172.19.0.0/16"))
-BIND = "166.1.101.2:4444"
+from paraglider.lab.tally import Tally, parse_json
+from tests.compose.engine import HARDENED, IMAGE, LAB, Container, Engine, network_in_the_way
+
+ROOT = Path(__file__).parents[2]
+DEMOS = ROOT / "compose"
+PROJECT = f"paraglider-test-{os.getpid()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,39 +48,27 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Stack:
-    """The demo under a project name of the test run's own."""
+class Client:
+    """Opens connections from a container of its own, on one network, to one frontend."""
 
     engine: Engine
-    project: str
-    compose: Any  # pytest-docker's
+    network: str
+    to: str
 
-    @property
-    def appliance(self) -> Container:
-        """The balancer."""
-        return self._container("appliance")
-
-    def _container(self, service: str) -> Container:
-        listed = self.compose.execute(f"ps --quiet {service}", ignore_stderr=True)
-        return Container(listed.decode().strip())
-
-    def run_client(self) -> str:
-        """Run the demo's own client; return the table that a person sees."""
-        table: bytes = self.compose.execute("run --rm -T client", ignore_stderr=True)
-        return table.decode()
-
-    def connect(self, count: int) -> Tally:
-        """Connect from a client of our own; return who answered."""
-        arguments = ("connect", "--to", BIND, "--count", str(count), "--wait", "10", "--json")
-        return parse_json(self.engine.run(*self._client(), *arguments).out)
+    def connect(self, count: int, *options: str) -> Tally:
+        """Connect a number of times; return who answered."""
+        arguments = ("connect", "--to", self.to, "--count", str(count), "--json", *options)
+        ended = self.engine.run(*self._options(), *arguments)
+        assert ended.out, ended.err
+        return parse_json(ended.out)
 
     @contextmanager
     def hold(self, count: int) -> Iterator[Held]:
-        """Keep connections open and talking from a client of our own."""
-        arguments = ("hold", "--to", BIND, "--count", str(count))
+        """Keep connections open and talking."""
+        arguments = ("hold", "--to", self.to, "--count", str(count))
         command = ["docker", "run", "--rm", "--interactive", "--label", self.engine.label]
         with subprocess.Popen(
-            [*command, *self._client(), *arguments],
+            [*command, *self._options(), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -80,7 +80,75 @@ class Stack:
             yield held
             client.stdin.close()
 
-    def _client(self) -> tuple[str, ...]:
+    def _options(self) -> tuple[str, ...]:
         program, *arguments = LAB
-        network = f"--network={self.project}_clients"
-        return (*HARDENED, network, f"--entrypoint={program}", IMAGE, *arguments)
+        return (
+            *HARDENED,
+            f"--network={self.network}",
+            f"--entrypoint={program}",
+            IMAGE,
+            *arguments,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A compose file that is up."""
+
+    engine: Engine
+    project: str
+    compose: DockerComposeExecutor
+
+    @property
+    def appliance(self) -> Container:
+        """The balancer."""
+        return self.container("appliance")
+
+    def container(self, service: str) -> Container:
+        """Return the container of a service."""
+        return Container(self.do(f"ps --all --quiet {service}").strip())
+
+    def run(self, service: str, *arguments: str) -> str:
+        """Run a service to its end, as a person would; return what it prints."""
+        return self.do(" ".join(("run --rm -T", service, *arguments)))
+
+    def do(self, subcommand: str) -> str:
+        """Run a command of compose that must go well; return what it prints."""
+        printed: bytes = self.compose.execute(subcommand, ignore_stderr=True)
+        return printed.decode()
+
+    def client(self, network: str, to: str) -> Client:
+        """Return a client of our own on a network of the stack's."""
+        return Client(self.engine, f"{self.project}_{network}", to)
+
+
+@contextmanager
+def open_stack(
+    folder: Path, *, compose: str, up: Sequence[str] = ("appliance",)
+) -> Iterator[Stack]:
+    """Bring services of ``folder/compose.yaml`` up, and what they depend on; at the end, down."""
+    file = folder / "compose.yaml"
+    if name := network_in_the_way(subnets(file)):
+        raise AssertionError(f"the Docker network {name} has addresses of {folder}; take it down")
+    project = f"{PROJECT}-{folder.name}"
+    engine = Engine(project)
+    executor = DockerComposeExecutor(compose, str(file), project)
+    try:
+        setup = f"up --detach {' '.join(up)}"
+        with get_docker_services(compose, str(file), project, setup, "") as services:
+            yield Stack(engine, project, services._docker_compose)
+    finally:
+        # Also when not all came up. First what hangs on its networks and keeps them from going.
+        engine.clean_up()
+        executor.execute("down --volumes --remove-orphans --timeout 5")
+
+
+def subnets(file: Path) -> list[IPv4Network]:
+    """Return the IPv4 networks that a compose file asks for."""
+    networks = yaml.safe_load(file.read_text()).get("networks") or {}
+    return [
+        IPv4Network(config["subnet"])
+        for network in networks.values()
+        for config in network.get("ipam", {}).get("config", ())
+        if ":" not in config["subnet"]
+    ]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from tests.compose.conftest import ROOT
 from tests.compose.engine import until
 from tests.compose.rules import without_counters
-from tests.compose.stack import Stack
+from tests.compose.stack import DEMOS, Stack
 
 SAMPLE = """\
 frontend:
@@ -17,17 +16,18 @@ frontend:
     - 172.19.0.6:5555
 """
 
+BIND = "166.1.101.2:4444"
 EVEN = {"red": 100, "green": 100, "blue": 100}
 
 
 def test_the_file_is_the_sample_byte_for_byte() -> None:
     """What users of the first Paraglider have works as it is."""
-    assert (ROOT / "compose/basic/glider.yaml").read_bytes() == SAMPLE.encode()
+    assert (DEMOS / "basic/glider.yaml").read_bytes() == SAMPLE.encode()
 
 
 def test_connections_are_spread_exactly_and_seen_as_the_privateip(basic: Stack) -> None:
     """Of 300 connections each backend gets 100, and sees the privateip as its peer."""
-    tally = basic.connect(300)
+    tally = basic.client("clients", BIND).connect(300, "--wait=10")
     assert tally.failures == ()
     assert tally.by_backend == EVEN
     assert tally.peers == {"172.19.0.4"}
@@ -35,7 +35,7 @@ def test_connections_are_spread_exactly_and_seen_as_the_privateip(basic: Stack) 
 
 def test_the_demo_shows_its_table(basic: Stack) -> None:
     """The client of the demo prints a line for each backend and the total."""
-    lines = [line.split() for line in basic.run_client().splitlines()]
+    lines = [line.split() for line in basic.run("client").splitlines()]
     assert lines[0] == ["backend", "connections", "share", "peer", "address", "seen"]
     assert [line[:2] for line in lines[1:]] == [
         ["blue", "100"],
@@ -57,10 +57,11 @@ def test_a_killed_agent_is_replaced_without_a_trace(basic: Stack) -> None:
     """While the agent is dead and when its successor takes over, no connection breaks, none fails,
     and no rule changes."""
     appliance = basic.appliance
-    with basic.hold(60) as held:
+    client = basic.client("clients", BIND)
+    with client.hold(60) as held:
         rules = appliance.execute("iptables-save")
         killed = appliance.kill_agent("KILL")
-        tally = basic.connect(300)
+        tally = client.connect(300)
         successor = until(
             lambda: (pid := appliance.agent_pid()) != killed and pid, what="a new agent runs"
         )

@@ -8,12 +8,12 @@ import zlib
 import pytest
 
 from paraglider import __version__
-from tests.compose.conftest import ROOT
 from tests.compose.engine import HARDENED, IMAGE, Container, Engine
+from tests.compose.stack import DEMOS
 
 MAX_BYTES = 60_000_000
 MAX_COMPRESSED_BYTES = 25_000_000
-SAMPLE = ROOT / "compose/basic/glider.yaml"
+SAMPLE = DEMOS / "basic/glider.yaml"
 
 pytestmark = pytest.mark.usefixtures("image")
 

@@ -291,7 +291,8 @@ def test_interrupted_demo_leaves_nothing() -> None:
         namespaces = namespaces_of_children(demo.pid)
         os.killpg(demo.pid, signal.SIGINT)
         assert demo.wait(DEADLINE_S) == 130
-    assert processes_in(namespaces) == []
+    # Killed is not yet gone: the kernel takes a busy machine's time over it.
+    assert becomes_true(lambda: processes_in(namespaces) == [])
     assert traces_outside(namespaces) == []
 
 
