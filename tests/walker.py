@@ -27,13 +27,15 @@ from paraglider.rules.ruleset import (
 
 @dataclass(frozen=True)
 class Packet:
-    """A TCP packet; `original` is what its connection was first sent to, None if untracked."""
+    """A packet of a TCP connection, or an ICMP error about one; `original` is what the connection
+    was first sent to, None if untracked."""
 
     source: Endpoint
     destination: Endpoint
     is_syn: bool = True
     is_invalid: bool = False
     is_translated: bool = False
+    is_error: bool = False
     original: Endpoint | None = None
 
 
@@ -100,7 +102,8 @@ class Walker:
 
     def _matches(self, rule: Rule, packet: Packet, key: tuple[str, int]) -> bool:
         return (
-            _same(rule.source, packet.source.address)
+            not (rule.is_tcp and packet.is_error)
+            and _same(rule.source, packet.source.address)
             and _same(rule.destination, packet.destination.address)
             and _same(rule.source_port, packet.source.port)
             and _same(rule.destination_port, packet.destination.port)

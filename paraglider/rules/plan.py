@@ -147,11 +147,15 @@ def _spread_rules(backends: tuple[Endpoint, ...]) -> tuple[Rule, ...]:
 #
 #   -A FORWARD -j PARAGLIDER-FORWARD
 #   -A INPUT -j PARAGLIDER-INPUT
-#   -A PARAGLIDER-FORWARD -p tcp -m conntrack --ctstate DNAT --ctorigdst BIND --ctorigdstport PORT
-#                         -j ACCEPT
+#   -A PARAGLIDER-FORWARD -m conntrack --ctstate DNAT --ctproto 6 --ctorigdst BIND
+#                         --ctorigdstport PORT -j ACCEPT
 #   -A PARAGLIDER-INPUT -d BIND/32 -p tcp -m tcp --dport PORT -j DROP                     the shield
 #   -A PARAGLIDER-INPUT -p tcp -m conntrack --ctstate INVALID -j PARAGLIDER-STRAY
 #   -A PARAGLIDER-STRAY -s BACKEND/32 -d PRIVATEIP/32 -p tcp -m tcp --sport PORT -j DROP
+#
+# What passes is the connection, not TCP packets: a router's word that a segment was too big is
+# ICMP, belongs to the connection that it is about, and has to reach the client, whose connection
+# would stall.
 #
 # The shield: while somebody has flushed the nat table, or when conntrack calls a packet INVALID (a
 # segment outside the window), a client's packet reaches the host as it was sent. No socket of the
@@ -173,8 +177,8 @@ def _filter_table(serving: Iterable[tuple[Frontend, tuple[Endpoint, ...]]]) -> T
     for frontend, backends in serving:
         forward.append(
             Rule(
-                is_tcp=True,
                 ct_state=CtState.DNAT,
+                ct_is_tcp=True,
                 ct_original=frontend.bind,
                 target=Verdict.ACCEPT,
             )

@@ -91,7 +91,8 @@ class Rule:
 
     All address matches are of single hosts. `is_syn` is the first packet of a connection and
     stands beside a port. `ct_original` is the destination of the connection's first packet, as
-    the client sent it.
+    the client sent it. `is_tcp` is of the packet, `ct_is_tcp` of its connection: an ICMP error
+    about a TCP connection is only the second.
     """
 
     source: Address | None = None
@@ -101,6 +102,7 @@ class Rule:
     destination_port: int | None = None
     is_syn: bool = False
     ct_state: CtState | None = None
+    ct_is_tcp: bool = False
     ct_original: Endpoint | None = None
     nth: Nth | None = None
     target: Target

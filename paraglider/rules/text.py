@@ -31,6 +31,7 @@ from paraglider.rules.ruleset import (
     is_own_chain,
 )
 
+_TCP_NUMBER = "6"  # iptables-save never prints a name here (libxt_conntrack.c)
 _SYN_FLAGS = ("FIN,SYN,RST,ACK", "SYN")
 _ENDPOINT = re.compile(r"(?:\[([0-9a-f:.]+)\]|([0-9.]+)):([0-9]+)")
 
@@ -75,6 +76,8 @@ def _conntrack_words(rule: Rule) -> list[str]:
     words = []
     if rule.ct_state is not None:
         words += ["--ctstate", rule.ct_state.value]
+    if rule.ct_is_tcp:
+        words += ["--ctproto", _TCP_NUMBER]
     if rule.ct_original is not None:
         words += ["--ctorigdst", str(rule.ct_original.address)]
         words += ["--ctorigdstport", str(rule.ct_original.port)]
@@ -105,6 +108,7 @@ class _Options(TypedDict, total=False):
     destination_port: int
     is_syn: bool
     ct_state: CtState
+    ct_is_tcp: bool
     ct_original: Endpoint
     nth: Nth
 
@@ -144,7 +148,7 @@ def _typed(options: _Options, raw: dict[str, str]) -> _Options:
         options["destination"] = _parse_host(raw.pop("-d"))
     if "-p" in raw:
         # iptables 1.8.10 prints the number instead of the name.
-        _expect_one_of(("tcp", "6"), raw.pop("-p"))
+        _expect_one_of(("tcp", _TCP_NUMBER), raw.pop("-p"))
         options["is_tcp"] = True
     if "--sport" in raw:
         options["source_port"] = _parse_number(raw.pop("--sport"))
@@ -152,6 +156,9 @@ def _typed(options: _Options, raw: dict[str, str]) -> _Options:
         options["destination_port"] = _parse_number(raw.pop("--dport"))
     if "--ctstate" in raw:
         options["ct_state"] = CtState(raw.pop("--ctstate"))
+    if "--ctproto" in raw:
+        _expect_one_of(("tcp", _TCP_NUMBER), raw.pop("--ctproto"))
+        options["ct_is_tcp"] = True
     if "--ctorigdst" in raw:
         address = _parse_host(raw.pop("--ctorigdst"))
         options["ct_original"] = Endpoint(address, _parse_number(raw.pop("--ctorigdstport", "")))

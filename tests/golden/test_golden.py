@@ -76,6 +76,24 @@ def test_later_packets_of_a_connection_pass_both_ways(case: GoldenCase) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_what_routers_say_of_a_connection_passes_both_ways(case: GoldenCase) -> None:
+    """An ICMP error about a balanced connection passes where FORWARD drops, from either side."""
+    for frontend in case.config.frontends:
+        client, backend = _CLIENT[frontend.family], frontend.backends[0]
+        walker = _walker(case, frontend)
+        for source, destination in [(client, backend), (backend, client)]:
+            packet = Packet(
+                source,
+                destination,
+                is_syn=False,
+                is_error=True,
+                is_translated=True,
+                original=frontend.bind,
+            )
+            assert walker.send(packet).verdict == "ACCEPT"
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_untranslated_packets_are_dropped_and_not_answered(case: GoldenCase) -> None:
     """Neither a client's packet that conntrack lost, nor a backend's INVALID one, reaches the
     host's own stack, which would reset the connection."""

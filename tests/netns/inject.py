@@ -1,31 +1,35 @@
-"""Inject: segments far outside the window of connections that talk, crafted with scapy.
+"""Inject: packets that do not belong, crafted with scapy, beside connections that talk.
 
-    python -m tests.netns.inject INTERFACE sport|dport PORT COUNT
+    python -m tests.netns.inject stray|too-big INTERFACE sport|dport PORT COUNT
 
 Listens on a host's own interface. After each data segment whose source (or destination) port is
-PORT it sends at once one with the same addresses, ports and acknowledgement but a sequence number
-2**28 too high, COUNT times in all. Prints how many it sent.
+PORT it sends one packet at once, COUNT in all, and prints how many it sent:
+
+stray    the same addresses, ports and acknowledgement, but a sequence number 2**28 too high
+too-big  to the segment's sender: it was too big to be sent on, 1300 bytes are the most (ICMP)
 """
 
 from __future__ import annotations
 
 import sys
 
-from scapy.config import conf
-from scapy.layers.inet import IP, TCP
-from scapy.layers.inet6 import IPv6
+from scapy.layers.inet import ICMP, IP, TCP
+from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6
+from scapy.layers.l2 import Ether
 from scapy.packet import Packet
-from scapy.sendrecv import send, sniff
-from scapy.supersocket import L3RawSocket, L3RawSocket6
+from scapy.sendrecv import sendp, sniff
 
 # What our own segments carry, so that they are not followed in turn.
 _MARK = b"stray"
 
+MTU_BYTES = 1300
+
 
 def main() -> None:
     """Send them, for 20 s at the most."""
-    interface, side, port, count = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-    conf.L3socket, conf.L3socket6 = L3RawSocket, L3RawSocket6
+    kind, interface, side = sys.argv[1:4]
+    port, count = int(sys.argv[4]), int(sys.argv[5])
+    make = {"stray": _outside_window, "too-big": _too_big}[kind]
     sent = 0
 
     def is_data(packet: Packet) -> bool:
@@ -35,7 +39,7 @@ def main() -> None:
 
     def follow(packet: Packet) -> None:
         nonlocal sent
-        send(_outside_window(packet), verbose=False)
+        sendp(make(packet), iface=interface, verbose=False)
         sent += 1
 
     sniff(iface=interface, lfilter=is_data, prn=follow, count=count, timeout=20, store=False)
@@ -53,7 +57,21 @@ def _outside_window(packet: Packet) -> Packet:
         flags="A",
         window=tcp.window,
     )
-    return layer(src=head.src, dst=head.dst) / wrong / _MARK
+    link = Ether(src=packet[Ether].src, dst=packet[Ether].dst)
+    return link / layer(src=head.src, dst=head.dst) / wrong / _MARK
+
+
+def _too_big(packet: Packet) -> Packet:
+    # The segment has arrived, so it is the next one that does not fit: hosts believe no tale of
+    # what they know to be delivered.
+    told = packet[IPv6 if IPv6 in packet else IP].copy()
+    told[TCP].seq = (told[TCP].seq + len(told[TCP].payload)) % 2**32
+    link = Ether(src=packet[Ether].dst, dst=packet[Ether].src)
+    if IPv6 in packet:
+        tale = ICMPv6PacketTooBig(mtu=MTU_BYTES) / bytes(told)
+        return link / IPv6(src=told.dst, dst=told.src) / tale
+    head = ICMP(type="dest-unreach", code="fragmentation-needed", nexthopmtu=MTU_BYTES)
+    return link / IP(src=told.dst, dst=told.src) / head / bytes(told)[:28]
 
 
 if __name__ == "__main__":

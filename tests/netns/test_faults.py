@@ -9,6 +9,7 @@ import pytest
 
 from paraglider.kernel.iptables import Variant
 from tests.netns.harness import IPV4, Topology
+from tests.netns.inject import MTU_BYTES
 
 _ONLY_IPV4 = pytest.mark.parametrize("addresses", [IPV4], ids=["ipv4"], indirect=True)
 _ONLY_NFT = pytest.mark.parametrize("variant", [Variant.NFT], ids=["nft"], indirect=True)
@@ -78,7 +79,7 @@ def test_a_segment_outside_the_window_resets_nobody(topology: Topology, side: st
     """Conntrack calls it INVALID and does not translate it; dropped, both ends go on."""
     topology.balancer.paraglider("start", config=topology.config)
     with topology.hold(60) as held:
-        assert _inject(topology, side) == _STRAYS
+        assert _inject(topology, "stray", side) == _STRAYS
         assert held.settle().broken == 0
 
 
@@ -88,18 +89,34 @@ def test_without_the_drop_it_would_reset_them(topology: Topology) -> None:
     topology.balancer.paraglider("start", config=topology.config)
     topology.balancer.iptables("-F", "PARAGLIDER-STRAY")
     with topology.hold(60) as held:
-        _inject(topology, "backend")
+        _inject(topology, "stray", "backend")
         assert held.settle().broken > 0
 
 
-def _inject(topology: Topology, side: str) -> int:
-    """Send segments outside the window from one backend, or from the client."""
+@pytest.mark.parametrize("policy", ["ACCEPT", "DROP"])
+def test_the_client_is_told_that_its_packets_are_too_big(topology: Topology, policy: str) -> None:
+    """What a router on the way to a backend says of a connection reaches the client in the client's
+    own terms, so that its host believes it; also where FORWARD drops by default. Without it,
+    connections through a narrow link stall at the first full segment."""
+    topology.balancer.iptables("-P", "FORWARD", policy)
+    topology.balancer.paraglider("start", config=topology.config)
+    with topology.hold(3) as held:
+        _inject(topology, "too-big", "answered", count=2)
+        assert held.settle().broken == 0
+    route = topology.lab.run("client", ["ip", "route", "get", topology.addresses.bind]).stdout
+    assert f"mtu {MTU_BYTES}" in route
+
+
+def _inject(topology: Topology, kind: str, side: str, count: int = _STRAYS) -> int:
+    """Send packets that follow the segments of one backend, of the client, or those that one
+    backend is sent; return how many."""
     addresses = topology.addresses
     host, *where = {
         "backend": ("b1", "backends", "sport", addresses.backend_port),
         "client": ("client", "clients", "dport", addresses.bind_port),
+        "answered": ("b1", "backends", "dport", addresses.backend_port),
     }[side]
-    argv = [sys.executable, "-m", "tests.netns.inject", *map(str, where), str(_STRAYS)]
+    argv = [sys.executable, "-m", "tests.netns.inject", kind, *map(str, where), str(count)]
     return int(topology.lab.run(host, argv).stdout)
 
 

@@ -64,6 +64,7 @@ def rules(draw: Callable[[st.SearchStrategy[object]], object]) -> Rule:
             destination_port=_ports,
             is_syn=st.booleans(),
             ct_state=st.none() | st.sampled_from(CtState),
+            ct_is_tcp=st.booleans(),
             ct_original=st.none() | _endpoints(4) | _endpoints(6),
             nth=st.none() | st.builds(Nth, st.integers(1, 1000), st.integers(0, 999)),
             target=_targets,
