@@ -25,9 +25,9 @@ def diff_states(live: State, wanted: State) -> list[str]:
 
 
 def _pairs(live: TableState, wanted: TableState) -> Iterator[tuple[str, list[str], list[str]]]:
-    jumps = live.jumps(wanted.chains)
-    for chain in sorted({hook.chain for hook in jumps | wanted.hooks}):
-        yield chain, _hooks(jumps, chain), _hooks(wanted.hooks, chain)
+    jumps, hooks = live.jumps(wanted.chains), live.fit(wanted.hooks)
+    for chain in sorted({hook.chain for hook in jumps | hooks}):
+        yield chain, _hooks(jumps, chain), _hooks(hooks, chain)
     for chain in sorted({*live.chains, *wanted.chains}):
         yield chain, _rules(live, chain), _rules(wanted, chain)
 

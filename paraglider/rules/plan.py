@@ -146,12 +146,16 @@ def _spread_rules(backends: tuple[Endpoint, ...]) -> tuple[Rule, ...]:
 # -- filter: balanced connections pass, what was not translated is not answered --------------------
 #
 #   -A FORWARD -j PARAGLIDER-FORWARD
+#   -A DOCKER-USER -j PARAGLIDER-FORWARD                               where Docker has that chain
 #   -A INPUT -j PARAGLIDER-INPUT
 #   -A PARAGLIDER-FORWARD -m conntrack --ctstate DNAT --ctproto 6 --ctorigdst BIND
 #                         --ctorigdstport PORT -j ACCEPT
 #   -A PARAGLIDER-INPUT -d BIND/32 -p tcp -m tcp --dport PORT -j DROP                     the shield
 #   -A PARAGLIDER-INPUT -p tcp -m conntrack --ctstate INVALID -j PARAGLIDER-STRAY
 #   -A PARAGLIDER-STRAY -s BACKEND/32 -d PRIVATEIP/32 -p tcp -m tcp --sport PORT -j DROP
+#
+# Docker keeps DOCKER-USER first in FORWARD and moves it there, with the chains that isolate its
+# networks behind it, whenever it makes a network: before our own jump, which once was the first.
 #
 # What passes is the connection, not TCP packets: a router's word that a segment was too big is
 # ICMP, belongs to the connection that it is about, and has to reach the client, whose connection
@@ -196,7 +200,11 @@ def _filter_table(serving: Iterable[tuple[Frontend, tuple[Endpoint, ...]]]) -> T
         )
         strays |= {_stray(frontend, backend): None for backend in frontend.backends}
     invalid = Rule(is_tcp=True, ct_state=CtState.INVALID, target=Jump(STRAY_CHAIN))
-    hooks = (Hook("FORWARD", FORWARD_CHAIN), Hook("INPUT", INPUT_CHAIN))
+    hooks = (
+        Hook("DOCKER-USER", FORWARD_CHAIN),
+        Hook("FORWARD", FORWARD_CHAIN),
+        Hook("INPUT", INPUT_CHAIN),
+    )
     chains = [
         Chain(FORWARD_CHAIN, tuple(forward)),
         Chain(INPUT_CHAIN, (*shield, invalid)),

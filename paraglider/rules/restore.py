@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from paraglider.config.model import Family
 from paraglider.errors import ParagliderError
-from paraglider.rules.ruleset import Ruleset, TableName
+from paraglider.rules.ruleset import GUEST_CHAINS, Ruleset, TableName
 from paraglider.rules.state import (
     NOTHING,
     Counters,
@@ -34,7 +34,8 @@ _UNTELLABLE = re.compile(r'\n|\S"\S*$')
 
 _OWN = r"PARAGLIDER-[A-Za-z0-9][A-Za-z0-9_-]{0,16}"
 _FRAME_LINE = re.compile(
-    rf"\*({'|'.join(TableName)})|COMMIT|:{_OWN} - \[0:0\]|-I [A-Z]+ 1 -j {_OWN}"
+    rf"\*({'|'.join(TableName)})|COMMIT|:{_OWN} - \[0:0\]"
+    rf"|-I (?:[A-Z]+|{'|'.join(GUEST_CHAINS)}) 1 -j {_OWN}"
     # What goes may bear any name that begins as ours do, and stand anywhere.
     r'|-[FX] "?PARAGLIDER-\S*|-D \S+ [0-9]+'
 )
@@ -83,7 +84,8 @@ def _missing_jumps(current: TableState, wanted: TableState) -> frozenset[HookLin
     """Return the wanted jumps, without a stranger's that is there already (where what was before is
     put back, it is wanted too)."""
     there = {(hook.chain, hook.text) for hook in current.hooks}
-    return frozenset(h for h in wanted.hooks if h.is_plain or (h.chain, h.text) not in there)
+    hooks = current.fit(wanted.hooks)
+    return frozenset(h for h in hooks if h.is_plain or (h.chain, h.text) not in there)
 
 
 def _hook_lines(
@@ -133,11 +135,11 @@ def is_complete(current: State, wanted: State) -> bool:
     """Return whether all that is wanted is there and nothing else of ours, wherever in a built-in
     chain the jumps stand."""
 
-    def jumps(table: TableState) -> list[tuple[str, str]]:
-        return sorted((hook.chain, hook.text) for hook in table.hooks if hook.is_plain)
+    def jumps(hooks: frozenset[HookLine]) -> list[tuple[str, str]]:
+        return sorted((hook.chain, hook.text) for hook in hooks if hook.is_plain)
 
     return all(
-        now.chains == then.chains and jumps(now) == jumps(then)
+        now.chains == then.chains and jumps(now.hooks) == jumps(now.fit(then.hooks))
         for now, then in ((current.table(name), wanted.table(name)) for name in TableName)
     )
 

@@ -19,6 +19,12 @@ PREFIX = "PARAGLIDER-"
 _CHAIN_NAME = re.compile(PREFIX + r"[A-Za-z0-9][A-Za-z0-9_-]{0,16}")
 
 
+# Chains of others that are there for rules such as ours, each with the built-in chain that its
+# owner keeps it first in. Whenever a network is made or dockerd starts, Docker puts its jumps to
+# DOCKER-USER and to its isolation before everybody else's in FORWARD (docs/adr/0011).
+GUEST_CHAINS = {"DOCKER-USER": "FORWARD"}
+
+
 class TableName(StrEnum):
     """The tables of iptables. Ours are in the first three; the others are looked at in removal."""
 
@@ -118,7 +124,8 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """The one jump from a built-in chain to a chain of ours; it stands first there."""
+    """The one jump from a built-in chain to a chain of ours; it stands first there. `builtin` may be
+    a guest chain too: the jump is made where there is one."""
 
     builtin: str
     chain: str

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from paraglider.rules.ruleset import Ruleset, TableName, is_own_chain
+from paraglider.rules.ruleset import GUEST_CHAINS, Ruleset, TableName, is_own_chain
 from paraglider.rules.text import RuleSyntaxError, parse_rule, render_rule
 
 # A rule may be nothing but its counters, and a comment in it may have lines.
@@ -60,15 +60,33 @@ class HookLine:
 
 @dataclass(frozen=True, slots=True)
 class TableState:
-    """What is ours in one table."""
+    """What is ours in one table, and `guests`: the guest chains that it has, each with whether the
+    built-in chain leads there first."""
 
     chains: Mapping[str, tuple[RuleLine, ...]] = field(default_factory=dict)
     hooks: frozenset[HookLine] = frozenset()
+    guests: Mapping[str, bool] = field(default_factory=dict, compare=False)
 
     def jumps(self, kept: Collection[str]) -> frozenset[HookLine]:
         """Return the hooks that are ours to set right, in view of the chains that are `kept`: our
         own jumps, and a stranger's to a chain that goes."""
         return frozenset(h for h in self.hooks if h.is_plain or h.target not in kept)
+
+    def fit(self, wanted: Iterable[HookLine]) -> frozenset[HookLine]:
+        """Return the wanted hooks as this table can have them.
+
+        Those in a guest chain only where it is there; and where such a chain comes first, the same
+        jump of the built-in chain may stand where it stands.
+        """
+        # A chain that a jump stands in is there, whether or not anybody has looked.
+        there = {*self.guests, *(hook.chain for hook in self.hooks)}
+        hooks = [h for h in wanted if h.chain not in GUEST_CHAINS or h.chain in there]
+        led = {(GUEST_CHAINS[h.chain], h.text) for h in hooks if self.guests.get(h.chain)}
+        return frozenset(self._as_it_stands(h) if (h.chain, h.text) in led else h for h in hooks)
+
+    def _as_it_stands(self, wanted: HookLine) -> HookLine:
+        there = [h for h in self.hooks if (h.chain, h.text) == (wanted.chain, wanted.text)]
+        return there[0] if len(there) == 1 else wanted
 
 
 EMPTY_TABLE = TableState()
@@ -162,11 +180,14 @@ def _parse_table(lines: Iterable[str]) -> TableState:
     chains: dict[str, list[RuleLine]] = {}
     hooks = set()
     lengths: dict[str, int] = {}
+    guests: dict[str, bool] = {}
     for line in lines:
         if line.startswith(":"):
             chain = line[1:].split(" ", 1)[0]
             if is_own_chain(chain):
                 chains[chain] = []
+            elif chain in GUEST_CHAINS:
+                guests[chain] = False
         elif found := _RULE_LINE.fullmatch(line):
             packets, size_bytes, chain = found.group(1) or 0, found.group(2) or 0, found[3]
             rule = found[4] or ""
@@ -176,7 +197,9 @@ def _parse_table(lines: Iterable[str]) -> TableState:
                 chains.setdefault(chain, []).append(RuleLine(_canonical(rule), counters))
             elif leads_to_us(rule):
                 hooks.add(HookLine(chain, position, rule))
-    return TableState({c: tuple(rules) for c, rules in chains.items()}, frozenset(hooks))
+            elif position == 1 and GUEST_CHAINS.get(guest := rule.removeprefix("-j ")) == chain:
+                guests[guest] = True
+    return TableState({c: tuple(r) for c, r in chains.items()}, frozenset(hooks), guests)
 
 
 def _canonical(text: str) -> str:

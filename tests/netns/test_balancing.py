@@ -59,6 +59,41 @@ def test_connections_pass_a_host_that_forwards_nothing_else(topology: Topology) 
     assert connect_from(topology.lab, CLIENT, to=to, count=1, timeout_s=0.5).answers == ()
 
 
+# What Docker does to FORWARD whenever a network is made: its chains first, isolation among them.
+_DOCKER = """\
+*filter
+:FORWARD DROP [0:0]
+:DOCKER-USER - [0:0]
+:DOCKER-ISOLATION-STAGE-1 - [0:0]
+-A DOCKER-ISOLATION-STAGE-1 -i clients -j DROP
+COMMIT
+"""
+_DOCKERS_CHAINS_FIRST = """\
+*filter
+-I FORWARD 1 -j DOCKER-ISOLATION-STAGE-1
+-I FORWARD 1 -j DOCKER-USER
+COMMIT
+"""
+
+
+def test_docker_may_put_its_chains_first(topology: Topology) -> None:
+    """Balanced connections pass what isolates Docker's networks also when it has come before our
+    jump; nothing counts as damaged, nothing is left to do, and `stop` takes our jumps alone."""
+    balancer = topology.balancer
+    balancer.restore(_DOCKER)
+    balancer.paraglider("start", config=topology.config)
+    balancer.restore(_DOCKERS_CHAINS_FIRST)
+    assert topology.connect(30).by_backend == dict.fromkeys(BACKENDS, 10)
+    assert balancer.paraglider("status").returncode == 0
+    assert "nothing to change" in balancer.paraglider("start", config=topology.config).stdout
+    balancer.paraglider("stop")
+    assert balancer.iptables("-S", "FORWARD").splitlines()[1:] == [
+        "-A FORWARD -j DOCKER-USER",
+        "-A FORWARD -j DOCKER-ISOLATION-STAGE-1",
+    ]
+    assert balancer.iptables("-S", "DOCKER-USER") == "-N DOCKER-USER\n"
+
+
 def test_connections_reach_us_before_a_rule_of_somebody_else(topology: Topology) -> None:
     """A DNAT of the same port that was there before, as of a published container, does not win."""
     addresses = topology.addresses

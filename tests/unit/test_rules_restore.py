@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_address
 
 import pytest
@@ -41,6 +42,60 @@ def test_a_backend_more_rewrites_only_the_chains_that_name_it() -> None:
     declared = [line for line in text.split("\n") if line.startswith(":")]
     assert declared == [":PARAGLIDER-STRAY - [0:0]", ":PARAGLIDER-web - [0:0]"]
     assert "-I " not in text
+
+
+def _filter(*lines: str) -> State:
+    """A host with Docker, and all of TWO's chains of the filter table in it."""
+    chains = TWO.table(TableName.FILTER).chains
+    ours = [f"-A {chain} {rule.text}" for chain, rules in chains.items() for rule in rules]
+    heads = [":FORWARD DROP [0:0]", ":DOCKER-USER - [0:0]", *(f":{c} - [0:0]" for c in chains)]
+    hook = "-A INPUT -j PARAGLIDER-INPUT"
+    return parse_save("\n".join(["*filter", *heads, hook, *lines, *ours, "COMMIT", ""]))
+
+
+def _filter_hooks(current: State) -> list[str]:
+    """Return what a restore would do to built-in and guest chains of the filter table."""
+    text = plan_restore(current, TWO).split("*mangle")[0]
+    return [line for line in text.split("\n") if re.match(r"-[ID] ", line)]
+
+
+OURS = "-A FORWARD -j PARAGLIDER-FORWARD"
+DOCKERS = "-A FORWARD -j DOCKER-USER"
+IN_DOCKERS = "-A DOCKER-USER -j PARAGLIDER-FORWARD"
+
+
+def test_where_docker_has_a_chain_for_others_a_jump_is_made_there_too() -> None:
+    """First in it, before the rules of a person; the one in FORWARD stays as it is."""
+    live = _filter(OURS, DOCKERS, "-A DOCKER-USER -s 192.0.2.7/32 -j DROP")
+    assert _filter_hooks(live) == ["-I DOCKER-USER 1 -j PARAGLIDER-FORWARD"]
+
+
+def test_without_that_chain_nothing_is_said_of_it() -> None:
+    """A host without Docker gets no line that names Docker."""
+    assert "DOCKER" not in plan_restore(NOTHING, TWO)
+
+
+def test_docker_may_put_its_chain_before_our_jump() -> None:
+    """What it does when a network is made: nothing to mend, since our jump is in that chain."""
+    assert _filter_hooks(_filter(DOCKERS, OURS, IN_DOCKERS)) == []
+
+
+def test_anything_else_before_our_jump_is_mended() -> None:
+    """Docker's chain in second place is passed by what somebody put before it."""
+    before = "-A FORWARD -j SOMEBODY"
+    assert _filter_hooks(_filter(before, DOCKERS, OURS, IN_DOCKERS)) == [
+        "-D FORWARD -j PARAGLIDER-FORWARD",
+        "-I FORWARD 1 -j PARAGLIDER-FORWARD",
+    ]
+
+
+def test_the_jump_in_dockers_chain_goes_with_the_rest() -> None:
+    """Going down, by its text, and nothing else of the chain with it."""
+    live = _filter(OURS, DOCKERS, IN_DOCKERS, "-A DOCKER-USER -j RETURN")
+    text = plan_restore(live, NOTHING)
+    assert [line for line in text.split("\n") if "DOCKER" in line] == [
+        "-D DOCKER-USER -j PARAGLIDER-FORWARD"
+    ]
 
 
 def test_a_frontend_that_goes_takes_its_chain_with_it() -> None:
