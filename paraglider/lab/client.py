@@ -24,8 +24,13 @@ class Patience:
     within_s: float = 60.0
 
 
-def connect_many(host: str, port: int, *, count: int, patience: Patience) -> Tally:
-    """Make `count` connections one after another; each ends as an answer or as a failure."""
+def connect_many(
+    host: str, port: int, *, count: int, patience: Patience, source: str = ""
+) -> Tally:
+    """Make `count` connections one after another; each ends as an answer or as a failure.
+
+    `source` is the own address that they come from, '' for the one that the host chooses.
+    """
     answers: list[Answer] = []
     failures: list[str] = []
     begin = time.monotonic()
@@ -36,7 +41,9 @@ def connect_many(host: str, port: int, *, count: int, patience: Patience) -> Tal
             failures += [f"not tried: {patience.within_s:g} s were over"] * untried
             break
         try:
-            connection, answer = open_connection(host, port, timeout_s=patience.timeout_s)
+            connection, answer = open_connection(
+                host, port, timeout_s=patience.timeout_s, source=source
+            )
         except (OSError, ValueError) as error:
             if answers or failures or elapsed_s >= patience.wait_s:
                 failures.append(describe(error))

@@ -1,8 +1,9 @@
-"""Real TCP traffic from a command line: ``python -m paraglider.lab.traffic serve|connect|hold``.
+"""Real TCP traffic from a command line: ``python -m paraglider.lab.traffic COMMAND``.
 
 serve    a backend: greets each connection with its own name and the peer's address, then echoes
 connect  a client: connections one after another, and a table of who answered
 hold     a client: connections that stay open and talk while something breaks (see hold.py)
+transfer a client: one connection that carries much, there and back, and whether it came whole
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from paraglider.lab.client import Patience, connect_many
 from paraglider.lab.hold import Hold
 from paraglider.lab.server import Server, open_listener
 from paraglider.lab.tally import render_json, render_table
+from paraglider.lab.transfer import transfer
 from paraglider.lab.wire import (
     describe,
     family_of,
@@ -46,7 +48,7 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m paraglider.lab.traffic", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    commands = parser.add_subparsers(required=True, metavar="serve|connect|hold")
+    commands = parser.add_subparsers(required=True, metavar="serve|connect|hold|transfer")
     serve = commands.add_parser("serve", help="be a backend until SIGTERM")
     serve.add_argument("--listen", type=endpoint, required=True, metavar="ADDRESS:PORT")
     serve.add_argument("--name", help="what it calls itself (default: where it listens)")
@@ -68,6 +70,13 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="give up on the remaining connections after this time (default 60)",
     )
+    connect.add_argument(
+        "--from",
+        dest="source",
+        default="",
+        metavar="ADDRESS",
+        help="the address of this host that connections come from",
+    )
     connect.add_argument("--json", action="store_true", help="print JSON instead of a table")
     connect.set_defaults(run=run_connect)
     hold = commands.add_parser("hold", help="keep COUNT connections open and talking")
@@ -80,6 +89,11 @@ def make_parser() -> argparse.ArgumentParser:
         help="pause of each connection between two round trips (default 0.1)",
     )
     hold.set_defaults(run=run_hold)
+    transfer = commands.add_parser("transfer", help="send SIZE bytes and read their echo")
+    transfer.add_argument("--to", type=endpoint, required=True, metavar="ADDRESS:PORT")
+    transfer.add_argument("--size", type=count, default=10**6, help="bytes (default 1000000)")
+    transfer.add_argument("--timeout", type=seconds, default=60.0, metavar="SECONDS")
+    transfer.set_defaults(run=run_transfer)
     return parser
 
 
@@ -105,7 +119,7 @@ def endpoint(text: str) -> tuple[str, int]:
 
 
 def count(text: str) -> int:
-    """Read a number of connections, 1 or more."""
+    """Read a number of connections or bytes, 1 or more."""
     if not (text.isascii() and text.isdigit() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from 1 on")
     return int(text)
@@ -144,7 +158,9 @@ def run_connect(arguments: argparse.Namespace) -> int:
     patience = Patience(
         timeout_s=arguments.timeout, wait_s=arguments.wait, within_s=arguments.within
     )
-    tally = connect_many(host, port, count=arguments.count, patience=patience)
+    tally = connect_many(
+        host, port, count=arguments.count, patience=patience, source=arguments.source
+    )
     print(render_json(tally) if arguments.json else render_table(tally).rstrip("\n"))
     return 1 if tally.failures else 0
 
@@ -163,6 +179,18 @@ def run_hold(arguments: argparse.Namespace) -> int:
     hold.open(arguments.count)
     hold.talk()
     return 0
+
+
+def run_transfer(arguments: argparse.Namespace) -> int:
+    """Send SIZE bytes through one connection; say whether their echo is the same."""
+    host, port = arguments.to
+    try:
+        sent, received = transfer(host, port, size=arguments.size, timeout_s=arguments.timeout)
+    except (OSError, ValueError) as error:
+        print(f"failed: {describe(error)}", file=sys.stderr)
+        return 1
+    print(f"sent {arguments.size} bytes, SHA-256 {sent}\nreceived their echo, SHA-256 {received}")
+    return 0 if sent == received else 1
 
 
 if __name__ == "__main__":

@@ -35,8 +35,13 @@ def family_of(host: str) -> socket.AddressFamily:
 
 
 def render_greeting(name: str, peer: str, port: int) -> bytes:
-    """Return the line that a server sends first."""
-    return f"{name} {peer} {port}\n".encode()
+    """Return the line that a server sends first.
+
+    A server on ``[::]`` serves IPv4 too, and sees ``::ffff:172.19.0.4``: told without that prefix.
+    """
+    address = ip_address(peer)
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return f"{name} {mapped or address} {port}\n".encode()
 
 
 def parse_greeting(line: bytes) -> Answer:
@@ -51,13 +56,16 @@ def parse_greeting(line: bytes) -> Answer:
     return Answer(backend=words[0], peer=words[1])
 
 
-def open_connection(host: str, port: int, *, timeout_s: float) -> tuple[socket.socket, Answer]:
-    """Connect and read the greeting, both within `timeout_s`.
+def open_connection(
+    host: str, port: int, *, timeout_s: float, source: str = ""
+) -> tuple[socket.socket, Answer]:
+    """Connect (from the own address `source`, if given) and read the greeting, both in time.
 
     Raises OSError (TimeoutError among them), or ValueError where the other end is no such server.
     """
     deadline = time.monotonic() + timeout_s
-    connection = socket.create_connection((host, port), timeout=timeout_s)
+    own = (source, 0) if source else None
+    connection = socket.create_connection((host, port), timeout=timeout_s, source_address=own)
     try:
         return connection, parse_greeting(read_line(connection, deadline))
     except BaseException:

@@ -124,8 +124,8 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """The one jump from a built-in chain to a chain of ours; it stands first there. `builtin` may be
-    a guest chain too: the jump is made where there is one."""
+    """The one jump from a built-in chain to a chain of ours; it stands first there. `builtin` may
+    be a guest chain too: the jump is made where there is one."""
 
     builtin: str
     chain: str

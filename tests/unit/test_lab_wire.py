@@ -49,6 +49,11 @@ def test_greeting_is_read_back_as_it_was() -> None:
     assert parse_greeting(line) == Answer("b1", "172.19.0.4")
 
 
+def test_a_peer_of_ipv4_is_told_as_such() -> None:
+    """Whatever socket it came in by."""
+    assert render_greeting("b1", "::ffff:172.19.0.4", 40000) == b"b1 172.19.0.4 40000\n"
+
+
 def test_other_servers_are_told_apart() -> None:
     with pytest.raises(ValueError, match="not a greeting"):
         parse_greeting(b"SSH-2.0-OpenSSH_9.2")
