@@ -93,7 +93,8 @@ def pytest_runtest_makereport(
     report = yield
     if report.failed:
         for container in containers_of_run(PROJECT):
-            report.sections.append((f"docker logs {named(container)}", container.logs()))
+            if container.inspect(".HostConfig.LogConfig.Type") != "none":
+                report.sections.append((f"docker logs {named(container)}", container.logs()))
     return report
 
 

@@ -124,18 +124,25 @@ class Stack:
 
 @contextmanager
 def open_stack(
-    folder: Path, *, compose: str, up: Sequence[str] = ("appliance",)
+    folder: Path,
+    *,
+    compose: str,
+    up: Sequence[str] = ("appliance",),
+    over: Sequence[str] = (),
 ) -> Iterator[Stack]:
-    """Bring services of ``folder/compose.yaml`` up, and what they depend on; at the end, down."""
-    file = folder / "compose.yaml"
-    if name := network_in_the_way(subnets(file)):
+    """Bring services of ``folder/compose.yaml`` up, and what they depend on; at the end, down.
+
+    `over` names more files of the folder, which change what the first says.
+    """
+    files = [str(folder / name) for name in ("compose.yaml", *over)]
+    if name := network_in_the_way(subnets(folder / "compose.yaml")):
         raise AssertionError(f"the Docker network {name} has addresses of {folder}; take it down")
     project = f"{PROJECT}-{folder.name}"
     engine = Engine(project)
-    executor = DockerComposeExecutor(compose, str(file), project)
+    executor = DockerComposeExecutor(compose, files, project)
     try:
         setup = f"up --detach {' '.join(up)}"
-        with get_docker_services(compose, str(file), project, setup, "") as services:
+        with get_docker_services(compose, files, project, setup, "") as services:
             yield Stack(engine, project, services._docker_compose)
     finally:
         # Also when not all came up. First what hangs on its networks and keeps them from going.
