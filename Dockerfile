@@ -48,4 +48,6 @@ ENV PATH=/usr/local/bin:/usr/sbin:/usr/bin \
 
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=10s --start-period=5s --retries=3 CMD ["paraglider", "status"]
-ENTRYPOINT ["entrypoint"]
+# The kernel throws away what process 1 has no answer to yet, such as SIGTERM while Python starts:
+# held back from the first instant, signals wait until entrypoint.py takes them.
+ENTRYPOINT ["env", "--block-signal=HUP,INT,QUIT,TERM", "entrypoint"]

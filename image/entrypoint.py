@@ -6,6 +6,10 @@ With arguments it becomes `paraglider ARGUMENTS`. Without, it runs supervisord i
 on, so that a container that does not balance never looks alive. It never touches a rule, but for
 one case: told to stop when no agent is left to do it, it becomes `paraglider stop`.
 
+Signals that Docker sends have been held back since before Python started (Dockerfile): for process
+1 the kernel discards those that nothing answers yet, and a container told to stop at once would
+balance for ten seconds, be killed, and leave its rules.
+
 supervisord itself stays up whatever becomes of its programs, answers SIGHUP by restarting them all,
 and writes a file with its process id. The overrides below change these, and nothing else.
 """
@@ -27,6 +31,8 @@ from supervisor.supervisord import Supervisor
 
 CONFIG = "/etc/supervisord.conf"
 PROGRAM = "paraglider"
+# As in the Dockerfile.
+HELD_BACK = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
 
 
 def say(text: str) -> None:
@@ -90,6 +96,7 @@ class Options(ServerOptions):  # type: ignore[misc]
     def setsignals(self) -> None:
         super().setsignals()
         signal.set_wakeup_fd(self.wakeup.write_fd, warn_on_full_buffer=False)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
 
     def fork(self) -> int:
         """Start the agent with SIGHUP held back: it would end one that does not wait for it yet."""
@@ -154,6 +161,9 @@ def supervise() -> int:
 def main() -> int:
     """Do what the container was started for."""
     if len(sys.argv) > 1:
+        if told := signal.sigpending() & HELD_BACK - {signal.SIGHUP}:
+            return 128 + min(told)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
         os.execvp(PROGRAM, [PROGRAM, *sys.argv[1:]])  # noqa: S606 - no shell is wanted
     return supervise()
 

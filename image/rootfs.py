@@ -37,6 +37,9 @@ PACKAGES = (
     "base-files",
 )
 
+# Of a package that is large, one program. busybox has an env that cannot hold signals back.
+ENV = Path("/usr/bin/env")
+
 # Only what is under these is taken from a package: programs, libraries, modules and settings.
 KEPT = (
     "/usr/bin/*",
@@ -247,9 +250,10 @@ def main() -> None:
     lay_out(root)
     for package in PACKAGES:
         copy_package(package, root)
+    copy(ENV, root)
     link_names(root)
     copy_site(root)
-    for package in {*PACKAGES, *copy_libraries(root)}:
+    for package in {*PACKAGES, owner(ENV), *copy_libraries(root)}:
         record(package, root)
     compile_all(root)
 

@@ -52,6 +52,16 @@ def test_stopping_leaves_the_rules_as_they_were(engine: Engine, folder: Path) ->
     assert read_rules(engine, beside) == before
 
 
+def test_a_stop_that_comes_at_once_is_heard(engine: Engine, folder: Path) -> None:
+    """Whatever the container was just about to do, it ends by itself, and no rule is left."""
+    holder = engine.start("--network=none", "--entrypoint=sleep", IMAGE, "600")
+    beside = f"--network=container:{holder.name}"
+    before = read_rules(engine, beside)
+    for _ in range(5):
+        assert engine.start(*HARDENED, beside, mount(folder), IMAGE).stop() == 0
+        assert read_rules(engine, beside) == before
+
+
 def test_the_legacy_variant_needs_one_power_and_one_place_more(
     engine: Engine, folder: Path
 ) -> None:
