@@ -80,8 +80,11 @@ def any_compose(image: None) -> str:  # noqa: ARG001
 
 @pytest.fixture(scope="module")
 def basic(any_compose: str) -> Iterator[Stack]:
-    """compose/basic, up and healthy."""
+    """compose/basic, balancing."""
     with open_stack(DEMOS / "basic", compose=any_compose) as stack:
+        for backend in ("red", "green", "blue"):
+            stack.container(backend).wait_until_it_says("ready")
+        stack.appliance.wait_until_it_says("rules are in iptables")
         yield stack
 
 

@@ -62,6 +62,14 @@ class Client:
         assert ended.out, ended.err
         return parse_json(ended.out)
 
+    def transfer(self, size: int, *, timeout_s: int) -> str:
+        """Send a number of bytes through one connection and read their echo; return what it
+        says."""
+        arguments = ("transfer", "--to", self.to, f"--size={size}", f"--timeout={timeout_s}")
+        ended = self.engine.run(*self._options(), *arguments)
+        assert ended.code == 0, ended.err
+        return ended.out
+
     @contextmanager
     def hold(self, count: int) -> Iterator[Held]:
         """Keep connections open and talking."""
