@@ -162,7 +162,7 @@ def main() -> int:
     """Do what the container was started for."""
     if len(sys.argv) > 1:
         if told := signal.sigpending() & HELD_BACK - {signal.SIGHUP}:
-            return 128 + min(told)
+            return 128 + int(min(told))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
         os.execvp(PROGRAM, [PROGRAM, *sys.argv[1:]])  # noqa: S606 - no shell is wanted
     return supervise()
