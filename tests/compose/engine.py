@@ -19,6 +19,8 @@ IMAGE = "paraglider"
 HARDENED = ("--read-only", "--cap-drop=ALL", "--cap-add=NET_ADMIN")
 LAB = ("python3", "-m", "paraglider.lab.traffic")
 TIMEOUT_S = 60.0
+# The command that an engine is asked with; one inside a container has more words before.
+DOCKER = ("docker",)
 
 T = TypeVar("T")
 
@@ -40,9 +42,9 @@ def run(*command: str, stdin: str = "") -> Ended:
     return Ended(done.returncode, done.stdout, done.stderr)
 
 
-def docker(*arguments: str, stdin: str = "") -> str:
+def docker(*arguments: str, stdin: str = "", command: Sequence[str] = DOCKER) -> str:
     """Run a docker command that must go well; return what it prints."""
-    ended = run("docker", *arguments, stdin=stdin)
+    ended = run(*command, *arguments, stdin=stdin)
     assert ended.code == 0, f"docker {' '.join(arguments)}: {ended.err or ended.out}"
     return ended.out
 
@@ -86,19 +88,20 @@ class Container:
     """A container, running or ended."""
 
     name: str
+    command: Sequence[str] = DOCKER
 
     def execute(self, *command: str, stdin: str = "") -> str:
         """Run a command inside; it must go well."""
-        return docker("exec", "--interactive", self.name, *command, stdin=stdin)
+        return self._docker("exec", "--interactive", self.name, *command, stdin=stdin)
 
     def logs(self) -> str:
         """Return all that it has printed, both streams."""
-        ended = run("docker", "logs", self.name)
+        ended = run(*self.command, "logs", self.name)
         return ended.out + ended.err
 
     def inspect(self, path: str) -> Any:
         """Return one value of `docker inspect`, such as ``.State.ExitCode``."""
-        return json.loads(docker("inspect", "--format", f"{{{{json {path}}}}}", self.name))
+        return json.loads(self._docker("inspect", "--format", f"{{{{json {path}}}}}", self.name))
 
     def agent_pid(self) -> str | None:
         """Return the process id of the agent, as inside the container."""
@@ -115,38 +118,46 @@ class Container:
 
     def signal(self, name: str) -> None:
         """Send a signal to process 1."""
-        docker("kill", "--signal", name, self.name)
+        self._docker("kill", "--signal", name, self.name)
 
     def stop(self) -> int:
         """Stop it as a person would; return its exit code."""
-        docker("stop", self.name)
+        self._docker("stop", self.name)
         return self.exit_code()
 
     def exit_code(self) -> int:
         """Wait for its end; return its exit code."""
-        return int(docker("wait", self.name))
+        return int(self._docker("wait", self.name))
 
     def wait_until_it_says(self, text: str, *, times: int = 1) -> None:
         """Wait until a text has been printed a number of times."""
         until(lambda: self.logs().count(text) >= times, what=f"{self.name} says {text!r}")
 
+    def _docker(self, *arguments: str, stdin: str = "") -> str:
+        return docker(*arguments, stdin=stdin, command=self.command)
+
 
 class Engine:
     """Starts containers and networks under one label, and removes all of them by it."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, command: Sequence[str] = DOCKER) -> None:
         self.name = name
+        self.command = command
         self.label = f"paraglider.test={name}"
+
+    def docker(self, *arguments: str) -> str:
+        """Run a docker command that must go well; return what it prints."""
+        return docker(*arguments, command=self.command)
 
     def start(self, *arguments: str) -> Container:
         """Start a container in the background: options of `docker run`, image, arguments."""
-        return Container(docker("run", "--detach", "--label", self.label, *arguments).strip()[:12])
+        id_ = self.docker("run", "--detach", "--label", self.label, *arguments).strip()
+        return Container(id_[:12], self.command)
 
     def run(self, *arguments: str, stdin: str = "") -> Ended:
         """Run a container to its end."""
-        return run(
-            "docker", "run", "--rm", "--interactive", "--label", self.label, *arguments, stdin=stdin
-        )
+        options = ("--rm", "--interactive", "--label", self.label)
+        return run(*self.command, "run", *options, *arguments, stdin=stdin)
 
     def network(self, name: str, subnet: IPv4Network) -> str:
         """Make an internal network; its first address is this machine's."""
@@ -161,14 +172,14 @@ class Engine:
         """Return the containers that have our label, or what the filters name instead."""
         wanted = filters or (f"label={self.label}",)
         options = [option for one in wanted for option in ("--filter", one)]
-        listed = docker("ps", "--all", "--quiet", *options)
-        return [Container(name) for name in listed.split()]
+        listed = self.docker("ps", "--all", "--quiet", *options)
+        return [Container(name, self.command) for name in listed.split()]
 
     def clean_up(self) -> None:
         """Remove every container and network of ours."""
         if names := [container.name for container in self.containers()]:
-            docker("rm", "--force", "--volumes", *names)
-        docker("network", "prune", "--force", "--filter", f"label={self.label}")
+            self.docker("rm", "--force", "--volumes", *names)
+        self.docker("network", "prune", "--force", "--filter", f"label={self.label}")
 
 
 def containers_of_run(name: str) -> list[Container]:
@@ -183,7 +194,8 @@ def containers_of_run(name: str) -> list[Container]:
 def networks() -> dict[str, list[IPv4Network]]:
     """Return the IPv4 networks that Docker has, by name."""
     names = docker("network", "ls", "--quiet").split()
-    found = json.loads(docker("network", "inspect", *names))
+    # Not all may be there any more: what is left is printed.
+    found = json.loads(run("docker", "network", "inspect", *names).out)
     return {
         network["Name"]: [
             subnet

@@ -33,18 +33,6 @@ def test_connections_are_spread_exactly_and_seen_as_the_privateip(basic: Stack) 
     assert tally.peers == {"172.19.0.4"}
 
 
-def test_the_demo_shows_its_table(basic: Stack) -> None:
-    """The client of the demo prints a line for each backend and the total."""
-    lines = [line.split() for line in basic.run("client").splitlines()]
-    assert lines[0] == ["backend", "connections", "share", "peer", "address", "seen"]
-    assert [line[:2] for line in lines[1:]] == [
-        ["blue", "100"],
-        ["green", "100"],
-        ["red", "100"],
-        ["all", "300"],
-    ]
-
-
 def test_the_appliance_becomes_healthy(basic: Stack) -> None:
     """The health check of the image finds the rules."""
     until(
