@@ -36,19 +36,38 @@ echo "== nft"
 nft list tables
 """
 
-_POWERS = (*HARDENED, "--cap-add=NET_RAW", "--tmpfs=/run", "--entrypoint=sh")
+_POWERS = (*HARDENED, "--cap-add=NET_RAW", "--tmpfs=/run")
+_SHELL = (*_POWERS, "--entrypoint=sh")
+
+
+def lacks_legacy(engine: Engine) -> str | None:
+    """Return why there can be no rules of the legacy variant here, or None."""
+    options = ("--network=none", "--entrypoint=iptables-legacy")
+    ended = engine.run(*_POWERS, *options, IMAGE, "-t", "nat", "-S")
+    return f"the kernel has no legacy iptables: {ended.err.strip()}" if ended.code else None
 
 
 def add_foreign_rules(engine: Engine, network: str, variant: str) -> Ended:
     """Give a namespace rules that are not ours, in one variant of iptables."""
-    return engine.run(*_POWERS, network, IMAGE, "-c", f"variant={variant}{_FOREIGN}")
+    return engine.run(*_SHELL, network, IMAGE, "-c", f"variant={variant}{_FOREIGN}")
 
 
 def read_rules(engine: Engine, network: str) -> str:
     """Return the rules of both families and variants, without counters, comments and warnings."""
-    ended = engine.run(*_POWERS, network, IMAGE, "-c", _READ)
+    ended = engine.run(*_SHELL, network, IMAGE, "-c", _READ)
     assert ended.code == 0, ended.err
     return without_counters(ended.out)
+
+
+def read_handles(engine: Engine, network: str) -> str:
+    """Return what nftables has, each rule with its handle: one that is written again has another.
+
+    Empty where all rules are of the legacy variant.
+    """
+    options = (network, "--entrypoint=nft")
+    ended = engine.run(*HARDENED, *options, IMAGE, "--handle", "--stateless", "list", "ruleset")
+    assert ended.code == 0, ended.err
+    return re.sub(r"counter packets \d+ bytes \d+", "counter", ended.out)
 
 
 def without_counters(saved: str) -> str:

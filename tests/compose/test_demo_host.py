@@ -70,6 +70,15 @@ def test_killed_it_goes_on_and_is_adopted(host: Demo) -> None:
     assert rows(host.stack.run("client")) == TABLE
 
 
+def test_restarted_it_breaks_no_connection(host: Demo) -> None:
+    """60 connections wait for the moment in which there are no rules, and go on: Docker's own NAT
+    keeps the kernel translating what is established."""
+    with host.stack.client("clients", BIND).hold(60) as held:
+        host.stack.do("restart appliance")
+        assert rows(host.stack.run("client")) == TABLE
+        assert held.settle()["broken"] == 0
+
+
 def test_stopped_it_leaves_no_rule(host: Demo) -> None:
     """Two stops leave the same text, and between them it was another."""
     engine = host.stack.engine

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.compose.engine import HARDENED, IMAGE, Engine
-from tests.compose.stack import Stack, open_stack
+from tests.compose.engine import Engine
+from tests.compose.rules import lacks_legacy
+from tests.compose.stack import PROJECT, Stack, open_stack
 from tests.compose.wire.conversation import LANES, Conversation, Lane, Road, make_conversation
 from tests.compose.wire.look import addresses
 from tests.compose.wire.tap import Frame, Tap
@@ -17,7 +18,6 @@ from tests.compose.wire.tap import Frame, Tap
 HOSTS = ("client", "appliance", "red", "green", "blue")
 FOREIGN = {"clients": ("10.89.", "fd89:"), "backends": ("10.88.", "fd88:")}
 SHOWN_FRAMES = 20
-_LEGACY = (*HARDENED, "--cap-add=NET_RAW", "--network=none", "--tmpfs=/run")
 
 
 @pytest.fixture(scope="session", params=["nft", "legacy"])
@@ -26,10 +26,8 @@ def stack(request: pytest.FixtureRequest, any_compose: str) -> Iterator[Stack]:
     over = []
     if request.param == "legacy":
         over = ["legacy.yaml"]
-        probe = ("--entrypoint=iptables-legacy", IMAGE, "-t", "nat", "-S")
-        ended = Engine("probe").run(*_LEGACY, *probe)
-        if ended.code != 0:
-            pytest.skip(f"the kernel has no legacy iptables: {ended.err.strip()}")
+        if reason := lacks_legacy(Engine(PROJECT)):
+            pytest.skip(reason)
     with open_stack(Path(__file__).parent, compose=any_compose, over=over) as stack:
         stack.appliance.wait_until_it_says(f"rules are in iptables ({request.param})")
         # What is on paper only, and hosts that are told where it is.

@@ -1,0 +1,121 @@
+"""What becomes of connections when the container is killed, comes back, or is restarted.
+
+The network namespace outlives the appliance here, as the host's does: it is that of a container
+which does nothing else.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import pytest
+
+from tests.compose.engine import HARDENED, IMAGE, LAB, Container, Engine
+from tests.compose.rules import add_foreign_rules, lacks_legacy, read_handles, read_rules
+from tests.compose.stack import Client
+
+CLIENTS, BACKENDS = IPv4Network("198.18.105.0/24"), IPv4Network("198.18.106.0/24")
+BIND = f"{CLIENTS[2]}:4444"
+CONFIG = f"""\
+frontend:
+  bind: {BIND}
+  privateip: {BACKENDS[4]}
+  backends: [{BACKENDS[11]}:5555, {BACKENDS[12]}:5555, {BACKENDS[13]}:5555]
+"""
+EVEN = {"red": 10, "green": 10, "blue": 10}
+_POWERS = {"nft": (), "legacy": ("--cap-add=NET_RAW", "--tmpfs=/run")}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A namespace in which an appliance may run, between a client and three backends."""
+
+    engine: Engine
+    client: Client
+    network: str
+    powers: tuple[str, ...]
+
+    def start(self) -> Container:
+        """Start an appliance."""
+        return self.engine.start(*HARDENED, *self.powers, self.network, IMAGE)
+
+    def rules(self) -> str:
+        """Return all rules, counters apart."""
+        return read_rules(self.engine, self.network)
+
+    def handles(self) -> str:
+        """Return the rules of nftables with what shows that none was written again."""
+        return read_handles(self.engine, self.network)
+
+
+@pytest.fixture(params=["nft", "legacy"])
+def place(engine: Engine, tmp_path: Path, request: pytest.FixtureRequest) -> Place:
+    """A place of this test's own, with rules of others, in each variant of iptables in turn."""
+    variant: str = request.param
+    if variant == "legacy" and (reason := lacks_legacy(engine)):
+        pytest.skip(reason)
+    file = tmp_path / "glider.yaml"
+    file.write_text(CONFIG)
+    outside, inside = engine.network("clients", CLIENTS), engine.network("backends", BACKENDS)
+    program, *lab = LAB
+    for name, host in (("red", 11), ("green", 12), ("blue", 13)):
+        listen = f"{BACKENDS[host]}:5555"
+        at = (f"--network={inside}", f"--ip={BACKENDS[host]}", f"--entrypoint={program}", "--init")
+        backend = engine.start(*at, IMAGE, *lab, "serve", "--listen", listen, "--name", name)
+        backend.wait_until_it_says("ready")
+    between = (f"--network={outside}", f"--ip={CLIENTS[2]}", "--sysctl=net.ipv4.ip_forward=1")
+    holder = engine.start(*between, "--entrypoint=sleep", IMAGE, "600")
+    engine.docker("network", "connect", "--ip", str(BACKENDS[4]), inside, holder.name)
+    mount = f"--volume={file}:/etc/paraglider/glider.yaml:ro"
+    powers = (*_POWERS[variant], f"--env=PARAGLIDER_IPTABLES={variant}", mount)
+    client = Client(engine, outside, BIND)
+    network = f"--network=container:{holder.name}"
+    assert add_foreign_rules(engine, network, variant).code == 0
+    return Place(engine, client, network, powers)
+
+
+def test_killed_it_is_not_missed_and_the_next_one_adopts(place: Place) -> None:
+    """30 connections talk on, and new ones are served, while nobody is there and when the next one
+    takes over; it writes no rule, and takes all of them away in the end."""
+    before = place.rules()
+    first = place.start()
+    first.wait_until_it_says("balancing")
+    with place.client.hold(30) as held:
+        rules = place.rules(), place.handles()
+        first.signal("KILL")
+        assert first.exit_code() == 137
+        tally = place.client.connect(30)
+        assert (tally.failures, tally.by_backend) == ((), EVEN)
+        second = place.start()
+        second.wait_until_it_says("already running as configured")
+        assert (place.rules(), place.handles()) == rules
+        tally = place.client.connect(30)
+        assert (tally.failures, tally.by_backend) == ((), EVEN)
+        assert held.settle()["broken"] == 0
+    assert second.stop() == 0
+    assert place.rules() == before
+
+
+def test_restarted_it_serves_again(place: Place) -> None:
+    """A client that goes on connecting is refused, or waits, for the moment without rules; then all
+    is as before, and a stop takes all away."""
+    before = place.rules()
+    appliance = place.start()
+    appliance.wait_until_it_says("balancing")
+    rules = place.rules()
+    with ThreadPoolExecutor() as pool:
+        load = pool.submit(place.client.connect, 10_000, "--timeout=2")
+        assert place.client.connect(30).failures == ()
+        place.engine.docker("restart", appliance.name)
+        appliance.wait_until_it_says("balancing", times=2)
+        served = load.result()
+    assert served.failures, "it was over before the restart"
+    assert set(served.failures) <= {"connection refused", "timed out"}
+    assert place.rules() == rules
+    tally = place.client.connect(30)
+    assert (tally.failures, tally.by_backend) == ((), EVEN)
+    assert appliance.stop() == 0
+    assert place.rules() == before
