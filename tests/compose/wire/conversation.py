@@ -1,6 +1,6 @@
 """Connections made of single packets, and what becomes of each on its way through the appliance.
 
-    talk = wire.converse(lane)
+    talk.establish()
     passage = talk.from_client("PA", b"hello")
     assert passage.arrived[lane.layer].src == lane.privateip
 
@@ -120,15 +120,23 @@ class End:
 
     def advance(self, segment: Packet) -> None:
         """Go past what `segment` took of our sequence numbers."""
-        tcp = segment[TCP]
-        taken = len(tcp.payload) + ("S" in tcp.flags) + ("F" in tcp.flags)
-        self.seq = (tcp.seq + taken) % 2**32
+        self.seq = _later(self.seq, _end_of(segment))
 
     def accept(self, segment: Packet) -> None:
         """Take in what has arrived."""
-        tcp = segment[TCP]
-        taken = len(tcp.payload) + ("S" in tcp.flags) + ("F" in tcp.flags)
-        self.ack = (tcp.seq + taken) % 2**32
+        self.ack = _later(self.ack, _end_of(segment)) if self.ack else _end_of(segment)
+
+
+def _end_of(segment: Packet) -> int:
+    """Return the sequence number after a segment's."""
+    tcp = segment[TCP]
+    taken = len(tcp.payload) + ("S" in tcp.flags) + ("F" in tcp.flags)
+    return int(tcp.seq + taken) % 2**32
+
+
+def _later(one: int, other: int) -> int:
+    """Return the later of two sequence numbers, which wrap around (RFC 9293, 3.4)."""
+    return other if (other - one) % 2**32 < 2**31 else one
 
 
 @dataclass(slots=True)
