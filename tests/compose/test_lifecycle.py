@@ -1,4 +1,5 @@
-"""What becomes of connections when the container is killed, comes back, or is restarted.
+"""What becomes of connections when the container is killed, comes back, is restarted, or nobody
+says anything for long.
 
 The network namespace outlives the appliance here, as the host's does: it is that of a container
 which does nothing else.
@@ -54,9 +55,13 @@ class Place:
 @pytest.fixture(params=["nft", "legacy"])
 def place(engine: Engine, tmp_path: Path, request: pytest.FixtureRequest) -> Place:
     """A place of this test's own, with rules of others, in each variant of iptables in turn."""
-    variant: str = request.param
-    if variant == "legacy" and (reason := lacks_legacy(engine)):
+    if request.param == "legacy" and (reason := lacks_legacy(engine)):
         pytest.skip(reason)
+    return make_place(engine, tmp_path, request.param)
+
+
+def make_place(engine: Engine, tmp_path: Path, variant: str, *options: str) -> Place:
+    """Start all but an appliance; `options` are for the container that has the namespace."""
     file = tmp_path / "glider.yaml"
     file.write_text(CONFIG)
     outside, inside = engine.network("clients", CLIENTS), engine.network("backends", BACKENDS)
@@ -67,7 +72,7 @@ def place(engine: Engine, tmp_path: Path, request: pytest.FixtureRequest) -> Pla
         backend = engine.start(*at, IMAGE, *lab, "serve", "--listen", listen, "--name", name)
         backend.wait_until_it_says("ready")
     between = (f"--network={outside}", f"--ip={CLIENTS[2]}", "--sysctl=net.ipv4.ip_forward=1")
-    holder = engine.start(*between, "--entrypoint=sleep", IMAGE, "600")
+    holder = engine.start(*between, *options, "--entrypoint=sleep", IMAGE, "600")
     engine.docker("network", "connect", "--ip", str(BACKENDS[4]), inside, holder.name)
     mount = f"--volume={file}:/etc/paraglider/glider.yaml:ro"
     powers = (*_POWERS[variant], f"--env=PARAGLIDER_IPTABLES={variant}", mount)
@@ -119,3 +124,40 @@ def test_restarted_it_serves_again(place: Place) -> None:
     assert (tally.failures, tally.by_backend) == ((), EVEN)
     assert appliance.stop() == 0
     assert place.rules() == before
+
+
+IDLE = """
+import socket, time
+
+def connect(keepalive):
+    talk = socket.create_connection(("{address}", {port}), timeout=5)
+    talk.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, keepalive)
+    talk.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 1)
+    talk.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
+    talk.recv(100)
+    return talk
+
+def lives(talk):
+    try:
+        talk.sendall(b"still here")
+        return talk.recv(100) == b"still here"
+    except OSError:
+        return False
+
+talks = connect(True), connect(False)
+time.sleep({idle_s})
+print(*map(lives, talks))
+"""
+
+
+def test_keepalive_keeps_an_idle_connection(engine: Engine, tmp_path: Path) -> None:
+    """Where the kernel forgets a connection after 3 s of silence instead of five days, one with
+    probes lives on, and one without is lost."""
+    forget = "--sysctl=net.netfilter.nf_conntrack_tcp_timeout_established=3"
+    place = make_place(engine, tmp_path, "nft", forget)
+    place.start().wait_until_it_says("balancing")
+    address, port = BIND.split(":")
+    program = IDLE.format(address=address, port=port, idle_s=6)
+    network = f"--network={place.client.network}"
+    ended = engine.run(*HARDENED, network, "--entrypoint=python3", IMAGE, "-c", program)
+    assert ended.out == "True False\n", ended.err

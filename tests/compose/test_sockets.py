@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from ipaddress import ip_address
 
 from paraglider.lab.tally import Answer, Tally, parse_json
 from tests.compose.engine import HARDENED, IMAGE, Container
@@ -38,6 +39,15 @@ def test_10000_connections_succeed(basic: Stack) -> None:
     assert tally.failures == ()
     assert sorted(tally.by_backend.values()) == [3333, 3333, 3334]
     assert tally.peers == {PRIVATEIP}
+
+
+def test_the_client_talks_to_the_bind(basic: Stack) -> None:
+    """That is whom its kernel has at the other end of each connection, whoever answers."""
+    address, port = BIND.split(":")
+    with basic.client("clients", BIND).hold(3):
+        (client,) = basic.engine.containers()
+        peers = {line.split()[1] for line in open_sockets(client)}
+    assert peers == {f"{int.from_bytes(ip_address(address).packed, 'little'):08X}:{int(port):04X}"}
 
 
 def test_a_connection_stays_with_its_backend_for_life(basic: Stack) -> None:
