@@ -1,8 +1,8 @@
 """Run: the process that a container or a service manager keeps alive.
 
-Applies the rules, waits, and takes them away when it is told to end. Killed without warning it
-leaves the rules as they are: connections go on, and its successor finds nothing to change. It never
-handles a packet, so that nothing that happens to it is seen by a connection.
+Applies the rules, looks after them, and takes them away when it is told to end. Killed without
+warning it leaves the rules as they are: connections go on, and its successor finds nothing to
+change. It never handles a packet, so that nothing that happens to it is seen by a connection.
 """
 
 from __future__ import annotations
@@ -12,13 +12,20 @@ from collections.abc import Callable, Iterable
 
 from paraglider.errors import ParagliderError
 
+LOOK_S = 0.5
+
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def run_agent(
-    *, start: Callable[[], None], stop: Callable[[], None], report: Callable[[str], None]
+    *,
+    start: Callable[[], None],
+    look: Callable[[], None],
+    stop: Callable[[], None],
+    report: Callable[[str], None],
 ) -> None:
-    """Call `start`, again at each SIGHUP, and `stop` at SIGTERM or SIGINT; then return.
+    """Call `start`, again at each SIGHUP, and `stop` at SIGTERM or SIGINT; then return. In between,
+    call `look` twice a second.
 
     An error of the first `start`, or of `stop`, is raised. A reload that fails is reported and
     leaves the rules as they are.
@@ -27,7 +34,7 @@ def run_agent(
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         start()
-        for number in _signals():
+        for number in _signals(look):
             if number is not signal.SIGHUP:
                 report(f"{number.name}: taking the rules away")
                 stop()
@@ -40,9 +47,13 @@ def run_agent(
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _signals() -> Iterable[signal.Signals]:
+def _signals(look: Callable[[], None]) -> Iterable[signal.Signals]:
     while True:
-        yield signal.Signals(signal.sigwait(_SIGNALS))
+        received = signal.sigtimedwait(_SIGNALS, LOOK_S)
+        if received is None:
+            look()
+        else:
+            yield signal.Signals(received.si_signo)
 
 
 def _reload(start: Callable[[], None], report: Callable[[str], None]) -> None:

@@ -6,7 +6,7 @@ of what `paraglider check` costs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, TextIO
 
@@ -17,7 +17,9 @@ from paraglider.kernel.host import Host
 if TYPE_CHECKING:
     import argparse
 
+    from paraglider.kernel.iptables import Variant
     from paraglider.kernel.variant import Choice
+    from paraglider.rules.ruleset import Ruleset
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,13 @@ class Context:
 
 def start(context: Context) -> int:
     """Apply the configuration; say what is balanced now."""
+    _apply(context)
+    return 0
+
+
+def _apply(context: Context) -> tuple[Sequence[Ruleset], Variant]:
+    """Do what `start` does; return the rules that are now in place, and the variant that has
+    them."""
     from paraglider.kernel.apply import apply_rulesets
     from paraglider.kernel.firewall import survey_firewall
     from paraglider.kernel.process import find_program
@@ -71,8 +80,9 @@ def start(context: Context) -> int:
     firewall = survey_firewall(families, nft_path=find_program("nft"))
     for finding in (*survey_host(config, context.host), *firewall):
         context.report(f"warning: {finding}")
+    rulesets = plan_rulesets(config)
     is_changed = apply_rulesets(
-        plan_rulesets(config),
+        rulesets,
         variant=choice.variant,
         host=context.host,
         report=context.report,
@@ -86,7 +96,7 @@ def start(context: Context) -> int:
             f"backend{'s' if count > 1 else ''} as {frontend.privateip}"
         )
     context.say(f"rules are in iptables ({choice.variant.value}): {choice.reason}")
-    return 0
+    return rulesets, choice.variant
 
 
 def stop(context: Context) -> int:
@@ -106,19 +116,25 @@ def stop(context: Context) -> int:
 
 
 def run(context: Context) -> int:
-    """Apply, wait, take away at SIGTERM."""
+    """Apply, look after it, take away at SIGTERM."""
+    from paraglider.agent.keep import Keeper
     from paraglider.agent.run import run_agent
+    from paraglider.kernel.apply import put_jumps_back
 
-    run_agent(
-        start=lambda: _discard(start(context)),
-        stop=lambda: _discard(stop(context)),
-        report=context.report,
-    )
+    keeper = Keeper(context.report)
+
+    def start() -> None:
+        rulesets, variant = _apply(context)
+        keeper.take_over(
+            variant, lambda: put_jumps_back(rulesets, variant=variant, host=context.host)
+        )
+
+    def take_away() -> None:
+        keeper.close()
+        stop(context)
+
+    run_agent(start=start, look=keeper.look, stop=take_away, report=context.report)
     return 0
-
-
-def _discard(_code: int) -> None:
-    """What a user should know has been said; the agent's own rules are where it put them."""
 
 
 def check(context: Context) -> int:

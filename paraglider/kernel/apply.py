@@ -18,7 +18,7 @@ from paraglider.kernel.lock import defer_signals, hold_rules_lock
 from paraglider.kernel.nat_anchor import find_anchor
 from paraglider.kernel.removal import remove_anchor, remove_from
 from paraglider.kernel.variant import find_all, require_capabilities
-from paraglider.rules.restore import check_restore, is_complete, plan_restore
+from paraglider.rules.restore import check_restore, has_same_chains, is_complete, plan_restore
 from paraglider.rules.ruleset import Ruleset
 from paraglider.rules.state import NOTHING, State, state_of_ruleset
 
@@ -63,6 +63,28 @@ def apply_rulesets(
             is_anchored = _bring_up(steps, report)
             is_moved = _leave_other_variant(variant, host, report)
     return any(step.text for step in steps) or is_anchored or is_moved
+
+
+def put_jumps_back(rulesets: Sequence[Ruleset], *, variant: Variant, host: Host) -> Sequence[str]:
+    """Put our jumps where they belong, where others have moved or removed them; return the chains
+    in which that was needed.
+
+    For who looks after `rulesets`, applied before: in a family whose chains are no longer as
+    wanted, somebody has meant more than that (another start, a stop), and nothing is touched.
+    """
+    require_capabilities(host, variant)
+    with hold_rules_lock():
+        steps = []
+        for ruleset in rulesets:
+            tools = find_iptables(variant, ruleset.family)
+            step = _plan_step(tools, tools.read_state(), state_of_ruleset(ruleset))
+            if step.text and has_same_chains(step.before, step.wanted):
+                steps.append(step)
+        with defer_signals():
+            for step in steps:
+                step.tools.apply_restore(step.text)
+    lines = [line.split() for step in steps for line in step.text.splitlines()]
+    return sorted({words[1] for words in lines if words[0] in {"-D", "-I"}})
 
 
 def read_states(variant: Variant, host: Host) -> Mapping[Family, State]:

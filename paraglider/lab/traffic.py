@@ -49,12 +49,23 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m paraglider.lab.traffic", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     commands = parser.add_subparsers(required=True, metavar="serve|connect|hold|transfer")
-    serve = commands.add_parser("serve", help="be a backend until SIGTERM")
+    add_serve(commands.add_parser("serve", help="be a backend until SIGTERM"))
+    add_connect(commands.add_parser("connect", help="connect COUNT times, one after another"))
+    add_hold(commands.add_parser("hold", help="keep COUNT connections open and talking"))
+    add_transfer(commands.add_parser("transfer", help="send SIZE bytes and read their echo"))
+    return parser
+
+
+def add_serve(serve: argparse.ArgumentParser) -> None:
+    """Add the options of `serve`."""
     serve.add_argument("--listen", type=endpoint, required=True, metavar="ADDRESS:PORT")
     serve.add_argument("--name", help="what it calls itself (default: where it listens)")
     serve.add_argument("--until-eof", action="store_true", help="end when standard input ends")
     serve.set_defaults(run=run_serve)
-    connect = commands.add_parser("connect", help="connect COUNT times, one after another")
+
+
+def add_connect(connect: argparse.ArgumentParser) -> None:
+    """Add the options of `connect`."""
     add_target(connect, timeout_s=5.0)
     connect.add_argument(
         "--wait",
@@ -79,7 +90,10 @@ def make_parser() -> argparse.ArgumentParser:
     )
     connect.add_argument("--json", action="store_true", help="print JSON instead of a table")
     connect.set_defaults(run=run_connect)
-    hold = commands.add_parser("hold", help="keep COUNT connections open and talking")
+
+
+def add_hold(hold: argparse.ArgumentParser) -> None:
+    """Add the options of `hold`."""
     add_target(hold, timeout_s=10.0)
     hold.add_argument(
         "--interval",
@@ -89,12 +103,14 @@ def make_parser() -> argparse.ArgumentParser:
         help="pause of each connection between two round trips (default 0.1)",
     )
     hold.set_defaults(run=run_hold)
-    transfer = commands.add_parser("transfer", help="send SIZE bytes and read their echo")
+
+
+def add_transfer(transfer: argparse.ArgumentParser) -> None:
+    """Add the options of `transfer`."""
     transfer.add_argument("--to", type=endpoint, required=True, metavar="ADDRESS:PORT")
     transfer.add_argument("--size", type=count, default=10**6, help="bytes (default 1000000)")
     transfer.add_argument("--timeout", type=seconds, default=60.0, metavar="SECONDS")
     transfer.set_defaults(run=run_transfer)
-    return parser
 
 
 def add_target(parser: argparse.ArgumentParser, *, timeout_s: float) -> None:

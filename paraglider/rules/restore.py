@@ -138,10 +138,16 @@ def is_complete(current: State, wanted: State) -> bool:
     def jumps(hooks: frozenset[HookLine]) -> list[tuple[str, str]]:
         return sorted((hook.chain, hook.text) for hook in hooks if hook.is_plain)
 
-    return all(
-        now.chains == then.chains and jumps(now.hooks) == jumps(now.fit(then.hooks))
+    return has_same_chains(current, wanted) and all(
+        jumps(now.hooks) == jumps(now.fit(then.hooks))
         for now, then in ((current.table(name), wanted.table(name)) for name in TableName)
     )
+
+
+def has_same_chains(current: State, wanted: State) -> bool:
+    """Return whether our chains, and the rules in them, are those that are wanted, whatever leads
+    there."""
+    return all(current.table(name).chains == wanted.table(name).chains for name in TableName)
 
 
 def check_restore(text: str) -> None:

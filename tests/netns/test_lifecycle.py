@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from paraglider.kernel.changes import LEGACY_POLL_S
 from paraglider.kernel.iptables import Variant
 from tests.golden.case_files import GoldenCase, golden_cases
 from tests.netns.harness import BALANCER, IPV4, PARAGLIDER, Balancer, Topology
@@ -274,6 +275,52 @@ def test_a_killed_agent_leaves_connections_alone_and_its_successor_changes_nothi
         second = topology.lab.start(BALANCER, command)
         _read_until(second, "nothing to change")
         assert held.settle().broken == 0
+
+
+@pytest.mark.parametrize(
+    ("chain", "commands"),
+    [
+        ("FORWARD", ["-I FORWARD -j DROP"]),
+        ("FORWARD", ["-P FORWARD DROP", "-D FORWARD -j PARAGLIDER-FORWARD"]),
+        ("PREROUTING", ["-t nat -F PREROUTING"]),
+    ],
+    ids=["no longer first", "removed", "flushed"],
+)
+def test_the_agent_puts_a_jump_back(
+    topology: Topology, tmp_path: Path, chain: str, commands: list[str]
+) -> None:
+    """As Docker or a firewall moves or removes it: nothing that is open breaks, and new connections
+    are balanced again without anybody doing anything."""
+    balancer = topology.balancer
+    path = tmp_path / "glider.yaml"
+    path.write_text(topology.config)
+    agent = balancer.start_paraglider("-config", str(path), "run")
+    _read_until(agent, "rules are in iptables")
+    with topology.hold(30) as held:
+        for command in commands:
+            balancer.iptables(*command.split())
+        _read_until(agent, f"somebody else changed {chain}")
+        assert topology.connect(30).by_backend == {"b1": 10, "b2": 10, "b3": 10}
+        assert held.settle().broken == 0
+    assert balancer.paraglider("status").returncode == 0
+
+
+def test_the_agent_leaves_alone_what_somebody_meant(topology: Topology, tmp_path: Path) -> None:
+    """`paraglider stop` beside it is not damage, nor is another file that is applied."""
+    balancer, addresses = topology.balancer, topology.addresses
+    path = tmp_path / "glider.yaml"
+    path.write_text(topology.config)
+    agent = balancer.start_paraglider("-config", str(path), "run")
+    _read_until(agent, "rules are in iptables")
+    # Longer than it takes to look.
+    looks_s = 2 if balancer.variant is Variant.NFT else LEGACY_POLL_S + 1
+    other = addresses.make_config(addresses.backend_endpoints[1:])
+    balancer.paraglider("start", config=other)
+    time.sleep(looks_s)
+    assert topology.connect(10).by_backend == {"b2": 5, "b3": 5}
+    balancer.paraglider("stop")
+    time.sleep(looks_s)
+    assert "PARAGLIDER" not in balancer.save()
 
 
 @_ONLY_IPV4

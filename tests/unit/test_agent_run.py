@@ -20,9 +20,16 @@ class _Calls:
 
     def start(self) -> None:
         self.done.append("start")
-        signal.raise_signal(self.signals.pop(0))
+        self.send()
         if self.error and len(self.done) > 1:
             raise self.error
+
+    def send(self) -> None:
+        signal.raise_signal(self.signals.pop(0))
+
+    def look(self) -> None:
+        self.done.append("look")
+        self.send()
 
     def stop(self) -> None:
         self.done.append("stop")
@@ -35,14 +42,14 @@ class _Calls:
 def test_the_rules_go_when_it_is_told_to_end(ending: signal.Signals) -> None:
     """Also when the signal came before the rules were in place."""
     calls = _Calls(ending)
-    run_agent(start=calls.start, stop=calls.stop, report=calls.report)
+    run_agent(start=calls.start, look=calls.look, stop=calls.stop, report=calls.report)
     assert calls.done == ["start", ending.name, "stop"]
 
 
 def test_a_hangup_reads_the_configuration_again() -> None:
     """Applied again, and nothing taken away in between."""
     calls = _Calls(signal.SIGHUP, signal.SIGTERM)
-    run_agent(start=calls.start, stop=calls.stop, report=calls.report)
+    run_agent(start=calls.start, look=calls.look, stop=calls.stop, report=calls.report)
     assert calls.done == ["start", "SIGHUP", "start", "SIGTERM", "stop"]
 
 
@@ -52,9 +59,21 @@ def test_a_hangup_reads_the_configuration_again() -> None:
 def test_a_reload_that_fails_changes_nothing(error: Exception) -> None:
     """It says so, and goes on with what was in force."""
     calls = _Calls(signal.SIGHUP, signal.SIGTERM, error=error)
-    run_agent(start=calls.start, stop=calls.stop, report=calls.report)
+    run_agent(start=calls.start, look=calls.look, stop=calls.stop, report=calls.report)
     told = "nothing was changed, the rules in force stay"
     assert calls.done == ["start", "SIGHUP", "start", told, "SIGTERM", "stop"]
+
+
+def test_it_looks_when_nobody_tells_it_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And goes on listening for signals."""
+    monkeypatch.setattr("paraglider.agent.run.LOOK_S", 0.01)
+    calls = _Calls(signal.SIGTERM)
+    run_agent(start=nothing, look=calls.look, stop=calls.stop, report=calls.report)
+    assert calls.done == ["look", "SIGTERM", "stop"]
+
+
+def nothing() -> None:
+    """Do nothing."""
 
 
 def test_a_first_start_that_fails_is_an_error() -> None:
@@ -64,12 +83,12 @@ def test_a_first_start_that_fails_is_an_error() -> None:
         raise UnavailableError("no kernel")
 
     with pytest.raises(UnavailableError, match="no kernel"):
-        run_agent(start=start, stop=lambda: None, report=lambda _: None)
+        run_agent(start=start, look=nothing, stop=nothing, report=lambda _: None)
 
 
 def test_signals_are_as_before_afterwards() -> None:
     """The caller's own signal mask is put back."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     calls = _Calls(signal.SIGTERM)
-    run_agent(start=calls.start, stop=calls.stop, report=calls.report)
+    run_agent(start=calls.start, look=calls.look, stop=calls.stop, report=calls.report)
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
