@@ -7,6 +7,7 @@ that happen to be installed in a container say which that is; the rules themselv
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -27,6 +28,10 @@ from paraglider.kernel.iptables import (
 )
 
 ENVIRONMENT_NAME = "PARAGLIDER_IPTABLES"
+
+# Of an engine for this host. DOCKER_OUTPUT and DOCKER_POSTROUTING are in every container that has a
+# network with names, and say nothing about it.
+_DOCKER_CHAIN = re.compile(r"^:DOCKER[ -]", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +118,7 @@ def _examine(variant: Variant, host: Host) -> Evidence:
                 if tools.family is Family.IPV4:
                     raise
     return Evidence(
-        has_docker="\n:DOCKER" in text,
+        has_docker=_DOCKER_CHAIN.search(text) is not None,
         has_ours="\n:PARAGLIDER-" in text,
         rule_count=text.count("] -A "),
     )

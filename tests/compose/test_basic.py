@@ -33,6 +33,13 @@ def test_connections_are_spread_exactly_and_seen_as_the_privateip(basic: Stack) 
     assert tally.peers == {"172.19.0.4"}
 
 
+def test_dockers_name_server_does_not_make_it_a_docker_host(basic: Stack) -> None:
+    """Its rules are in every container that has a network with names; they say which variant the
+    host uses, and no more."""
+    assert "DOCKER_OUTPUT" in basic.appliance.execute("iptables-save")
+    assert "rules are in iptables (nft): the host's rules are there" in basic.appliance.logs()
+
+
 def test_the_appliance_becomes_healthy(basic: Stack) -> None:
     """The health check of the image finds the rules."""
     until(
