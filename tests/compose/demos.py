@@ -54,13 +54,22 @@ class Demo:
 
 @contextmanager
 def open_demo(name: str, *, compose: str, scratch: Path) -> Iterator[Demo]:
-    """Copy a demo to a folder of the test's own, build what it builds, and bring it up."""
+    """Copy a demo to a folder of the test's own, build what it builds, and bring it up, until its
+    client has been served once."""
     folder = scratch / name
     shutil.copytree(DEMOS / name, folder)
     if (folder / "Dockerfile").exists():
         build(folder, compose=compose)
     with open_stack(folder, compose=compose) as stack:
+        stack.run("client")  # which waits for the others
         yield Demo(folder, stack)
+
+
+@contextmanager
+def open_demo_on_the_host(name: str, *, compose: str, scratch: Path) -> Iterator[Demo]:
+    """The same for one on the host's network: in the end, the host has the rules that it had."""
+    with rules_of_the_host_kept(), open_demo(name, compose=compose, scratch=scratch) as demo:
+        yield demo
 
 
 def build(folder: Path, *, compose: str) -> None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Network, ip_network
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 IMAGE = "paraglider"
 HARDENED = ("--read-only", "--cap-drop=ALL", "--cap-add=NET_ADMIN")
@@ -40,6 +41,18 @@ def run(*command: str, stdin: str = "") -> Ended:
         command, input=stdin, check=False, capture_output=True, text=True, timeout=TIMEOUT_S
     )
     return Ended(done.returncode, done.stdout, done.stderr)
+
+
+@contextmanager
+def converse(*command: str) -> Iterator[tuple[IO[str], IO[str]]]:
+    """Run a command inside the `with`: what it reads, which ends it, and what it prints."""
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        yield process.stdin, process.stdout
+        process.stdin.close()
 
 
 def docker(*arguments: str, stdin: str = "", command: Sequence[str] = DOCKER) -> str:

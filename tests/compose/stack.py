@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +21,15 @@ import yaml
 from pytest_docker.plugin import DockerComposeExecutor, get_docker_services
 
 from paraglider.lab.tally import Tally, parse_json
-from tests.compose.engine import HARDENED, IMAGE, LAB, Container, Engine, network_in_the_way
+from tests.compose.engine import (
+    HARDENED,
+    IMAGE,
+    LAB,
+    Container,
+    Engine,
+    converse,
+    network_in_the_way,
+)
 
 ROOT = Path(__file__).parents[2]
 DEMOS = ROOT / "compose"
@@ -45,6 +52,15 @@ class Held:
         self.commands.write("settle\n")
         self.commands.flush()
         return self.report()
+
+
+@contextmanager
+def hold_connections(*command: str, count: int) -> Iterator[Held]:
+    """Run a command that holds connections, inside the `with`; all of them must be had."""
+    with converse(*command) as (commands, reports):
+        held = Held(commands, reports)
+        assert held.report()["open"] == count
+        yield held
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +91,8 @@ class Client:
         """Keep connections open and talking."""
         arguments = ("hold", "--to", self.to, "--count", str(count))
         command = ["docker", "run", "--rm", "--interactive", "--label", self.engine.label]
-        with subprocess.Popen(
-            [*command, *self._options(), *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as client:
-            assert client.stdin
-            assert client.stdout
-            held = Held(client.stdin, client.stdout)
-            assert held.report()["open"] == count
+        with hold_connections(*command, *self._options(), *arguments, count=count) as held:
             yield held
-            client.stdin.close()
 
     def _options(self) -> tuple[str, ...]:
         program, *arguments = LAB

@@ -8,10 +8,9 @@ import pytest
 
 from tests.compose.demos import (
     Demo,
-    open_demo,
+    open_demo_on_the_host,
     rows,
     rules_of_the_host,
-    rules_of_the_host_kept,
     table_of_thirds,
 )
 from tests.compose.engine import until
@@ -24,8 +23,7 @@ RED = "10.77.4.11:8080"
 def edge(compose: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """The demo, balancing; after `compose down`, the host has the rules that it had."""
     scratch = tmp_path_factory.mktemp("demo")
-    with rules_of_the_host_kept(), open_demo("edge", compose=compose, scratch=scratch) as demo:
-        demo.stack.run("client")  # which waits for the appliance
+    with open_demo_on_the_host("edge", compose=compose, scratch=scratch) as demo:
         yield demo
 
 

@@ -9,10 +9,9 @@ import pytest
 
 from tests.compose.demos import (
     Demo,
-    open_demo,
+    open_demo_on_the_host,
     rows,
     rules_of_the_host,
-    rules_of_the_host_kept,
     table_of_thirds,
 )
 from tests.compose.stack import Client
@@ -27,8 +26,7 @@ TABLE = table_of_thirds(PRIVATEIP)
 def host(compose: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """The demo, balancing; after `compose down`, the host has the rules that it had."""
     scratch = tmp_path_factory.mktemp("demo")
-    with rules_of_the_host_kept(), open_demo("host", compose=compose, scratch=scratch) as demo:
-        demo.stack.run("client")  # which waits for the appliance
+    with open_demo_on_the_host("host", compose=compose, scratch=scratch) as demo:
         yield demo
 
 

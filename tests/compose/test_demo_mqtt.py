@@ -20,7 +20,6 @@ def mqtt(compose: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dem
     """The demo, with its brokers joined."""
     scratch = tmp_path_factory.mktemp("demo")
     with open_demo("mqtt", compose=compose, scratch=scratch) as demo:
-        demo.stack.run("client")  # which waits for the brokers
         yield demo
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import IO
 import pytest
 
 from tests.compose.demos import Demo, open_demo, rows
+from tests.compose.engine import converse
 
 WRITE, READ = 6379, 6380
 REPLICAS = ("10.77.6.11:6379", "10.77.6.12:6379", "10.77.6.13:6379")
@@ -22,7 +22,6 @@ def redis(compose: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[De
     """The demo, with its replicas in step with the primary."""
     scratch = tmp_path_factory.mktemp("demo")
     with open_demo("redis", compose=compose, scratch=scratch) as demo:
-        demo.stack.run("client")  # which waits for the replicas
         yield demo
 
 
@@ -52,16 +51,8 @@ def open_session(demo: Demo, port: int) -> Iterator[Session]:
     run = ["docker", "run", "--rm", "--interactive", "--label", stack.engine.label]
     network = f"--network={stack.project}_clients"
     command = ("redis-cli", "-h", "10.77.5.2", "-p", str(port))
-    with subprocess.Popen(
-        [*run, network, "paraglider-redis", *command],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as client:
-        assert client.stdin
-        assert client.stdout
-        yield Session(client.stdin, client.stdout)
-        client.stdin.close()
+    with converse(*run, network, "paraglider-redis", *command) as (commands, replies):
+        yield Session(commands, replies)
 
 
 def shares(printed: str) -> dict[str, tuple[str, str]]:

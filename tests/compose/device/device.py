@@ -23,7 +23,7 @@ import pytest
 
 from paraglider.lab.tally import Tally, parse_json
 from tests.compose.engine import DOCKER, HARDENED, IMAGE, LAB, Container, Engine, run, until
-from tests.compose.stack import Held
+from tests.compose.stack import Held, hold_connections
 
 DEVICE_IMAGE = "paraglider-test-device"
 PORT = 4444
@@ -140,18 +140,8 @@ class Host:
         """Keep connections open and talking."""
         # Longer than it takes to put a jump back, and to send again what was dropped until then.
         arguments = ("hold", "--to", to, "--count", str(count), "--timeout=20")
-        with subprocess.Popen(
-            [*self.enter, *LAB, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as client:
-            assert client.stdin
-            assert client.stdout
-            held = Held(client.stdin, client.stdout)
-            assert held.report()["open"] == count
+        with hold_connections(*self.enter, *LAB, *arguments, count=count) as held:
             yield held
-            client.stdin.close()
 
     def path_mtu(self, address: str) -> int:
         """Return how large a packet to an address may be, as far as this host knows."""

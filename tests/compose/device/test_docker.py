@@ -148,6 +148,9 @@ def killed(device: Device, appliance: Container) -> Iterator[None]:
     """Kill the appliance; at the end, start it again."""
     appliance.signal("KILL")
     assert appliance.exit_code() == 137
-    yield
-    device.docker("start", appliance.name)
-    appliance.wait_until_it_says("rules are in iptables", times=2)
+    try:
+        yield
+    finally:
+        # Only a running one takes its rules away when the test is over.
+        device.docker("start", appliance.name)
+        appliance.wait_until_it_says("rules are in iptables", times=2)
