@@ -7,7 +7,7 @@ back. Nothing here decides what the rules are or when to try again.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from paraglider.config.model import Family
@@ -28,6 +28,10 @@ _NO_NFT = (
     "nft is not installed: established connections would not survive 'nft delete table ip nat', "
     "and tables that iptables creates stay behind, empty, at stop: apt-get install nftables"
 )
+
+
+# Who looks after rules can look again, and must not be late when it is told to end.
+_LOOK_LOCK_WAIT_S = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +77,11 @@ def put_jumps_back(rulesets: Sequence[Ruleset], *, variant: Variant, host: Host)
     wanted, somebody has meant more than that (another start, a stop), and nothing is touched.
     """
     require_capabilities(host, variant)
-    with hold_rules_lock():
+    with hold_rules_lock(wait_s=_LOOK_LOCK_WAIT_S):
         steps = []
         for ruleset in rulesets:
             tools = find_iptables(variant, ruleset.family)
+            tools = replace(tools, lock_wait_s=_LOOK_LOCK_WAIT_S)
             step = _plan_step(tools, tools.read_state(), state_of_ruleset(ruleset))
             if step.text and has_same_chains(step.before, step.wanted):
                 steps.append(step)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -27,10 +27,12 @@ class _Feed(Changes):
         self.is_closed = True
 
 
-def keeper_of(feed: Changes) -> tuple[Keeper, list[str]]:
+def keeper_of(
+    feed: Changes, *, clock: Callable[[], float] = lambda: 0.0
+) -> tuple[Keeper, list[str]]:
     """Return a keeper that listens to a feed, and what it reports."""
     said: list[str] = []
-    return Keeper(said.append, listen=lambda _: feed), said
+    return Keeper(said.append, listen=lambda _: feed, clock=clock), said
 
 
 def test_it_looks_only_where_something_may_have_changed() -> None:
@@ -57,8 +59,8 @@ def test_it_says_nothing_where_nothing_was_to_do() -> None:
     assert said == []
 
 
-def test_what_keeps_it_from_looking_is_said_once() -> None:
-    """Until it was well in between."""
+def test_what_keeps_it_from_looking_is_said_once_and_tried_again() -> None:
+    """Also where no other change comes; and said again when it was well in between."""
     answers: list[Exception | None] = [UnavailableError("x")] * 2 + [None, UnavailableError("x")]
 
     def put_back() -> Sequence[str]:
@@ -66,11 +68,30 @@ def test_what_keeps_it_from_looking_is_said_once() -> None:
             raise error
         return ()
 
-    keeper, said = keeper_of(_Feed(True, True, True, True))
+    keeper, said = keeper_of(_Feed(True, False, False, True))
     keeper.take_over(Variant.NFT, put_back)
     for expected in (1, 1, 1, 2):
         keeper.look()
         assert said == ["the rules cannot be looked after: x"] * expected
+    assert answers == []
+
+
+def test_it_rests_as_its_looks_are_long() -> None:
+    """A look of 1 s, and the next one 20 s after its end: what changed meanwhile is not lost."""
+    now = [0.0]
+    looks: list[float] = []
+
+    def put_back() -> Sequence[str]:
+        looks.append(now[0])
+        now[0] += 1
+        return ()
+
+    keeper, _ = keeper_of(_Feed(True, True, False, False), clock=lambda: now[0])
+    keeper.take_over(Variant.NFT, put_back)
+    for time_s in (0.0, 10.0, 20.9, 21.0):
+        now[0] = time_s
+        keeper.look()
+    assert looks == [0.0, 21.0]
 
 
 def test_it_lets_go_of_what_it_looked_after() -> None:
