@@ -163,7 +163,8 @@ def main() -> int:
     if len(sys.argv) > 1:
         if told := signal.sigpending() & HELD_BACK - {signal.SIGHUP}:
             return 128 + int(min(told))
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
+        if sys.argv[-1] != "run":  # which takes them itself
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
         os.execvp(PROGRAM, [PROGRAM, *sys.argv[1:]])  # noqa: S606 - no shell is wanted
     return supervise()
 

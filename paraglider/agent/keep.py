@@ -7,17 +7,22 @@ our rules somebody may have meant, and the next start or SIGHUP decides.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from paraglider.errors import ParagliderError
-from paraglider.kernel.changes import Changes
+from paraglider.kernel.apply import Look
+from paraglider.kernel.changes import LEGACY_POLL_S, Changes
 from paraglider.kernel.iptables import Variant
 
-PutBack = Callable[[], Sequence[str]]
-
 # How long to rest after a look, in lengths of that look: where others change rules all the time,
-# reading all of them takes 5 % of a core at most.
-_REST_PER_LOOK = 20
+# reading all of them takes a tenth of a core at most. But nobody waits longer than with legacy.
+_REST_PER_LOOK = 9
+_MOST_REST_S = LEGACY_POLL_S
+
+_IS_CHANGED = (
+    "somebody has stopped what is balanced here, or changed rules of ours: they are left as they "
+    "are until SIGHUP, or 'paraglider start'"
+)
 
 
 class Keeper:
@@ -34,15 +39,16 @@ class Keeper:
         self._listen = listen
         self._clock = clock
         self._changes: Changes | None = None
-        self._put_back: PutBack = tuple
+        self._put_back: Callable[[], Look]
         self._is_due = False
         self._rest_until_s = 0.0
         self._last_error = ""
+        self._is_changed = False
 
-    def take_over(self, variant: Variant, put_back: PutBack) -> None:
-        """Look after rules in `variant` from now on; `put_back` sets their jumps right, and returns
-        the chains in which that was needed."""
+    def take_over(self, variant: Variant, put_back: Callable[[], Look]) -> None:
+        """Look after rules in `variant` from now on; `put_back` sets their jumps right."""
         self.close()
+        self._is_changed = False
         self._changes = self._listen(variant)
         self._put_back = put_back
 
@@ -51,14 +57,8 @@ class Keeper:
         if self._changes is None:
             return
         self._is_due |= self._changes.seen()
-        began_s = self._clock()
-        if not self._is_due or began_s < self._rest_until_s:
-            return
-        try:
+        if self._is_due and self._clock() >= self._rest_until_s:
             self._set_right()
-        finally:
-            ended_s = self._clock()
-            self._rest_until_s = ended_s + _REST_PER_LOOK * (ended_s - began_s)
 
     def close(self) -> None:
         """Let go of what was looked after."""
@@ -67,16 +67,21 @@ class Keeper:
             self._changes = None
 
     def _set_right(self) -> None:
+        began_s = self._clock()
         try:
-            chains = self._put_back()
-        except ParagliderError as error:
+            look = self._put_back()
+        except (ParagliderError, OSError) as error:
             # It stays due: the next look tries again.
             if str(error) != self._last_error:
                 self._report(f"the rules cannot be looked after: {error}")
             self._last_error = str(error)
             return
+        ended_s = self._clock()
+        self._rest_until_s = ended_s + min(_REST_PER_LOOK * (ended_s - began_s), _MOST_REST_S)
         self._is_due, self._last_error = False, ""
-        if chains:
-            self._report(
-                f"somebody else changed {', '.join(chains)}: our jump there is back in its place"
-            )
+        if look.mended:
+            chains = ", ".join(look.mended)
+            self._report(f"somebody else changed {chains}: our jump there is back in its place")
+        if look.is_changed and not self._is_changed:
+            self._report(_IS_CHANGED)
+        self._is_changed = look.is_changed

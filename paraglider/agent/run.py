@@ -60,5 +60,5 @@ def _reload(start: Callable[[], None], report: Callable[[str], None]) -> None:
     report("SIGHUP: reading the configuration again")
     try:
         start()
-    except ParagliderError as error:
+    except (ParagliderError, OSError) as error:
         report(f"nothing was changed, the rules in force stay: {error}")

@@ -6,6 +6,7 @@ of what `paraglider check` costs.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, TextIO
@@ -121,7 +122,12 @@ def run(context: Context) -> int:
     from paraglider.agent.run import run_agent
     from paraglider.kernel.apply import put_jumps_back
 
-    keeper = Keeper(context.report)
+    def report(text: str) -> None:
+        # Whoever read the log may be gone; the rules are more than that.
+        with contextlib.suppress(OSError):
+            context.report(text)
+
+    keeper = Keeper(report)
 
     def start() -> None:
         rulesets, variant = _apply(context)
@@ -133,7 +139,7 @@ def run(context: Context) -> int:
         keeper.close()
         stop(context)
 
-    run_agent(start=start, look=keeper.look, stop=take_away, report=context.report)
+    run_agent(start=start, look=keeper.look, stop=take_away, report=report)
     return 0
 
 

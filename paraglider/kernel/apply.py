@@ -69,27 +69,37 @@ def apply_rulesets(
     return any(step.text for step in steps) or is_anchored or is_moved
 
 
-def put_jumps_back(rulesets: Sequence[Ruleset], *, variant: Variant, host: Host) -> Sequence[str]:
-    """Put our jumps where they belong, where others have moved or removed them; return the chains
-    in which that was needed.
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a look at rules that were applied has found: the chains whose jumps to ours were put
+    back, and whether anything but jumps is not as it was."""
+
+    mended: Sequence[str]
+    is_changed: bool
+
+
+def put_jumps_back(rulesets: Sequence[Ruleset], *, variant: Variant, host: Host) -> Look:
+    """Put our jumps where they belong, where others have moved or removed them.
 
     For who looks after `rulesets`, applied before: in a family whose chains are no longer as
-    wanted, somebody has meant more than that (another start, a stop), and nothing is touched.
+    wanted, somebody may have meant it (another start, a stop), and nothing is touched.
     """
     require_capabilities(host, variant)
+    steps, is_changed = list[_Step](), False
     with hold_rules_lock(wait_s=_LOOK_LOCK_WAIT_S):
-        steps = []
         for ruleset in rulesets:
             tools = find_iptables(variant, ruleset.family)
             tools = replace(tools, lock_wait_s=_LOOK_LOCK_WAIT_S)
             step = _plan_step(tools, tools.read_state(), state_of_ruleset(ruleset))
-            if step.text and has_same_chains(step.before, step.wanted):
+            if not has_same_chains(step.before, step.wanted):
+                is_changed = True
+            elif step.text:
                 steps.append(step)
         with defer_signals():
             for step in steps:
                 step.tools.apply_restore(step.text)
     lines = [line.split() for step in steps for line in step.text.splitlines()]
-    return sorted({words[1] for words in lines if words[0] in {"-D", "-I"}})
+    return Look(sorted({words[1] for words in lines if words[0] in {"-D", "-I"}}), is_changed)
 
 
 def read_states(variant: Variant, host: Host) -> Mapping[Family, State]:
@@ -172,6 +182,7 @@ def _verify(step: _Step, report: Report) -> None:
     left = plan_restore(now, step.wanted)
     if not left:
         return
+    # Docker, say, which may also have made its chain DOCKER-USER since we looked.
     if is_complete(now, step.wanted):
         report(
             "another program has just put a rule before ours: they work, and 'paraglider start' "

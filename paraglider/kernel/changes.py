@@ -6,7 +6,9 @@ Of the legacy tables it tells nobody: there the answer is yes every few seconds.
 
 from __future__ import annotations
 
+import errno
 import socket
+import struct
 import time
 from collections.abc import Callable
 
@@ -18,6 +20,11 @@ LEGACY_POLL_S = 5.0
 _NETLINK_NETFILTER = 12
 _NFNLGRP_NFTABLES = 7
 _CHUNK_BYTES = 1 << 16
+_HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, and three that do not matter
+# linux/netfilter/nf_tables.h: what is new or gone of tables, chains and rules. Elements of sets,
+# which some hosts change all the time, move no rule.
+_NFNL_SUBSYS_NFTABLES = 10
+_TELLING = frozenset(_NFNL_SUBSYS_NFTABLES << 8 | number for number in (0, 2, 3, 5, 6, 8))
 
 
 class Changes:
@@ -36,7 +43,10 @@ class Changes:
         """
         if self._feed is not None:
             is_new, self._is_new = self._is_new, False
-            return _drain(self._feed) or is_new
+            try:
+                return _drain(self._feed) or is_new
+            except OSError:  # it says no more: look every few seconds instead
+                self.close()
         if self._clock() - self._asked_s < LEGACY_POLL_S:
             return False
         self._asked_s = self._clock()
@@ -46,6 +56,7 @@ class Changes:
         """Stop listening."""
         if self._feed is not None:
             self._feed.close()
+            self._feed = None
 
 
 def _open_feed() -> socket.socket | None:
@@ -64,13 +75,25 @@ def _open_feed() -> socket.socket | None:
 
 
 def _drain(feed: socket.socket) -> bool:
-    """Read all that is there; return whether there was anything, or so much that it did not fit."""
+    """Read all that is there; return whether a change was among it, or may have been."""
     is_any = False
     while True:
         try:
-            feed.recv(_CHUNK_BYTES)
+            is_any |= _tells(feed.recv(_CHUNK_BYTES))
         except BlockingIOError:
             return is_any
-        except OSError:  # ENOBUFS: more than the socket holds
-            pass
-        is_any = True
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            is_any = True  # more than the socket holds
+
+
+def _tells(messages: bytes) -> bool:
+    """Return whether one of some netlink messages tells of a table, a chain or a rule."""
+    start = 0
+    while start + _HEADER.size <= len(messages):
+        length, kind, *_ = _HEADER.unpack_from(messages, start)
+        if kind in _TELLING:
+            return True
+        start += max((length + 3) & ~3, _HEADER.size)  # NLMSG_ALIGN
+    return False

@@ -133,10 +133,11 @@ def _identity(rule: RuleLine) -> str:
 
 def is_complete(current: State, wanted: State) -> bool:
     """Return whether all that is wanted is there and nothing else of ours, wherever in a built-in
-    chain the jumps stand."""
+    chain the jumps stand. Those in guest chains are extra."""
 
     def jumps(hooks: frozenset[HookLine]) -> list[tuple[str, str]]:
-        return sorted((hook.chain, hook.text) for hook in hooks if hook.is_plain)
+        built_in = [h for h in hooks if h.chain not in GUEST_CHAINS]
+        return sorted((hook.chain, hook.text) for hook in built_in if hook.is_plain)
 
     return has_same_chains(current, wanted) and all(
         jumps(now.hooks) == jumps(now.fit(then.hooks))

@@ -76,7 +76,7 @@ class TableState:
         """Return the wanted hooks as this table can have them.
 
         Those in a guest chain only where it is there; and where such a chain comes first, the same
-        jump of the built-in chain may stand where it stands.
+        jump of the built-in chain may stand where it stands, if nothing else there leads to us.
         """
         # A chain that a jump stands in is there, whether or not anybody has looked.
         there = {*self.guests, *(hook.chain for hook in self.hooks)}
@@ -85,8 +85,8 @@ class TableState:
         return frozenset(self._as_it_stands(h) if (h.chain, h.text) in led else h for h in hooks)
 
     def _as_it_stands(self, wanted: HookLine) -> HookLine:
-        there = [h for h in self.hooks if (h.chain, h.text) == (wanted.chain, wanted.text)]
-        return there[0] if len(there) == 1 else wanted
+        there = [hook for hook in self.hooks if hook.chain == wanted.chain]
+        return there[0] if [hook.text for hook in there] == [wanted.text] else wanted
 
 
 EMPTY_TABLE = TableState()

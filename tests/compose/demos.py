@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.compose.engine import Engine
-from tests.compose.rules import read_rules
+from tests.compose.rules import read_rules, require_idle_host
 from tests.compose.stack import DEMOS, PROJECT, ROOT, Stack, open_stack
 
 _LOADED = "rules are in iptables"
@@ -101,6 +101,7 @@ def rules_of_the_host(engine: Engine) -> str:
 def rules_of_the_host_kept() -> Iterator[None]:
     """Fail where the host's rules are not in the end what they were."""
     engine = Engine(PROJECT)
+    require_idle_host(engine)
     before = rules_of_the_host(engine)
     yield
     assert rules_of_the_host(engine) == before

@@ -59,6 +59,12 @@ def read_rules(engine: Engine, network: str) -> str:
     return without_counters(ended.out)
 
 
+def require_idle_host(engine: Engine) -> None:
+    """Fail where this host balances something: a test on its network would take that away."""
+    rules = read_rules(engine, "--network=host")
+    assert "PARAGLIDER" not in rules, "this host has rules of Paraglider; run 'paraglider stop'"
+
+
 def read_handles(engine: Engine, network: str) -> str:
     """Return what nftables has, each rule with its handle: one that is written again has another.
 

@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 
 from tests.compose.engine import HARDENED, IMAGE, LAB, Container, Engine, until
-from tests.compose.rules import add_foreign_rules, lacks_legacy, read_rules, without_counters
+from tests.compose.rules import (
+    add_foreign_rules,
+    lacks_legacy,
+    read_rules,
+    require_idle_host,
+    without_counters,
+)
 
 BIND = "198.51.100.2:4444"
 CONFIG = """\
@@ -88,6 +94,7 @@ def test_the_legacy_variant_needs_one_power_and_one_place_more(
 
 def test_on_the_host_it_balances_and_leaves_no_trace(engine: Engine) -> None:
     """With the host's network, bound to an address of an internal network of this test's own."""
+    require_idle_host(engine)
     clients, backends = IPv4Network("198.18.101.0/24"), IPv4Network("198.18.102.0/24")
     outside = engine.network("clients", clients)
     inside = engine.network("backends", backends)

@@ -11,10 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
+from threading import Event
 
 import pytest
 
-from tests.compose.engine import HARDENED, IMAGE, LAB, Container, Engine, until
+from tests.compose.engine import HARDENED, IMAGE, LAB, Container, Engine
 from tests.compose.rules import add_foreign_rules, lacks_legacy, read_handles, read_rules
 from tests.compose.stack import Client
 
@@ -104,6 +105,14 @@ def test_killed_it_is_not_missed_and_the_next_one_adopts(place: Place) -> None:
     assert place.rules() == before
 
 
+def connect_until(is_over: Event, client: Client) -> set[str]:
+    """Connect until told to stop; return how connections have failed."""
+    failures: set[str] = set()
+    while not is_over.is_set():
+        failures.update(client.connect(300, "--timeout=2").failures)
+    return failures
+
+
 def test_restarted_it_serves_again(place: Place) -> None:
     """A client that goes on connecting is refused, or waits, for the moment without rules; then all
     is as before, and a stop takes all away."""
@@ -111,15 +120,15 @@ def test_restarted_it_serves_again(place: Place) -> None:
     appliance = place.start()
     appliance.wait_until_it_says("balancing")
     rules = place.rules()
+    is_over = Event()
     with ThreadPoolExecutor() as pool:
-        running = len(place.engine.containers())
-        load = pool.submit(place.client.connect, 10_000, "--timeout=2")
-        until(lambda: len(place.engine.containers()) > running, what="a client has begun")
-        place.engine.docker("restart", appliance.name)
-        appliance.wait_until_it_says("balancing", times=2)
-        served = load.result()
-    assert served.failures, "it was over before the restart"
-    assert set(served.failures) <= {"connection refused", "timed out"}
+        load = pool.submit(connect_until, is_over, place.client)
+        try:
+            place.engine.docker("restart", appliance.name)
+            appliance.wait_until_it_says("balancing", times=2)
+        finally:
+            is_over.set()
+    assert load.result() <= {"connection refused", "timed out"}
     assert place.rules() == rules
     tally = place.client.connect(30)
     assert (tally.failures, tally.by_backend) == ((), EVEN)

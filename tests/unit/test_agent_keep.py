@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pytest
 
 from paraglider.agent.keep import Keeper
 from paraglider.errors import UnavailableError
+from paraglider.kernel.apply import Look
 from paraglider.kernel.changes import LEGACY_POLL_S, Changes
 from paraglider.kernel.iptables import Variant
+
+NOTHING = Look((), is_changed=False)
 
 
 class _Feed(Changes):
@@ -40,9 +43,9 @@ def test_it_looks_only_where_something_may_have_changed() -> None:
     looks: list[int] = []
     keeper, said = keeper_of(_Feed(False, True, False))
 
-    def put_back() -> Sequence[str]:
+    def put_back() -> Look:
         looks.append(1)
-        return ["FORWARD"]
+        return Look(["FORWARD"], is_changed=False)
 
     keeper.take_over(Variant.LEGACY, put_back)
     for expected in (0, 1, 1):
@@ -54,7 +57,7 @@ def test_it_looks_only_where_something_may_have_changed() -> None:
 def test_it_says_nothing_where_nothing_was_to_do() -> None:
     """Its own changes are changes, too."""
     keeper, said = keeper_of(_Feed(True))
-    keeper.take_over(Variant.NFT, list)
+    keeper.take_over(Variant.NFT, lambda: NOTHING)
     keeper.look()
     assert said == []
 
@@ -63,10 +66,10 @@ def test_what_keeps_it_from_looking_is_said_once_and_tried_again() -> None:
     """Also where no other change comes; and said again when it was well in between."""
     answers: list[Exception | None] = [UnavailableError("x")] * 2 + [None, UnavailableError("x")]
 
-    def put_back() -> Sequence[str]:
+    def put_back() -> Look:
         if error := answers.pop(0):
             raise error
-        return ()
+        return NOTHING
 
     keeper, said = keeper_of(_Feed(True, False, False, True))
     keeper.take_over(Variant.NFT, put_back)
@@ -76,29 +79,60 @@ def test_what_keeps_it_from_looking_is_said_once_and_tried_again() -> None:
     assert answers == []
 
 
-def test_it_rests_as_its_looks_are_long() -> None:
-    """A look of 1 s, and the next one 20 s after its end: what changed meanwhile is not lost."""
+@pytest.mark.parametrize(("length_s", "next_s"), [(0.1, 1.0), (2.0, 2.0 + LEGACY_POLL_S)])
+def test_it_rests_as_its_looks_are_long(length_s: float, next_s: float) -> None:
+    """Nine times as long as a look, and 5 s at most: what changed meanwhile is not lost."""
     now = [0.0]
     looks: list[float] = []
 
-    def put_back() -> Sequence[str]:
+    def put_back() -> Look:
         looks.append(now[0])
-        now[0] += 1
-        return ()
+        now[0] += length_s
+        return NOTHING
 
     keeper, _ = keeper_of(_Feed(True, True, False, False), clock=lambda: now[0])
     keeper.take_over(Variant.NFT, put_back)
-    for time_s in (0.0, 10.0, 20.9, 21.0):
-        now[0] = time_s
+    for time_s in (0.0, next_s / 2, next_s - 0.01, next_s + 0.01):
+        now[0] = max(now[0], time_s)
         keeper.look()
-    assert looks == [0.0, 21.0]
+    assert looks == [0.0, next_s + 0.01]
+
+
+def test_a_look_that_failed_is_not_rested_from() -> None:
+    """However long it waited for a lock, it is tried again at once."""
+    now = [0.0]
+    looks: list[float] = []
+
+    def put_back() -> Look:
+        looks.append(now[0])
+        now[0] += 1
+        raise OSError(24, "too many open files")
+
+    keeper, said = keeper_of(_Feed(True, False), clock=lambda: now[0])
+    keeper.take_over(Variant.NFT, put_back)
+    keeper.look()
+    keeper.look()
+    assert looks == [0.0, 1.0]
+    assert len(said) == 1
+
+
+def test_what_somebody_meant_is_said_once() -> None:
+    """Until it is as it was in between, or other rules are applied."""
+    changed = Look((), is_changed=True)
+    looks = [changed, changed, NOTHING, changed]
+    keeper, said = keeper_of(_Feed(True, True, True, True))
+    keeper.take_over(Variant.NFT, lambda: looks.pop(0))
+    for expected in (1, 1, 1, 2):
+        keeper.look()
+        assert len(said) == expected
+    assert "SIGHUP, or 'paraglider start'" in said[0]
 
 
 def test_it_lets_go_of_what_it_looked_after() -> None:
     """When other rules come, and at the end."""
     feed = _Feed()
     keeper, _ = keeper_of(feed)
-    keeper.take_over(Variant.NFT, list)
+    keeper.take_over(Variant.NFT, lambda: NOTHING)
     keeper.close()
     assert feed.is_closed
     keeper.look()

@@ -9,7 +9,7 @@ import pytest
 
 from paraglider.config.model import Config, Endpoint, Frontend
 from paraglider.rules.plan import plan_rulesets
-from paraglider.rules.restore import lint_restore, plan_restore
+from paraglider.rules.restore import is_complete, lint_restore, plan_restore
 from paraglider.rules.ruleset import TableName
 from paraglider.rules.state import NOTHING, State, parse_save, state_of_ruleset
 from paraglider.rules.text import RuleSyntaxError
@@ -87,6 +87,23 @@ def test_anything_else_before_our_jump_is_mended() -> None:
         "-D FORWARD -j PARAGLIDER-FORWARD",
         "-I FORWARD 1 -j PARAGLIDER-FORWARD",
     ]
+
+
+@pytest.mark.parametrize("stranger", ["-j PARAGLIDER-STRAY", "-i eth0 -j PARAGLIDER-OLD"])
+def test_our_jump_stands_where_docker_left_it_only_as_long_as_nothing_else_leads_to_us(
+    stranger: str,
+) -> None:
+    """Rules before it may have to go, and then it would stand elsewhere: it is put first."""
+    text = plan_restore(_filter(DOCKERS, OURS, f"-A FORWARD {stranger}", IN_DOCKERS), TWO)
+    assert "-I FORWARD 1 -j PARAGLIDER-FORWARD" in text
+    lint_restore(text)
+
+
+def test_a_dockers_chain_that_has_just_come_is_no_damage() -> None:
+    """All that we made is there; the jump in the new chain is extra."""
+    now = State({**TWO.tables, TableName.FILTER: _filter(OURS, DOCKERS).table(TableName.FILTER)})
+    assert is_complete(now, TWO)
+    assert plan_restore(now, TWO)
 
 
 def test_the_jump_in_dockers_chain_goes_with_the_rest() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,9 +21,10 @@ def device_image(image: None) -> None:  # noqa: ARG001 - it goes into the device
     """What a device is made of; built anew where the Dockerfile, boot.sh or the base differ."""
     base = run(str(ROOT / "image/base")).out.strip()
     options = ("--force-rm", "--build-arg", f"BASE={base}", "--tag", DEVICE_IMAGE)
-    built = run("docker", "build", *options, str(Path(__file__).parent))
-    if built.code != 0:
-        give_up(f"its image cannot be built: {built.out}{built.err}")
+    command = ["docker", "build", *options, str(Path(__file__).parent)]
+    built = subprocess.run(command, check=False, capture_output=True, text=True)
+    if built.returncode != 0:
+        give_up(f"its image cannot be built: {built.stdout}{built.stderr}")
     docker("image", "prune", "--force", "--filter", "label=paraglider.stage=device")
 
 
@@ -43,7 +45,7 @@ def device(request: pytest.FixtureRequest, device_image: None) -> Iterator[Devic
     lan = outer.network("lan", LAN)
     try:
         device = Device(outer, lan=lan, variant=request.param)
-        until(device.is_answering, what="its dockerd answers")
+        until(device.is_answering, what="its dockerd answers", within_s=60)
     except AssertionError as error:
         said = [line for one in outer.containers() for line in one.logs().splitlines()]
         outer.clean_up()
@@ -64,10 +66,12 @@ def visitors(device: Device) -> Engine:
 def engine_inside(device: Device) -> Iterator[Engine]:
     """The engine of the device; what is started through it is gone at the end."""
     engine = visitors(device)
-    yield engine
-    for container in engine.containers():
-        container.stop()  # an appliance takes its rules away
-    engine.clean_up()
+    try:
+        yield engine
+    finally:
+        for container in engine.containers():
+            container.stop()  # an appliance takes its rules away
+        engine.clean_up()
 
 
 @pytest.fixture

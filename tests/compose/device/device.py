@@ -267,4 +267,4 @@ def serve(engine: Engine, name: str, *options: str) -> Container:
 
 def is_blocked(host: Host, endpoint: str) -> bool:
     """Return whether packets of a host to an endpoint get no answer at all."""
-    return host.connect(endpoint, "--timeout=0.3", count=1).failures == ("timed out",)
+    return host.connect(endpoint, count=1).failures == ("timed out",)

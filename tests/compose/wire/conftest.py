@@ -32,7 +32,7 @@ def stack(request: pytest.FixtureRequest, any_compose: str) -> Iterator[Stack]:
         stack.appliance.wait_until_it_says(f"rules are in iptables ({request.param})")
         # What is on paper only, and hosts that are told where it is.
         for route in (
-            "ip route add 10.88.16.0/20 via 10.88.0.10",
+            "ip route add 10.88.64.0/18 via 10.88.0.10",
             "ip route add 10.89.16.0/20 via 10.89.0.11",
             "ip -6 route add fd88:0:0:0:16::/80 via fd88::10",
             "ip -6 route add fd89:0:0:0:16::/80 via fd89::11",

@@ -49,7 +49,8 @@ class Lane:
         return IPv6 if self.version == 6 else IP
 
     def stranger(self, number: int) -> str:
-        """Return an address of the crowd, 1 to 4,000."""
+        """Return an address of the crowd; it has more than 16,000."""
+        assert number < 2**14, "the crowd is used up: give it a larger prefix"
         return str(ip_address(self.crowd) + number)
 
     def endpoint(self, address: str, port: int) -> str:
@@ -69,7 +70,7 @@ LANES = (
         bind="10.88.0.2",
         privateip="10.89.0.4",
         backends=("10.89.0.11", "10.89.0.12", "10.89.0.13"),
-        crowd="10.88.16.0",
+        crowd="10.88.64.0",
         paper="10.89.16.1",
         router="10.89.16.77",
     ),
