@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -54,7 +54,7 @@ def road(stack: Stack) -> Iterator[Road]:
         for service in HOSTS:
             wires = {mac: network for (host, network), mac in links.items() if host == service}
             tap = Tap(stack.engine, stack.container(service), wires)
-            taps[service] = exits.enter_context(tap)
+            taps[service] = exits.enter_context(closing(tap))
         yield Road(taps, links)
 
 

@@ -1,6 +1,6 @@
 """A tap on the wires of a container: what passes there, as scapy's packets, and a way to send more.
 
-    with Tap(engine, stack.container("client")) as tap:
+    with closing(Tap(engine, stack.container("client"), {"02:42:0a:58:00:0a": "clients"})) as tap:
         tap.send("clients", IP(...) / TCP(...))
         (answer,) = tap.wait(lambda packet: TCP in packet, what="answer")
 
@@ -17,8 +17,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
@@ -61,17 +59,6 @@ class Tap:
         self._changed = threading.Condition()
         self._reader = threading.Thread(target=self._read_frames, daemon=True)
         self._reader.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def send(self, network: str, *packets: Packet) -> None:
         """Send whole frames, one after another."""
