@@ -7,17 +7,7 @@ import pytest
 from paraglider.config.model import Config, Endpoint, Frontend
 from paraglider.config.parse import parse_config
 from paraglider.config.problems import MAX_PROBLEMS
-from paraglider.errors import ConfigError
-
-SEED_SAMPLE = b"""\
-frontend:
-  bind: 166.1.101.2:4444
-  privateip: 172.19.0.4
-  backends:
-    - 172.19.0.2:5555
-    - 172.19.0.3:5555
-    - 172.19.0.6:5555
-"""
+from tests.unit.config_files import SEED_SAMPLE, problems_of
 
 WRITE_BIND = "write an address such as 192.0.2.10"
 WRITE_BACKEND = "write an address such as 172.19.0.2"
@@ -34,12 +24,6 @@ ROOT_KEYS = "allowed here: frontend, frontends"
 
 def endpoint(address: str, port: int) -> Endpoint:
     return Endpoint(ip_address(address), port)
-
-
-def problems_of(text: bytes | str) -> list[str]:
-    with pytest.raises(ConfigError) as caught:
-        parse_config(text if isinstance(text, bytes) else text.encode(), source="f")
-    return [str(problem) for problem in caught.value.problems]
 
 
 def frontend_with(backends: str) -> str:
@@ -311,11 +295,6 @@ def test_a_second_frontend_key_points_to_the_list() -> None:
     assert [expected] == problems_of(text)
 
 
-def test_a_frontend_and_a_list_of_frontends_exclude_each_other() -> None:
-    expected = "f:8:1: frontends: the file has both this and frontend (line 1); keep one of them"
-    assert [expected] == problems_of(SEED_SAMPLE + b"frontends: []\n")
-
-
 def test_a_key_that_is_no_word_is_refused() -> None:
     expected = [
         "f:1:3: a key must be a word, not a list",
@@ -323,71 +302,6 @@ def test_a_key_that_is_no_word_is_refused() -> None:
         "f:5:1: a key must be a word, not nothing",
     ]
     assert expected == problems_of("? [a]\n: b\n? {}\n: c\n~: d")
-
-
-def test_what_is_doubled_names_the_place_of_the_first() -> None:
-    text = """\
-frontends:
-  - {name: a, bind: 10.0.0.1:80, privateip: 10.0.0.1, backends: [10.0.0.9:80]}
-  - name: a
-    bind: 10.0.0.1:80
-    privateip: 10.0.0.1
-    backends:
-      - 10.0.0.9:80
-      - 10.0.0.9:80
-"""
-    expected = [
-        "f:3:11: frontends[1].name: the name a is taken by frontends[0].name (line 2)",
-        "f:4:11: frontends[1].bind: 10.0.0.1:80 is the bind of another frontend already:"
-        " frontends[0].bind (line 2); each needs an address and port of its own",
-        "f:8:9: frontends[1].backends[1]: 10.0.0.9:80 is listed already:"
-        " frontends[1].backends[0] (line 7); list every backend once",
-    ]
-    assert expected == problems_of(text)
-
-
-def test_two_spellings_of_one_address_are_doubled() -> None:
-    text = (
-        'frontend: {bind: "[fd00::1]:80", privateip: fd00::1,'
-        ' backends: ["[fd00::2]:80", "[FD00:0::2]:80"]}'
-    )
-    expected = (
-        "f:1:81: frontend.backends[1]: [fd00::2]:80 is listed already:"
-        " frontend.backends[0] (line 1); list every backend once"
-    )
-    assert [expected] == problems_of(text)
-
-
-def test_a_backend_that_is_a_bind_of_the_file_is_a_loop() -> None:
-    text = """\
-frontends:
-  - {name: a, bind: 10.0.0.1:80, privateip: 10.0.0.1, backends: [10.0.0.1:80]}
-  - {name: b, bind: 10.0.0.1:81, privateip: 10.0.0.1, backends: [10.0.0.1:80]}
-"""
-    loop = (
-        "10.0.0.1:80 is a bind of this configuration: frontends[0].bind (line 2);"
-        " connections would come back here for ever, name a server"
-    )
-    expected = [
-        f"f:2:66: frontends[0].backends[0]: {loop}",
-        f"f:3:66: frontends[1].backends[0]: {loop}",
-    ]
-    assert expected == problems_of(text)
-
-
-def test_addresses_of_the_other_family_are_refused() -> None:
-    text = """\
-frontend:
-  backends: ["[fd00::2]:80", 10.0.0.2:80]
-  privateip: fd00::1
-  bind: 10.0.0.1:80
-"""
-    told = "but frontend.bind (line 4) is IPv4; one frontend is of one family"
-    expected = [
-        f"f:2:14: frontend.backends[0]: fd00::2 is IPv6, {told}",
-        f"f:3:14: frontend.privateip: fd00::1 is IPv6, {told}",
-    ]
-    assert expected == problems_of(text)
 
 
 def test_columns_count_characters_and_not_bytes() -> None:
