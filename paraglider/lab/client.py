@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from paraglider.lab.tally import Answer, Tally
 from paraglider.lab.wire import describe, open_connection
 
-RETRY_S = 0.02
+RETRY_S = 0.02  # nobody is told when somebody begins to listen
 
 
 @dataclass(frozen=True, slots=True)

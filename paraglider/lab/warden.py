@@ -17,7 +17,7 @@ import sys
 import time
 
 GIVE_UP_AFTER_S = 10.0
-PAUSE_S = 0.005
+PAUSE_S = 0.005  # what was killed takes a moment to be gone, and only a parent would be told
 
 
 def main() -> int:
