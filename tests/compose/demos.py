@@ -14,7 +14,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,21 +55,18 @@ class Demo:
 @contextmanager
 def open_demo(name: str, *, compose: str, scratch: Path) -> Iterator[Demo]:
     """Copy a demo to a folder of the test's own, build what it builds, and bring it up, until its
-    client has been served once."""
+    client has been served once. One on the host's network leaves the host's rules as they were."""
     folder = scratch / name
     shutil.copytree(DEMOS / name, folder)
     if (folder / "Dockerfile").exists():
         build(folder, compose=compose)
-    with open_stack(folder, compose=compose) as stack:
+    on_host = "network_mode: host" in (folder / "compose.yaml").read_text()
+    with (
+        rules_of_the_host_kept() if on_host else nullcontext(),
+        open_stack(folder, compose=compose) as stack,
+    ):
         stack.run("client")  # which waits for the others
         yield Demo(folder, stack)
-
-
-@contextmanager
-def open_demo_on_the_host(name: str, *, compose: str, scratch: Path) -> Iterator[Demo]:
-    """The same for one on the host's network: in the end, the host has the rules that it had."""
-    with rules_of_the_host_kept(), open_demo(name, compose=compose, scratch=scratch) as demo:
-        yield demo
 
 
 def build(folder: Path, *, compose: str) -> None:

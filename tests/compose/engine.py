@@ -7,6 +7,7 @@ the test that made it, or nobody.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,12 +15,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Network, ip_network
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, NoReturn, Protocol, TypeVar, runtime_checkable
+
+import pytest
 
 IMAGE = "paraglider"
 HARDENED = ("--read-only", "--cap-drop=ALL", "--cap-add=NET_ADMIN")
 LAB = ("python3", "-m", "paraglider.lab.traffic")
 TIMEOUT_S = 60.0
+_POLL_S = 0.05  # most of what is waited for is in logs and rules of others, who tell nobody
 # The command that an engine is asked with; one inside a container has more words before.
 DOCKER = ("docker",)
 
@@ -62,6 +66,13 @@ def docker(*arguments: str, stdin: str = "", command: Sequence[str] = DOCKER) ->
     return ended.out
 
 
+def give_up(reason: str) -> NoReturn:
+    """Skip what cannot be had on somebody's machine; in CI, where it can, fail."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
 def missing_engine() -> str | None:
     """Return why no container can be run here, or None."""
     try:
@@ -92,7 +103,7 @@ def until(poll: Callable[[], T], *, what: str, within_s: float = 20.0) -> T:
     deadline = time.monotonic() + within_s
     while not (answer := poll()):
         assert time.monotonic() < deadline, f"not within {within_s:g} s: {what}"
-        time.sleep(0.05)
+        time.sleep(_POLL_S)
     return answer
 
 
@@ -167,6 +178,15 @@ class Engine:
         id_ = self.docker("run", "--detach", "--label", self.label, *arguments).strip()
         return Container(id_[:12], self.command)
 
+    def serve(self, name: str, *options: str, listen: str) -> Container:
+        """Start a server of the lab; return it when it listens."""
+        program, *lab = LAB
+        arguments = ("serve", "--listen", listen, "--name", name)
+        hardened = ("--read-only", "--cap-drop=ALL", "--init", f"--entrypoint={program}")
+        server = self.start(*hardened, *options, IMAGE, *lab, *arguments)
+        server.wait_until_it_says("ready")
+        return server
+
     def run(self, *arguments: str, stdin: str = "") -> Ended:
         """Run a container to its end."""
         options = ("--rm", "--interactive", "--label", self.label)
@@ -193,6 +213,14 @@ class Engine:
         if names := [container.name for container in self.containers()]:
             self.docker("rm", "--force", "--volumes", *names)
         self.docker("network", "prune", "--force", "--filter", f"label={self.label}")
+
+
+@runtime_checkable
+class Witness(Protocol):
+    """A fixture that has something to show beside a failure."""
+
+    def evidence(self) -> Iterator[tuple[str, str]]:
+        """Yield headings and texts."""
 
 
 def containers_of_run(name: str) -> list[Container]:

@@ -13,9 +13,9 @@ import pytest
 from tests.compose.engine import HARDENED, IMAGE, LAB, Container, Engine, until
 from tests.compose.rules import (
     add_foreign_rules,
-    lacks_legacy,
     read_rules,
     require_idle_host,
+    skip_without_legacy,
     without_counters,
 )
 
@@ -40,15 +40,20 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def beside(engine: Engine) -> str:
+    """The option that puts a container into a namespace which outlives it."""
+    holder = engine.start("--network=none", "--entrypoint=sleep", IMAGE, "600")
+    return f"--network=container:{holder.name}"
+
+
 def mount(folder: Path) -> str:
     """Return the option that mounts a folder where the program looks."""
     return f"--volume={folder}:/etc/paraglider:ro"
 
 
-def test_stopping_leaves_the_rules_as_they_were(engine: Engine, folder: Path) -> None:
+def test_stopping_leaves_the_rules_as_they_were(engine: Engine, folder: Path, beside: str) -> None:
     """In a namespace with rules of others, `docker stop` restores the text of iptables-save."""
-    holder = engine.start("--network=none", "--entrypoint=sleep", IMAGE, "600")
-    beside = f"--network=container:{holder.name}"
     assert add_foreign_rules(engine, beside, "nft").code == 0
     before = read_rules(engine, beside)
     container = engine.start(*HARDENED, beside, mount(folder), IMAGE)
@@ -58,10 +63,8 @@ def test_stopping_leaves_the_rules_as_they_were(engine: Engine, folder: Path) ->
     assert read_rules(engine, beside) == before
 
 
-def test_a_stop_that_comes_at_once_is_heard(engine: Engine, folder: Path) -> None:
+def test_a_stop_that_comes_at_once_is_heard(engine: Engine, folder: Path, beside: str) -> None:
     """Whatever the container was just about to do, it ends by itself, and no rule is left."""
-    holder = engine.start("--network=none", "--entrypoint=sleep", IMAGE, "600")
-    beside = f"--network=container:{holder.name}"
     before = read_rules(engine, beside)
     for _ in range(5):
         assert engine.start(*HARDENED, beside, mount(folder), IMAGE).stop() == 0
@@ -69,14 +72,11 @@ def test_a_stop_that_comes_at_once_is_heard(engine: Engine, folder: Path) -> Non
 
 
 def test_the_legacy_variant_needs_one_power_and_one_place_more(
-    engine: Engine, folder: Path
+    engine: Engine, folder: Path, beside: str
 ) -> None:
     """With NET_RAW and a /run to lock in, the older rule engine is served as well; without, the
     container says what is missing, and ends."""
-    if reason := lacks_legacy(engine):
-        pytest.skip(reason)
-    holder = engine.start("--network=none", "--entrypoint=sleep", IMAGE, "600")
-    beside = f"--network=container:{holder.name}"
+    skip_without_legacy(engine)
     powers = (*HARDENED, "--cap-add=NET_RAW", "--tmpfs=/run")
     assert add_foreign_rules(engine, beside, "legacy").code == 0
     before = read_rules(engine, beside)
@@ -98,12 +98,10 @@ def test_on_the_host_it_balances_and_leaves_no_trace(engine: Engine) -> None:
     clients, backends = IPv4Network("198.18.101.0/24"), IPv4Network("198.18.102.0/24")
     outside = engine.network("clients", clients)
     inside = engine.network("backends", backends)
-    program, *lab = LAB
     for name, host in (("red", 11), ("green", 12)):
         address = str(backends[host])
-        options = (*HARDENED, f"--network={inside}", f"--ip={address}", f"--entrypoint={program}")
-        serve = ("serve", "--listen", f"{address}:5555", "--name", name)
-        engine.start(*options, "--init", IMAGE, *lab, *serve).wait_until_it_says("ready")
+        place = (f"--network={inside}", f"--ip={address}")
+        engine.serve(name, *place, listen=f"{address}:5555")
     on_host = "--network=host"
     before = read_rules(engine, on_host)
     bind = f"{clients[1]}:4444"
@@ -115,6 +113,7 @@ def test_on_the_host_it_balances_and_leaves_no_trace(engine: Engine) -> None:
     container = engine.start(*HARDENED, on_host, *variables, IMAGE)
     container.wait_until_it_says(f"balancing {bind}")
     connect = ("connect", "--to", bind, "--count", "20", "--wait", "5")
+    program, *lab = LAB
     client = (*HARDENED, f"--network={outside}", f"--entrypoint={program}", IMAGE, *lab)
     table = engine.run(*client, *connect).out
     assert container.stop() == 0
@@ -176,11 +175,9 @@ def test_a_killed_agent_is_replaced(engine: Engine, folder: Path) -> None:
 
 
 def test_stopped_while_no_agent_runs_it_still_takes_the_rules_away(
-    engine: Engine, folder: Path
+    engine: Engine, folder: Path, beside: str
 ) -> None:
     """The agent is dead, its successor not yet there, `docker stop` comes: no rule is left."""
-    holder = engine.start("--network=none", "--entrypoint=sleep", IMAGE, "600")
-    beside = f"--network=container:{holder.name}"
     before = read_rules(engine, beside)
     container = engine.start(*HARDENED, beside, mount(folder), IMAGE)
     container.wait_until_it_says(RUNNING)

@@ -2,72 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
-
 from tests.compose.demos import (
     Demo,
-    open_demo_on_the_host,
     rows,
     rules_of_the_host,
     table_of_thirds,
 )
 from tests.compose.engine import until
 
+DEMO = "edge"
 TABLE = table_of_thirds("10.77.4.1")
 RED = "10.77.4.11:8080"
 
 
-@pytest.fixture(scope="module")
-def edge(compose: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    """The demo, balancing; after `compose down`, the host has the rules that it had."""
-    scratch = tmp_path_factory.mktemp("demo")
-    with open_demo_on_the_host("edge", compose=compose, scratch=scratch) as demo:
-        yield demo
-
-
-def test_connections_are_spread_exactly(edge: Demo) -> None:
+def test_connections_are_spread_exactly(demo: Demo) -> None:
     """Of 300 connections from the LAN, each backend gets 100."""
-    assert rows(edge.stack.run("client")) == TABLE
+    assert rows(demo.stack.run("client")) == TABLE
 
 
-def test_nothing_is_mounted(edge: Demo) -> None:
+def test_nothing_is_mounted(demo: Demo) -> None:
     """The appliance has no file of the device, and takes its configuration from the variables."""
-    appliance = edge.stack.appliance
+    appliance = demo.stack.appliance
     assert appliance.inspect(".Mounts") == []
     checked = appliance.execute("paraglider", "check")
     assert checked == "environment: configuration OK (1 frontend, 3 backends)\n"
 
 
-def test_nothing_else_passes_from_the_lan(edge: Demo) -> None:
+def test_nothing_else_passes_from_the_lan(demo: Demo) -> None:
     """A backend that answers its neighbours does not hear from the LAN."""
-    assert edge.stack.run("client").strip()  # the rules are in place
-    neighbour = edge.stack.client("backends", RED).connect(1)
+    assert demo.stack.run("client").strip()  # the rules are in place
+    neighbour = demo.stack.client("backends", RED).connect(1)
     assert neighbour.by_backend == {"red": 1}
-    stranger = edge.stack.client("lan", RED).connect(1, "--timeout=1")
+    stranger = demo.stack.client("lan", RED).connect(1, "--timeout=1")
     assert stranger.answers == ()
 
 
-def test_a_wrong_variable_is_told_again_and_again(edge: Demo) -> None:
+def test_a_wrong_variable_is_told_again_and_again(demo: Demo) -> None:
     """The container ends with code 78 and is started again, and no rule of before is left."""
-    file = edge.folder / "compose.yaml"
+    file = demo.folder / "compose.yaml"
     right = file.read_text()
     file.write_text(right.replace(",10.77.4.13:8080", ",nobody:8080"))
-    edge.stack.do("up --detach appliance")
-    appliance = edge.stack.appliance
+    demo.stack.do("up --detach appliance")
+    appliance = demo.stack.appliance
     until(lambda: appliance.inspect(".RestartCount") > 1, what="it is started again")
     until(lambda: appliance.inspect(".State.ExitCode") == 78, what="it ends with code 78")
     assert "PARAGLIDER_BACKENDS[2]: 'nobody' is a name" in appliance.logs()
-    assert "PARAGLIDER-" not in rules_of_the_host(edge.stack.engine)
+    assert "PARAGLIDER-" not in rules_of_the_host(demo.stack.engine)
     file.write_text(right)
-    edge.stack.do("up --detach appliance")
-    assert rows(edge.stack.run("client")) == TABLE
+    demo.stack.do("up --detach appliance")
+    assert rows(demo.stack.run("client")) == TABLE
 
 
-def test_stopped_it_leaves_no_rule(edge: Demo) -> None:
+def test_stopped_it_leaves_no_rule(demo: Demo) -> None:
     """After `compose stop`, the host has no chain of ours."""
-    edge.stack.run("client")
-    assert "PARAGLIDER-" in rules_of_the_host(edge.stack.engine)
-    edge.stack.do("stop appliance")
-    assert "PARAGLIDER-" not in rules_of_the_host(edge.stack.engine)
+    demo.stack.run("client")
+    assert "PARAGLIDER-" in rules_of_the_host(demo.stack.engine)
+    demo.stack.do("stop appliance")
+    assert "PARAGLIDER-" not in rules_of_the_host(demo.stack.engine)

@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 
-import pytest
-
-from tests.compose.demos import Demo, open_demo, rows
+from tests.compose.demos import Demo, rows
 from tests.compose.engine import Container
 
+DEMO = "mqtt"
 HOST = "10.77.7.2"
 BROKERS = ("hub", "left", "right")
 LEFT = "10.77.8.11"
-
-
-@pytest.fixture(scope="module")
-def mqtt(compose: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    """The demo, with its brokers joined."""
-    scratch = tmp_path_factory.mktemp("demo")
-    with open_demo("mqtt", compose=compose, scratch=scratch) as demo:
-        yield demo
 
 
 def received(printed: str) -> list[tuple[str, str]]:
@@ -34,23 +24,23 @@ def received(printed: str) -> list[tuple[str, str]]:
     return sorted((line[1], line[2]) for line in lines[start:])
 
 
-def test_subscribers_are_spread_and_hear_everything(mqtt: Demo) -> None:
+def test_subscribers_are_spread_and_hear_everything(demo: Demo) -> None:
     """Each broker has two of six subscribers, and each of them receives all six messages."""
-    assert received(mqtt.stack.run("client")) == sorted([(name, "6") for name in BROKERS] * 2)
+    assert received(demo.stack.run("client")) == sorted([(name, "6") for name in BROKERS] * 2)
 
 
-def test_subscribers_stay_when_their_broker_leaves_the_file(mqtt: Demo) -> None:
+def test_subscribers_stay_when_their_broker_leaves_the_file(demo: Demo) -> None:
     """Nobody connects again, and every message arrives once; new subscribers go to the rest, and to
     all again when it is back."""
-    subscribers = [subscribe(mqtt) for _ in range(6)]
+    subscribers = [subscribe(demo) for _ in range(6)]
     assert Counter(broker_of(one) for one in subscribers) == dict.fromkeys(BROKERS, 2)
-    publish(mqtt, 1, 9)
-    with mqtt.without(LEFT):
-        publish(mqtt, 10, 18)
+    publish(demo, 1, 9)
+    with demo.without(LEFT):
+        publish(demo, 10, 18)
         others = [("hub", "6"), ("right", "6")]
-        assert received(mqtt.stack.run("client")) == sorted(others * 3)
-    assert received(mqtt.stack.run("client")) == sorted([(name, "6") for name in BROKERS] * 2)
-    publish(mqtt, 19, 27)
+        assert received(demo.stack.run("client")) == sorted(others * 3)
+    assert received(demo.stack.run("client")) == sorted([(name, "6") for name in BROKERS] * 2)
+    publish(demo, 19, 27)
     expected = sorted(f"news/count {number}" for number in range(1, 28))
     for one in subscribers:
         one.wait_until_it_says("news/count 27")
@@ -80,7 +70,7 @@ def publish(demo: Demo, first: int, last: int) -> None:
     demo.stack.run("client", f"sh -ec 'for n in $(seq {first} {last}); do {each} $n; done'")
 
 
-def test_the_brokers_run_as_an_ordinary_user(mqtt: Demo) -> None:
+def test_the_brokers_run_as_an_ordinary_user(demo: Demo) -> None:
     """Debian's own user, not root."""
-    users = {mqtt.stack.container(name).execute("id", "-un") for name in BROKERS}
+    users = {demo.stack.container(name).execute("id", "-un") for name in BROKERS}
     assert users == {"mosquitto\n"}

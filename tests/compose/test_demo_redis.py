@@ -7,22 +7,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import IO
 
-import pytest
-
-from tests.compose.demos import Demo, open_demo, rows
+from tests.compose.demos import Demo, rows
 from tests.compose.engine import converse
 
+DEMO = "redis"
 WRITE, READ = 6379, 6380
 REPLICAS = ("10.77.6.11:6379", "10.77.6.12:6379", "10.77.6.13:6379")
 PRIVATEIP = "10.77.6.4"
-
-
-@pytest.fixture(scope="module")
-def redis(compose: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    """The demo, with its replicas in step with the primary."""
-    scratch = tmp_path_factory.mktemp("demo")
-    with open_demo("redis", compose=compose, scratch=scratch) as demo:
-        yield demo
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,26 +57,26 @@ def shares(printed: str) -> dict[str, tuple[str, str]]:
     return {line[0]: (line[1], line[2]) for line in lines[start:]}
 
 
-def test_each_replica_answers_a_third(redis: Demo) -> None:
+def test_each_replica_answers_a_third(demo: Demo) -> None:
     """Of 300 reads each replica answers 100, with what was just written, and sees the privateip."""
-    printed = redis.stack.run("client")
+    printed = demo.stack.run("client")
     assert shares(printed) == dict.fromkeys(REPLICAS, ("100", PRIVATEIP))
     written = printed.splitlines()[0].split('"')[1]
     assert printed.count(written) == 1 + len(REPLICAS)
 
 
-def test_sessions_stay_when_their_replica_leaves_the_file(redis: Demo) -> None:
+def test_sessions_stay_when_their_replica_leaves_the_file(demo: Demo) -> None:
     """A session of each replica goes on, on the same connection; new ones are shared by the rest,
     and by all again when it is back."""
     with ExitStack() as exits:
-        sessions = [exits.enter_context(open_session(redis, READ)) for _ in REPLICAS]
+        sessions = [exits.enter_context(open_session(demo, READ)) for _ in REPLICAS]
         before = [session.info() for session in sessions]
         assert sorted(info["laddr"] for info in before) == list(REPLICAS)
-        with redis.without("10.77.6.11"):
+        with demo.without("10.77.6.11"):
             rest = dict.fromkeys(REPLICAS[1:], ("150", PRIVATEIP))
-            assert shares(redis.stack.run("client")) == rest
+            assert shares(demo.stack.run("client")) == rest
             during = [session.info() for session in sessions]
-        assert shares(redis.stack.run("client")) == dict.fromkeys(REPLICAS, ("100", PRIVATEIP))
+        assert shares(demo.stack.run("client")) == dict.fromkeys(REPLICAS, ("100", PRIVATEIP))
         after = [session.info() for session in sessions]
     for one in (during, after):
         assert [same(info) for info in one] == [same(info) for info in before]
@@ -98,17 +89,17 @@ def same(info: dict[str, str]) -> tuple[str, str, str]:
     return info["laddr"], info["id"], info["addr"]
 
 
-def test_only_the_primary_is_written_to(redis: Demo) -> None:
+def test_only_the_primary_is_written_to(demo: Demo) -> None:
     """One port leads to the server that takes writes, the other to those that refuse them."""
-    with open_session(redis, WRITE) as primary:
+    with open_session(demo, WRITE) as primary:
         assert primary.ask("SET colour red") == "OK"
         assert primary.info()["laddr"] == "10.77.6.10:6379"
-    with open_session(redis, READ) as replica:
+    with open_session(demo, READ) as replica:
         assert replica.ask("SET colour blue").startswith("READONLY")
 
 
-def test_the_servers_run_as_an_ordinary_user(redis: Demo) -> None:
+def test_the_servers_run_as_an_ordinary_user(demo: Demo) -> None:
     """Debian's own user, not root."""
     servers = ("primary", "replica1", "replica2", "replica3")
-    users = {redis.stack.container(name).execute("id", "-un") for name in servers}
+    users = {demo.stack.container(name).execute("id", "-un") for name in servers}
     assert users == {"redis\n"}

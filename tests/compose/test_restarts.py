@@ -15,8 +15,8 @@ from threading import Event
 
 import pytest
 
-from tests.compose.engine import HARDENED, IMAGE, LAB, Container, Engine
-from tests.compose.rules import add_foreign_rules, lacks_legacy, read_handles, read_rules
+from tests.compose.engine import HARDENED, IMAGE, Container, Engine
+from tests.compose.rules import add_foreign_rules, read_handles, read_rules, skip_without_legacy
 from tests.compose.stack import Client
 
 CLIENTS, BACKENDS = IPv4Network("198.18.105.0/24"), IPv4Network("198.18.106.0/24")
@@ -56,8 +56,8 @@ class Place:
 @pytest.fixture(params=["nft", "legacy"])
 def place(engine: Engine, tmp_path: Path, request: pytest.FixtureRequest) -> Place:
     """A place of this test's own, with rules of others, in each variant of iptables in turn."""
-    if request.param == "legacy" and (reason := lacks_legacy(engine)):
-        pytest.skip(reason)
+    if request.param == "legacy":
+        skip_without_legacy(engine)
     return make_place(engine, tmp_path, request.param)
 
 
@@ -66,12 +66,9 @@ def make_place(engine: Engine, tmp_path: Path, variant: str, *options: str) -> P
     file = tmp_path / "glider.yaml"
     file.write_text(CONFIG)
     outside, inside = engine.network("clients", CLIENTS), engine.network("backends", BACKENDS)
-    program, *lab = LAB
     for name, host in (("red", 11), ("green", 12), ("blue", 13)):
-        listen = f"{BACKENDS[host]}:5555"
-        at = (f"--network={inside}", f"--ip={BACKENDS[host]}", f"--entrypoint={program}", "--init")
-        backend = engine.start(*at, IMAGE, *lab, "serve", "--listen", listen, "--name", name)
-        backend.wait_until_it_says("ready")
+        place = (f"--network={inside}", f"--ip={BACKENDS[host]}")
+        engine.serve(name, *place, listen=f"{BACKENDS[host]}:5555")
     between = (f"--network={outside}", f"--ip={CLIENTS[2]}", "--sysctl=net.ipv4.ip_forward=1")
     holder = engine.start(*between, *options, "--entrypoint=sleep", IMAGE, "600")
     engine.docker("network", "connect", "--ip", str(BACKENDS[4]), inside, holder.name)
@@ -155,7 +152,7 @@ def lives(talk):
         return False
 
 talks = connect(True), connect(False)
-time.sleep({idle_s})
+time.sleep({idle_s})  # the silence that it is about
 print(*map(lives, talks))
 """
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
 from tests.compose.device.device import DEVICE_IMAGE, LAN, LANES, Device, Host, Lane
-from tests.compose.engine import Container, Engine, docker, run, until
+from tests.compose.engine import Container, Engine, docker, give_up, run, until
+from tests.compose.rules import skip_without_legacy
 from tests.compose.stack import PROJECT, ROOT
 
 
@@ -24,24 +23,16 @@ def device_image(image: None) -> None:  # noqa: ARG001 - it goes into the device
     command = ["docker", "build", *options, str(Path(__file__).parent)]
     built = subprocess.run(command, check=False, capture_output=True, text=True)
     if built.returncode != 0:
-        give_up(f"its image cannot be built: {built.stdout}{built.stderr}")
+        give_up(f"no device: its image cannot be built: {built.stdout}{built.stderr}")
     docker("image", "prune", "--force", "--filter", "label=paraglider.stage=device")
-
-
-def give_up(reason: str) -> NoReturn:
-    """Skip; in CI, where everything can be had, fail."""
-    if os.environ.get("CI"):
-        pytest.fail(f"no device: {reason}")
-    pytest.skip(f"no device: {reason}")
 
 
 @pytest.fixture(scope="session", params=["nft", "legacy"])
 def device(request: pytest.FixtureRequest, device_image: None) -> Iterator[Device]:  # noqa: ARG001
     """A device whose Docker uses each variant of iptables in turn."""
     outer = Engine(f"{PROJECT}-device")
-    probe = ("--cap-add=NET_ADMIN", "--network=none", "--entrypoint=iptables-legacy")
-    if request.param == "legacy" and outer.run(*probe, DEVICE_IMAGE, "-t", "nat", "-S").code != 0:
-        pytest.skip("the kernel has no legacy iptables")
+    if request.param == "legacy":
+        skip_without_legacy(outer)
     lan = outer.network("lan", LAN)
     try:
         device = Device(outer, lan=lan, variant=request.param)
@@ -49,7 +40,7 @@ def device(request: pytest.FixtureRequest, device_image: None) -> Iterator[Devic
     except AssertionError as error:
         said = [line for one in outer.containers() for line in one.logs().splitlines()]
         outer.clean_up()
-        give_up("\n".join([str(error), *said[-3:]]))
+        give_up("\n".join([f"no device: {error}", *said[-3:]]))
     try:
         device.furnish()
         yield device
@@ -57,15 +48,10 @@ def device(request: pytest.FixtureRequest, device_image: None) -> Iterator[Devic
         device.take_down()
 
 
-def visitors(device: Device) -> Engine:
-    """The engine of the device, for what is not its furniture."""
-    return Engine(f"{PROJECT}-visit", command=device.command)
-
-
 @contextmanager
 def engine_inside(device: Device) -> Iterator[Engine]:
     """The engine of the device; what is started through it is gone at the end."""
-    engine = visitors(device)
+    engine = device.visitors()
     try:
         yield engine
     finally:
@@ -119,16 +105,3 @@ def setting(device: Device) -> Iterator[Callable[[str, str], None]]:
 def client(device: Device) -> Host:
     """A client on one of the device's bridges; the backends are on another."""
     return device.hosts["client"]
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item,
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show beside a failure what the containers inside have said, too."""
-    report = yield
-    device = getattr(item, "funcargs", {}).get("device")
-    if report.failed and device:
-        for container in visitors(device).containers():
-            report.sections.append((f"inside: docker logs {container.name}", container.logs()))
-    return report

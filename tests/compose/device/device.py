@@ -227,6 +227,15 @@ class Device(Engine):
         until(lambda: not self._is_running(ended), what="dockerd has ended")
         until(self.is_answering, what="the next dockerd answers")
 
+    def visitors(self) -> Engine:
+        """Return its engine for what is not its furniture."""
+        return Engine(f"{self.name}-visit", command=self.command)
+
+    def evidence(self) -> Iterator[tuple[str, str]]:
+        """Yield what the visitors' containers have said, to be shown beside a failure."""
+        for container in self.visitors().containers():
+            yield f"inside: docker logs {container.name}", container.logs()
+
     def take_down(self) -> None:
         """Remove it, and first what it holds: its containers have traces in /sys/fs/cgroup."""
         if self.is_answering():
@@ -257,12 +266,8 @@ def bridge(engine: Engine, name: str, ip: str, ip6: str) -> None:
 
 
 def serve(engine: Engine, name: str, *options: str) -> Container:
-    """Start a server; return it when it listens."""
-    program, *lab = LAB
-    arguments = ("serve", "--listen", f"[::]:{SERVED}", "--name", name)
-    server = engine.start(*options, f"--entrypoint={program}", IMAGE, *lab, *arguments)
-    server.wait_until_it_says("ready")
-    return server
+    """Start a server that answers on every address of its container."""
+    return engine.serve(name, *options, listen=f"[::]:{SERVED}")
 
 
 def is_blocked(host: Host, endpoint: str) -> bool:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
 from tests.compose.engine import Engine
-from tests.compose.rules import lacks_legacy
+from tests.compose.rules import skip_without_legacy
 from tests.compose.stack import PROJECT, Stack, open_stack
 from tests.compose.wire.conversation import LANES, Conversation, Lane, Road, make_conversation
 from tests.compose.wire.look import addresses
@@ -17,7 +17,6 @@ from tests.compose.wire.tap import Frame, Tap
 
 HOSTS = ("client", "appliance", "red", "green", "blue")
 FOREIGN = {"clients": ("10.89.", "fd89:"), "backends": ("10.88.", "fd88:")}
-SHOWN_FRAMES = 20
 
 
 @pytest.fixture(scope="session", params=["nft", "legacy"])
@@ -26,8 +25,7 @@ def stack(request: pytest.FixtureRequest, any_compose: str) -> Iterator[Stack]:
     over = []
     if request.param == "legacy":
         over = ["legacy.yaml"]
-        if reason := lacks_legacy(Engine(PROJECT)):
-            pytest.skip(reason)
+        skip_without_legacy(Engine(PROJECT))
     with open_stack(Path(__file__).parent, compose=any_compose, over=over) as stack:
         stack.appliance.wait_until_it_says(f"rules are in iptables ({request.param})")
         # What is on paper only, and hosts that are told where it is.
@@ -93,17 +91,3 @@ def lane(request: pytest.FixtureRequest) -> Lane:
 def talk(road: Road, lane: Lane) -> Conversation:
     """A connection that has not begun, from a client that nobody has heard of yet."""
     return make_conversation(road, lane)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item,
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show what was last on the wires beside a failure."""
-    report = yield
-    road = getattr(item, "funcargs", {}).get("road")
-    if report.failed and road:
-        for name, tap in road.taps.items():
-            shown = "\n".join(map(str, tap.frames[-SHOWN_FRAMES:]))
-            report.sections.append((f"last frames at {name}", shown))
-    return report

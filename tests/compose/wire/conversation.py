@@ -27,6 +27,7 @@ Endpoint = tuple[str, int]
 
 THREE, ONE, CLOSED, PAPER = 4444, 4445, 4446, 4447
 SERVED = 5555
+SHOWN_FRAMES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +172,11 @@ class Road:
         """Yield all frames that were seen after that, tap by tap."""
         for name, tap in self.taps.items():
             yield from tap.frames[marks[name] :]
+
+    def evidence(self) -> Iterator[tuple[str, str]]:
+        """Yield what was last on the wires of each host, to be shown beside a failure."""
+        for name, tap in self.taps.items():
+            yield f"last frames at {name}", "\n".join(map(str, tap.frames[-SHOWN_FRAMES:]))
 
     def send_from_client(self, *packets: Packet) -> None:
         """Send packets, made from the header of IP on, from the client to the appliance."""
