@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from bench.command import DidNotRun
 from bench.files import measure_files
 from bench.markdown import describe_software
+from bench.probes import measure_probes
 from bench.startup import measure_startup
 
 BENCHES: Mapping[str, tuple[str, Callable[[], Iterator[str]]]] = {
     "startup": ("`paraglider check` beside an import of PyYAML, whole processes", measure_startup),
     "files": ("time and memory of hostile and of large configuration files", measure_files),
+    "probes": ("the prober's processor time and memory, at 1,000 backends", measure_probes),
 }
 
 

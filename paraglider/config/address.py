@@ -31,6 +31,7 @@ class Role(Enum):
     BIND = "192.0.2.10"
     PRIVATEIP = "172.19.0.4"
     BACKEND = "172.19.0.2"
+    CHECK = "172.19.0.9"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +60,15 @@ _LOOPBACK = {
     " this host in the network of the backends",
     Role.BACKEND: "is a loopback address: the kernel forwards nothing to it; use the address at"
     " which the network reaches that server",
+    Role.CHECK: "is a loopback address: probing it would tell how this host is, and not the"
+    " backend; use an address of that server",
 }
 _UNSPECIFIED = {
     Role.BIND: "means every address, and wildcard binds are not supported; name one address of"
     " this host",
     Role.PRIVATEIP: "is no address of a host; name the one that backends reach this host at",
     Role.BACKEND: "is no address of a server; name the one that it listens on",
+    Role.CHECK: "is no address of a server; name the one that is to be probed",
 }
 _METADATA = (
     "is the metadata service of cloud hosts, which hands out their credentials;"
@@ -93,7 +97,7 @@ _SHAPES = (
     ),
     (r"[0-9]+(?:\.[0-9]+){3}", "{} has a number above 255"),
     (r"[0-9.]+", "{} is not an IPv4 address, which has four numbers"),
-    (r"\w[\w.-]*", "{} is a name, and names are not supported yet"),
+    (r"\w[\w.-]*", "{} is a name, and only backends may be names"),
     (r".*", "{} is not an IP address"),
 )
 

@@ -6,7 +6,7 @@ in dictionaries: ten thousand frontends take ten thousand steps.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from paraglider.config.draft import Draft
 from paraglider.config.model import Address, Endpoint
@@ -24,6 +24,8 @@ def check_agreement(drafts: Sequence[Draft], problems: Problems) -> None:
     for draft in drafts:
         _check_families(draft, problems)
         _check_loops(draft, binds, problems)
+        _check_quorum(draft, problems)
+        _check_checks(draft, problems)
 
 
 def _check_doubled(
@@ -46,12 +48,7 @@ def _check_families(draft: Draft, problems: Problems) -> None:
     if draft.bind is None:
         return
     bind, bind_place = draft.bind
-    others: list[tuple[Address, Place]] = [
-        (endpoint.address, place) for endpoint, place in draft.backends
-    ]
-    if draft.privateip is not None:
-        others.append(draft.privateip)
-    for address, place in others:
+    for address, place in _addresses_of(draft):
         if address.version != bind.address.version:
             problems.add(
                 place,
@@ -60,14 +57,64 @@ def _check_families(draft: Draft, problems: Problems) -> None:
             )
 
 
+def _addresses_of(draft: Draft) -> Iterator[tuple[Address, Place]]:
+    """Yield all addresses of a frontend but its bind's."""
+    if draft.privateip is not None:
+        yield draft.privateip
+    if draft.check and draft.check.address:
+        yield draft.check.address
+    for it in draft.backends:
+        if it.backend is not None and not isinstance(it.backend.host, str):
+            yield it.backend.host, it.place
+        if it.check and it.check.address:
+            yield it.check.address
+
+
 def _check_loops(draft: Draft, binds: dict[str | Endpoint, Place], problems: Problems) -> None:
-    for backend, place in draft.backends:
-        if backend in binds:
+    for it in draft.backends:
+        endpoint = it.backend and it.backend.endpoint
+        if endpoint in binds:
             problems.add(
-                place,
-                f"{backend} is a bind of this configuration: {binds[backend]};"
+                it.place,
+                f"{endpoint} is a bind of this configuration: {binds[endpoint]};"
                 " connections would come back here for ever, name a server",
             )
+
+
+def _check_quorum(draft: Draft, problems: Problems) -> None:
+    """How many servers a name stands for is not known here, nor what a refused backend is."""
+    if draft.quorum is None or not draft.backends:
+        return
+    count = 0
+    for it in draft.backends:
+        if it.backend is None or (isinstance(it.backend.host, str) and not it.backend.is_backup):
+            return
+        count += not it.backend.is_backup
+    quorum, place = draft.quorum
+    if quorum.live > count:
+        problems.add(
+            place,
+            f"the quorum of {quorum.live} is never reached: the backends that are no backups are"
+            f" {count}; write a smaller number",
+        )
+    elif (most := quorum.live + quorum.hysteresis) > count:
+        problems.add(
+            place,
+            f"once lost, the quorum is won back by {quorum.live} + {quorum.hysteresis} = {most}"
+            f" backends, and those that are no backups are {count}; write smaller numbers",
+        )
+
+
+def _check_checks(draft: Draft, problems: Problems) -> None:
+    frontend, backends = draft.check, [it.check for it in draft.backends if it.check]
+    if not frontend and not backends:
+        return
+    from paraglider.config.check import check_settings
+
+    if frontend:
+        check_settings(None, frontend, problems)
+    for backend in backends:
+        check_settings(frontend, backend, problems)
 
 
 def _family(address: Address) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import Enum
+from typing import NamedTuple
 
 import yaml
 from yaml.events import (
@@ -25,7 +26,6 @@ from yaml.events import (
     StreamEndEvent,
 )
 
-from paraglider.config.draft import Text
 from paraglider.config.problems import Enough, Place, Unreadable
 from paraglider.config.syntax import blame_brackets, find_bare_brackets, mark_place, translate
 from paraglider.config.text import clean_text
@@ -53,6 +53,13 @@ class Kind(Enum):
         if self is Kind.NOTHING:
             return f"has no value; write {wanted}"
         return f"must be {wanted}, not {self.value}"
+
+
+class Text(NamedTuple):
+    """A value as it was written; `is_plain` says that it is YAML without quotes."""
+
+    value: str
+    is_plain: bool
 
 
 class Document:

@@ -8,89 +8,82 @@ make drafts, through the same functions.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from paraglider.config.address import Refused, Role, parse_address
-from paraglider.config.endpoint import parse_endpoint
-from paraglider.config.model import NAME_PATTERN, NAME_RULE, Address, Endpoint, Frontend
+from paraglider.config.address import Refused
+from paraglider.config.backend import BackendDraft
+from paraglider.config.document import Text
+from paraglider.config.model import (
+    NAME_PATTERN,
+    NAME_RULE,
+    Address,
+    Backend,
+    Endpoint,
+    Frontend,
+    Quorum,
+)
 from paraglider.config.problems import Place, Problems
 from paraglider.config.quote import quoted
-from paraglider.config.traps import yaml11_reading
+from paraglider.config.traps import with_reading
+
+if TYPE_CHECKING:
+    from paraglider.config.check import CheckDraft
+
+T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
-    """A value as it was written; `is_plain` says that it is YAML without quotes."""
-
-    value: str
-    is_plain: bool
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Draft:
-    """What is known of a frontend; None is a value that is missing or was refused."""
+    """What is known of a frontend by now; None is a value that is missing or was refused.
 
-    name: tuple[str, Place] | None
-    bind: tuple[Endpoint, Place] | None
-    privateip: tuple[Address, Place] | None
-    backends: tuple[tuple[Endpoint, Place], ...]
+    `policy` has the fields of Frontend that were given, of those that have a default.
+    """
+
+    name: tuple[str, Place] | None = None
+    bind: tuple[Endpoint, Place] | None = None
+    privateip: tuple[Address, Place] | None = None
+    backends: tuple[BackendDraft, ...] = ()
+    check: CheckDraft | None = None
+    quorum: tuple[Quorum, Place] | None = None
+    policy: dict[str, Any] = field(default_factory=dict)
 
     def frontend(self) -> Frontend | None:
         """Return the frontend, or None while something is not known."""
-        if self.name is None or self.bind is None or self.privateip is None or not self.backends:
+        if self.name is None or self.bind is None or self.privateip is None:
             return None
-        backends = tuple(endpoint for endpoint, _ in self.backends)
-        return Frontend(self.name[0], self.bind[0], self.privateip[0], backends)
+        backends = tuple(self._build_backends())
+        quorum = self.quorum[0] if self.quorum else Quorum()
+        name, bind, privateip = self.name[0], self.bind[0], self.privateip[0]
+        return Frontend(name, bind, privateip, backends, quorum=quorum, **self.policy)
+
+    def _build_backends(self) -> Iterator[Backend]:
+        found = [(it.backend, it.check) for it in self.backends if it.backend is not None]
+        if self.check is None and not any(check for _, check in found):
+            yield from (backend for backend, _ in found)
+            return
+        from paraglider.config.check import build_check
+
+        shared = build_check(self.check, None)
+        for backend, own in found:
+            check = build_check(self.check, own) if own else shared
+            yield Backend(backend.host, backend.port, backend.is_backup, check)
 
 
-def draft_name(text: Text, place: Place, problems: Problems) -> tuple[str, Place] | None:
-    """Return the name, or None once the problem with it is told."""
-    if re.fullmatch(NAME_PATTERN, text.value):
-        return text.value, place
-    problems.add(place, f"{quoted(text.value)} is not a name; a name is {NAME_RULE}")
-    return None
-
-
-def draft_address(
-    text: Text, role: Role, place: Place, problems: Problems
-) -> tuple[Address, Place] | None:
-    """Return the address, or None once the problem with it is told."""
+def draft_value(
+    text: Text, parse: Callable[[str], T], place: Place, problems: Problems
+) -> tuple[T, Place] | None:
+    """Return what `parse` makes of `text`, or None once the problem (it raises Refused) is told."""
     try:
-        return parse_address(text.value, role), place
+        return parse(text.value), place
     except Refused as refused:
-        problems.add(place, _with_reading(refused, text))
+        problems.add(place, with_reading(str(refused), text.value, is_plain=text.is_plain))
         return None
 
 
-def draft_endpoint(
-    text: Text, role: Role, place: Place, problems: Problems
-) -> tuple[Endpoint, Place] | None:
-    """Return the address and port, or None once the problem with it is told."""
-    try:
-        return parse_endpoint(text.value, role), place
-    except Refused as refused:
-        problems.add(place, _with_reading(refused, text))
-        return None
-
-
-def draft_backend(
-    text: Text, seen: dict[Endpoint, Place], place: Place, problems: Problems
-) -> tuple[Endpoint, Place] | None:
-    """Return the backend and add it to `seen`, or None once the problem with it is told.
-
-    Doubled ones are told here, while reading, so that a list of nothing else ends soon.
-    """
-    backend = draft_endpoint(text, Role.BACKEND, place, problems)
-    if backend is None:
-        return None
-    if (first := seen.setdefault(backend[0], place)) is not place:
-        problems.add(place, f"{backend[0]} is listed already: {first}; list every backend once")
-        return None
-    return backend
-
-
-def _with_reading(refused: Refused, text: Text) -> str:
-    reading = yaml11_reading(text.value) if text.is_plain else None
-    if reading is None:
-        return str(refused)
-    return f"{refused} (without quotes, YAML 1.1 reads {text.value} as {reading})"
+def parse_name(text: str) -> str:
+    """Return the name of a frontend. Raises Refused."""
+    if re.fullmatch(NAME_PATTERN, text):
+        return text
+    raise Refused(f"{quoted(text)} is not a name; a name is {NAME_RULE}")

@@ -42,10 +42,26 @@ _SHAPES = (
 
 def parse_endpoint(text: str, role: Role) -> Endpoint:
     """Parse ``ADDRESS:PORT``. Raises Refused with the reason and an example."""
+    endpoint = match_endpoint(text, role)
+    if endpoint is None:
+        raise Refused(_explain(text, role))
+    return endpoint
+
+
+def match_endpoint(text: str, role: Role) -> Endpoint | None:
+    """Parse ``ADDRESS:PORT``; None is a text that is not of this form. Raises Refused for an
+    address that can never be right."""
     match = re.fullmatch(ENDPOINT_PATTERN, text)
     if match is None:
-        raise Refused(_explain(text, role))
+        return None
     return Endpoint(parse_address(match[1] or match[2], role), int(match[3]))
+
+
+def parse_port(text: str) -> int:
+    """Parse a TCP port. Raises Refused."""
+    if re.fullmatch(PORT_PATTERN, text) is None:
+        raise Refused(explain_port(text))
+    return int(text)
 
 
 def _explain(text: str, role: Role) -> str:
@@ -62,7 +78,7 @@ def _explain(text: str, role: Role) -> str:
         parse_address(address, role)
     except Refused as refused:
         return str(refused) if address else f"{quoted(text)}: {refused}"
-    return _explain_port(port, text)
+    return explain_port(port, text)
 
 
 def _split(text: str) -> tuple[str, str, str]:
@@ -81,9 +97,10 @@ def _explain_no_port(text: str, role: Role) -> str:
     return f"{quoted(text)} has no port; write {text}:PORT, such as {text}:80"
 
 
-def _explain_port(port: str, text: str) -> str:
+def explain_port(port: str, text: str = "") -> str:
+    """Say why `port`, of the endpoint `text` if there is one, is not a port."""
     allowed = "a port is a number from 1 to 65535"
-    if not port:
+    if not port and text:
         return f"{quoted(text)} has no port after the ':'; {allowed}"
     if not re.fullmatch(r"[0-9]+", port):
         return f"{quoted(port)} is not a port; {allowed}"

@@ -7,88 +7,77 @@ Sample input, behind ``frontend:`` or as an item of ``frontends:``::
     privateip: 172.19.0.4
     backends:
       - 172.19.0.2:5555
+    check: http
+    on_down: keep
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from paraglider.config.address import Role
-from paraglider.config.document import Document, Kind
-from paraglider.config.draft import (
-    Draft,
-    Text,
-    draft_address,
-    draft_backend,
-    draft_endpoint,
-    draft_name,
-)
-from paraglider.config.keys import FRONTEND_KEYS, PURPOSES
+from paraglider.config.address import Role, parse_address
+from paraglider.config.backend import read_backends
+from paraglider.config.document import Document
+from paraglider.config.draft import Draft, draft_value, parse_name
+from paraglider.config.endpoint import parse_endpoint
+from paraglider.config.keys import FRONTEND_KEYS, REQUIRED_KEYS
 from paraglider.config.mapping import read_keys
 from paraglider.config.model import DEFAULT_NAME, Address, Endpoint
 from paraglider.config.problems import Place, Problems
-from paraglider.config.quote import quoted
+from paraglider.config.value import read_text
 
 
 def read_frontend(
     document: Document, problems: Problems, path: str, *, is_name_required: bool
 ) -> Draft:
     """Read the mapping that is next in `document`; what is wrong with it goes to `problems`."""
-    name: tuple[str, Place] | None = None
+    draft = Draft()
     if not is_name_required:
-        name = DEFAULT_NAME, document.place(path)
-    bind: tuple[Endpoint, Place] | None = None
-    privateip: tuple[Address, Place] | None = None
-    backends: tuple[tuple[Endpoint, Place], ...] = ()
-    required = FRONTEND_KEYS if is_name_required else FRONTEND_KEYS[1:]
+        draft.name = DEFAULT_NAME, document.place(path)
+    required = REQUIRED_KEYS if is_name_required else REQUIRED_KEYS[1:]
     for key, _ in read_keys(document, problems, path, known=FRONTEND_KEYS, required=required):
         place = document.place(f"{path}.{key}")
         if key == "backends":
-            backends = tuple(_read_backends(document, problems, place))
-        elif (text := _read_text(document, problems, place, PURPOSES[key])) is None:
-            pass  # its problem is told
-        elif key == "name":
-            name = draft_name(text, place, problems)
-        elif key == "bind":
-            bind = draft_endpoint(text, Role.BIND, place, problems)
+            draft.backends = tuple(read_backends(document, problems, place))
+        elif key in REQUIRED_KEYS:
+            _read_address_or_name(document, problems, draft, key, place)
         else:
-            privateip = draft_address(text, Role.PRIVATEIP, place, problems)
-    return Draft(name, bind, privateip, backends)
+            _read_option(document, problems, draft, key, place)
+    return draft
 
 
-def _read_backends(
-    document: Document, problems: Problems, place: Place
-) -> Iterator[tuple[Endpoint, Place]]:
-    if document.kind is not Kind.LIST:
-        problems.add(place, _not_a_list(document))
-        return
-    seen: dict[Endpoint, Place] = {}
-    count = 0
-    for _ in document.each_entry():
-        item = document.place(f"{place.key_path}[{count}]")
-        count += 1
-        text = _read_text(document, problems, item, "an address and port such as 172.19.0.2:5555")
-        if text and (backend := draft_backend(text, seen, item, problems)):
-            yield backend
-    if not count:
-        problems.add(place, "the list is empty; at least one backend must be in it")
+def _read_address_or_name(
+    document: Document, problems: Problems, draft: Draft, key: str, place: Place
+) -> None:
+    text = read_text(document, problems, place, FRONTEND_KEYS[key])
+    if text is None:
+        return  # its problem is told
+    if key == "name":
+        draft.name = draft_value(text, parse_name, place, problems)
+    elif key == "bind":
+        draft.bind = draft_value(text, parse_bind, place, problems)
+    else:
+        draft.privateip = draft_value(text, parse_privateip, place, problems)
 
 
-def _not_a_list(document: Document) -> str:
-    """Take the value that stands where the backends should, and say what it is."""
-    kind = document.kind
-    if kind is not Kind.TEXT:
-        document.skip()
-        return kind.is_not(PURPOSES["backends"])
-    shown = quoted(document.take_text().value)
-    return f"must be a list, each item on a line '- ADDRESS:PORT'; {shown} is a single value"
+def _read_option(
+    document: Document, problems: Problems, draft: Draft, key: str, place: Place
+) -> None:
+    """Read what a frontend need not have; a file without it does not pay for the imports."""
+    from paraglider.config.check import read_check
+    from paraglider.config.policy import read_policy, read_quorum
+
+    if key == "check":
+        draft.check = read_check(document, problems, place, FRONTEND_KEYS[key])
+    elif key == "quorum":
+        draft.quorum = read_quorum(document, problems, place)
+    else:
+        draft.policy |= read_policy(document, problems, key, place)
 
 
-def _read_text(document: Document, problems: Problems, place: Place, wanted: str) -> Text | None:
-    """Take the scalar that is next, or skip what is no scalar and tell."""
-    if document.kind is Kind.TEXT:
-        return document.take_text()
-    document.blame_bare_brackets()
-    problems.add(place, document.kind.is_not(wanted))
-    document.skip()
-    return None
+def parse_bind(text: str) -> Endpoint:
+    """Parse what clients connect to. Raises Refused."""
+    return parse_endpoint(text, Role.BIND)
+
+
+def parse_privateip(text: str) -> Address:
+    """Parse the address that backends see. Raises Refused."""
+    return parse_address(text, Role.PRIVATEIP)

@@ -1,27 +1,74 @@
 """The keys of the configuration: what each is for, and which one a misspelt key meant.
 
-The JSON Schema and the messages about missing keys say the same words, from here.
+The JSON Schema and the messages about missing keys and values say the same words, from here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
-ROOT_KEYS = ("frontend", "frontends")
-FRONTEND_KEYS = ("name", "bind", "privateip", "backends")
-
-PURPOSES = {
+ROOT_KEYS = {
     "frontend": "one frontend: what clients connect to, and the backends behind it",
     "frontends": "a list of frontends, each with a name of its own",
+}
+
+FRONTEND_KEYS = {
     "name": "what rules and metrics call the frontend, such as web",
     "bind": "the address and port that clients connect to, such as 192.0.2.10:80",
     "privateip": "the address of this host that backends see, such as 172.19.0.4",
-    "backends": "a list of servers, each ADDRESS:PORT, such as 172.19.0.2:5555",
+    "backends": "a list of servers, each ADDRESS:PORT or NAME:PORT, such as 172.19.0.2:5555",
+    "check": "how backends are probed: tcp, http, https, none, or a mapping that says more",
+    "on_down": "what becomes of the connections of a backend that goes down: cut or keep",
+    "no_backend": "what new connections get while no backend can take them: reject or serve-all",
+    "quorum": "how many backends, backups aside, must be up for them to be used, such as 2",
+    "slow_start": "how long a backend that came back takes to its full share, such as 30s",
+    "resolve": "how often host names are looked up again, such as 5s",
+}
+REQUIRED_KEYS = ("name", "bind", "privateip", "backends")
+
+BACKEND_KEYS = {
+    "address": "the server, as ADDRESS:PORT or NAME:PORT, such as 172.19.0.2:5555",
+    "backup": "whether it gets connections only while no other backend can: true or false",
+    "check": "what differs from the frontend's check: its type, or a mapping of its keys",
+}
+
+CHECK_KEYS = {
+    "type": "how a backend is probed: tcp, http, https or none",
+    "path": "what is asked for over HTTP, such as /healthz",
+    "host": "the Host header, such as example.org",
+    "method": "how it is asked for: GET, HEAD or OPTIONS",
+    "status": "the answers that are good, such as 200-399 or [200, 204]",
+    "body": "text that must be in the body of the answer, such as ok",
+    "verify": "whether the certificate must be right: true or false",
+    "ca": "the file of the authority that is trusted, such as /etc/paraglider/ca.pem",
+    "send": 'text that is sent once connected, such as "PING\\r\\n"',
+    "expect": "text that must be in what is answered, such as +PONG",
+    "port": "the port that is probed, such as 8080; the backend's if not given",
+    "address": "the address that is probed, such as 172.19.0.9; the backend's if not given",
+    "interval": "the time from probe to probe, such as 2s",
+    "timeout": "how long a probe may take, such as 1s",
+    "rise": "how many good probes in a row bring a backend up, such as 2",
+    "fall": "how many bad probes in a row take a backend down, such as 3",
+    "start": "whether a backend gets connections before its probes have decided: up or down",
+}
+# These name their place also where they stand elsewhere; others (`port`) may mean anything.
+_OF_A_CHECK = CHECK_KEYS.keys() - {"type", "host", "port", "address", "start"}
+
+QUORUM_KEYS = {
+    "live": "how many backends, backups aside, must be up for them to be used, such as 2",
+    "hysteresis": "how many fewer lose the quorum, and how many more win it back, such as 1",
 }
 
 SMALLEST_FILE = (
     "frontend: {bind: 192.0.2.10:80, privateip: 172.19.0.4, backends: [172.19.0.2:5555]}"
 )
+
+
+def home_of(key: str, known: Collection[str]) -> str | None:
+    """Return under which of the keys `known` here `key` belongs, if it does under one."""
+    if "frontend" in known and key in FRONTEND_KEYS:
+        return "frontend"
+    return "check" if "check" in known and key in _OF_A_CHECK else None
 
 
 def nearest_key(key: str, known: Collection[str]) -> str | None:

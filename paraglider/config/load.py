@@ -11,7 +11,7 @@ import stat
 from collections.abc import Mapping
 from typing import BinaryIO
 
-from paraglider.config.environment import VARIABLES, is_configured, parse_environment
+from paraglider.config.environment import VARIABLES, YAML, is_configured, parse_environment
 from paraglider.config.model import Config
 from paraglider.config.parse import parse_config
 from paraglider.config.quote import printable
@@ -26,7 +26,7 @@ STDIN_SOURCE = "<stdin>"
 _NO_FILE = "does not exist; check the path after -config"
 _NO_DEFAULT = (
     "does not exist; write it, name another file with -config FILE ('-' is standard input), or set"
-    f" {VARIABLES[0]}, {VARIABLES[1]} and {VARIABLES[2]}"
+    f" {VARIABLES[0]}, {VARIABLES[1]} and {VARIABLES[2]}, or {YAML}"
 )
 
 
@@ -49,6 +49,16 @@ def load_config(
     if is_configured(environment):
         return parse_environment(environment)
     return parse_config(_read_file(default_path, _NO_DEFAULT), source=printable(default_path))
+
+
+def find_file(
+    path: str | None, *, environment: Mapping[str, str], default_path: str = DEFAULT_PATH
+) -> str | None:
+    """Return the file that `load_config` reads, None where that is no file: whoever wants to know
+    whether it changes looks there."""
+    if path is not None:
+        return None if path == STDIN_PATH else path
+    return None if is_configured(environment) else default_path
 
 
 def _read_file(path: str, when_missing: str) -> bytes:

@@ -5,10 +5,10 @@ Owns what is said about keys. The values belong to whoever reads the mapping.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from paraglider.config.document import Document, Kind
-from paraglider.config.keys import FRONTEND_KEYS, PURPOSES, nearest_key
+from paraglider.config.keys import home_of, nearest_key
 from paraglider.config.problems import Place, Problems
 from paraglider.config.quote import quoted
 
@@ -18,13 +18,13 @@ def read_keys(
     problems: Problems,
     path: str,
     *,
-    known: Sequence[str],
-    required: Sequence[str],
+    known: Mapping[str, str],
+    required: Sequence[str] = (),
 ) -> Iterator[tuple[str, Place]]:
     """Yield each known key of the mapping that is next, once, and where it stands.
 
-    The caller takes or skips the value. Unknown and doubled keys, and at the end missing ones, go
-    to `problems`; their values are skipped here.
+    `known` says what each key is for. The caller takes or skips the value. Unknown and doubled
+    keys, and at the end missing ones, go to `problems`; their values are skipped here.
     """
     start = document.place("")
     seen: dict[str, Place] = {}
@@ -41,13 +41,13 @@ def read_keys(
         elif key is not None:
             nearest = nearest_key(key, known)
             meant.add(nearest)
-            problems.add(place, _unknown(key, nearest, known, path))
+            problems.add(place, _unknown(key, nearest, known))
         document.skip()
     for key in required:
         # A mistyped key is told already; that the right one is missing would say it twice.
         if key not in seen and key not in meant:
             missing = Place(start.line, start.column, f"{path}.{key}")
-            problems.add(missing, f"is missing: {PURPOSES[key]}")
+            problems.add(missing, f"is missing: {known[key]}")
 
 
 def _read_key(document: Document, problems: Problems, place: Place) -> str | None:
@@ -66,8 +66,8 @@ def _doubled(key: str, first: Place) -> str:
     return f"the key '{key}' stands here again, first on line {first.line}; {mend}"
 
 
-def _unknown(key: str, meant: str | None, known: Sequence[str], path: str) -> str:
-    if not path and key in FRONTEND_KEYS:
-        return f"the key '{key}' belongs under 'frontend:'; indent it there"
+def _unknown(key: str, meant: str | None, known: Mapping[str, str]) -> str:
+    if home := home_of(key, known):
+        return f"the key '{key}' belongs under '{home}:'; indent it there"
     guess = f"did you mean '{meant}'? " if meant is not None else ""
     return f"unknown key {quoted(key)}; {guess}allowed here: {', '.join(known)}"

@@ -19,7 +19,7 @@ from paraglider.config.agreement import check_agreement
 from paraglider.config.document import Document, Kind
 from paraglider.config.draft import Draft
 from paraglider.config.frontend import read_frontend
-from paraglider.config.keys import PURPOSES, ROOT_KEYS, SMALLEST_FILE
+from paraglider.config.keys import ROOT_KEYS, SMALLEST_FILE
 from paraglider.config.mapping import read_keys
 from paraglider.config.model import Config
 from paraglider.config.problems import Enough, Place, Problems, Unreadable
@@ -58,7 +58,7 @@ def _read_root(document: Document, problems: Problems) -> Iterator[Draft]:
         document.skip()
         return
     first: Place | None = None
-    for key, key_place in read_keys(document, problems, "", known=ROOT_KEYS, required=()):
+    for key, key_place in read_keys(document, problems, "", known=ROOT_KEYS):
         if first is not None:
             problems.add(key_place, f"the file has both this and {first}; keep one of them")
             document.skip()
@@ -88,7 +88,7 @@ def _read_single(document: Document, problems: Problems, place: Place) -> Iterat
 def _read_list(document: Document, problems: Problems, place: Place) -> Iterator[Draft]:
     kind = document.kind
     if kind is not Kind.LIST:
-        message = kind.is_not(PURPOSES["frontends"])
+        message = kind.is_not(ROOT_KEYS["frontends"])
         problems.add(place, f"{message}; begin each frontend with '- name: '")
         document.skip()
         return

@@ -6,7 +6,7 @@ Owns the order and the number of problems. Knows nothing about YAML or about add
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from paraglider.errors import ConfigError, Problem
 
@@ -14,9 +14,11 @@ from paraglider.errors import ConfigError, Problem
 MAX_PROBLEMS = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a value stands: line and column from 1 (None in the environment), and its key path."""
+class Place(NamedTuple):
+    """Where a value stands: line and column from 1 (None in the environment), and its key path.
+
+    A tuple, for there is one for each value of the file.
+    """
 
     line: int | None
     column: int | None

@@ -27,3 +27,11 @@ def yaml11_reading(text: str) -> str | None:
         if re.fullmatch(pattern, text):
             return reading
     return None
+
+
+def with_reading(refusal: str, text: str, *, is_plain: bool) -> str:
+    """Return the refusal of `text`, with what YAML 1.1 makes of it where it `is_plain`."""
+    reading = yaml11_reading(text) if is_plain else None
+    if reading is None:
+        return refusal
+    return f"{refusal} (without quotes, YAML 1.1 reads {text} as {reading})"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 import pytest
 
+from paraglider.config.model import Backend, Check, Endpoint, Frontend
 from paraglider.config.parse import parse_config
 from paraglider.errors import ConfigError
 
@@ -16,6 +19,36 @@ frontend:
     - 172.19.0.3:5555
     - 172.19.0.6:5555
 """
+
+SERVERS = "[10.0.0.2:80, 10.0.0.3:80]"
+
+
+def endpoint(address: str, port: int) -> Endpoint:
+    return Endpoint(ip_address(address), port)
+
+
+def backend(address: str, port: int) -> Backend:
+    """Return a backend that has an address, and nothing else of its own."""
+    return Backend(ip_address(address), port)
+
+
+def text_of(more: str = "", *, backends: str = SERVERS) -> str:
+    """Return a file of one frontend, with `more` lines of its keys from line 5 on, column 3."""
+    lines = ["bind: 10.0.0.1:80", "privateip: 10.0.0.1", f"backends: {backends}"]
+    lines += more.splitlines()
+    return "frontend:\n" + "".join(f"  {line}\n" for line in lines)
+
+
+def frontend_of(more: str = "", *, backends: str = SERVERS) -> Frontend:
+    """Return the frontend that `text_of` configures."""
+    [frontend] = parse_config(text_of(more, backends=backends).encode(), source="f").frontends
+    return frontend
+
+
+def check_of(check: str) -> Check:
+    """Return the check that ``check: CHECK`` gives the backends of a frontend."""
+    [found] = {backend.check for backend in frontend_of(f"check: {check}").backends}
+    return found
 
 
 def problems_of(text: bytes | str) -> list[str]:

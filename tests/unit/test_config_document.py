@@ -140,9 +140,9 @@ TOO_DEEP = f"lists and mappings are nested deeper than {MAX_DEPTH} here; write t
 NO_ALIAS = "an alias or anchor (* or &) is not supported here; write the value out"
 
 
-def repeated(part: str, before: str = "") -> bytes:
-    """Return a text of one MiB."""
-    return (before + part * (MIB // len(part))).encode()[:MIB]
+def repeated(part: str, before: str = "", after: str = "") -> bytes:
+    """Return a text of one MiB, what stands `after` included."""
+    return (before + part * (MIB // len(part))).encode()[: MIB - len(after)] + after.encode()
 
 
 # Name -> (file, the beginning of the only problem that is told).
@@ -190,6 +190,12 @@ BOUNDED: dict[str, Callable[[], bytes]] = {
     "empty frontends": lambda: repeated("{}, ", "frontends: ["),
     "a long list of names": lambda: repeated("a, ", "frontend: {backends: ["),
     "one backend for ever": lambda: repeated("10.0.0.2:80, ", "frontend: {backends: ["),
+    "a check for ever": lambda: repeated("200, ", "frontend: {check: {type: http, status: ["),
+    "a wrong check for ever": lambda: repeated("x, ", "frontend: {check: {type: http, status: ["),
+    "checks without end": lambda: repeated("{check: {port: 0}}, ", "frontend: {backends: ["),
+    "a long status": lambda: repeated("200-", "frontend: {check: {status: '", "'}}"),
+    "a long duration": lambda: repeated("1", "frontend:\n  resolve: "),
+    "a long name": lambda: repeated("a.", "frontend:\n  backends:\n    - "),
     "lists for backends": lambda: repeated("[], ", "frontend: {backends: ["),
     "bare brackets": lambda: repeated("[::1]:80, ", "frontend: {backends: ["),
     "unknown keys": lambda: b"".join(b"a%d: b\n" % i for i in range(90_000)),

@@ -32,8 +32,8 @@ def test_an_address_with_a_port_becomes_an_endpoint(text: str, expected: Endpoin
 
 
 PORT = "a port is a number from 1 to 65535"
-WRITE = "write an address such as 172.19.0.2"
-WRITE_PORT = "write ADDRESS:PORT, such as 172.19.0.2:80"
+WRITE = "write an address such as 192.0.2.10"
+WRITE_PORT = "write ADDRESS:PORT, such as 192.0.2.10:80"
 
 
 @pytest.mark.parametrize(
@@ -62,16 +62,16 @@ WRITE_PORT = "write ADDRESS:PORT, such as 172.19.0.2:80"
         ("[10.0.0.1]:80", "'[10.0.0.1]:80' has brackets, which belong only around an IPv6"),
         ("[fd00::1]80", f"'[fd00::1]80' has no ':' between ']' and the port; {WRITE_PORT}"),
         ("1" * 65, f"'{'1' * 40}'... (65 characters) is too long; {WRITE_PORT}"),
-        ("web:80", f"'web' is a name, and names are not supported yet; {WRITE}"),
-        ("web-1.lan:80", f"'web-1.lan' is a name, and names are not supported yet; {WRITE}"),
-        ("localhost", f"'localhost' is a name, and names are not supported yet; {WRITE}; a port"),
+        ("web:80", f"'web' is a name, and only backends may be names; {WRITE}"),
+        ("web-1.lan:80", f"'web-1.lan' is a name, and only backends may be names; {WRITE}"),
+        ("localhost", f"'localhost' is a name, and only backends may be names; {WRITE}; a port"),
         ("22:22", f"'22' is not an IPv4 address, which has four numbers; {WRITE}"),
         ("10.0.0:80", f"'10.0.0' is not an IPv4 address, which has four numbers; {WRITE}"),
         ("10.0.0.256:80", f"'10.0.0.256' has a number above 255; {WRITE}"),
         ("010.0.0.1:80", "'010.0.0.1' has a number with a leading zero, which some programs read"),
         ("10.0.0.1/24:80", "'10.0.0.1/24' holds a '/': networks and URLs are not supported here"),
         ("10.0.0.1 :80", f"'10.0.0.1 ' holds a space or a line break; {WRITE}"),
-        ("\uff11.1.1.1:80", rf"'\uff11.1.1.1' is a name, and names are not supported yet; {WRITE}"),
+        ("\uff11.1.1.1:80", rf"'\uff11.1.1.1' is a name, and only backends may be names; {WRITE}"),
         ("-:80", f"'-' is not an IP address; {WRITE}"),
         ("[1:2:3]:80", "'1:2:3' is not a valid IPv6 address"),
         ("[fe80::1%eth0]:80", "'fe80::1%eth0' names an interface after '%', which rules cannot"),
@@ -80,7 +80,7 @@ WRITE_PORT = "write ADDRESS:PORT, such as 172.19.0.2:80"
 )
 def test_what_is_not_an_endpoint_is_refused_with_the_reason(text: str, expected: str) -> None:
     """The message begins with what is wrong; some go on about what to write."""
-    assert expected == refusal(text, Role.BACKEND)[: len(expected)]
+    assert expected == refusal(text, Role.BIND)[: len(expected)]
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,13 @@ from ipaddress import ip_address
 import pytest
 
 from paraglider.config.environment import is_configured, parse_environment
-from paraglider.config.model import Config, Endpoint, Frontend
+from paraglider.config.model import Backend, Config, Endpoint, Frontend
+from paraglider.config.parse import parse_config
 from paraglider.config.problems import MAX_PROBLEMS
 from paraglider.errors import ConfigError
+from tests.unit.config_files import SEED_SAMPLE, backend
 
+YAML = "PARAGLIDER_CONFIG_YAML"
 BIND = "PARAGLIDER_BIND"
 PRIVATEIP = "PARAGLIDER_PRIVATEIP"
 BACKENDS = "PARAGLIDER_BACKENDS"
@@ -35,9 +38,14 @@ def test_three_variables_are_a_configuration(environment: dict[str, str]) -> Non
         "default",
         Endpoint(ip_address("166.1.101.2"), 4444),
         ip_address("172.19.0.4"),
-        (Endpoint(ip_address("172.19.0.2"), 5555), Endpoint(ip_address("172.19.0.3"), 5555)),
+        (backend("172.19.0.2", 5555), backend("172.19.0.3", 5555)),
     )
     assert Config("environment", (frontend,)) == parse_environment(environment)
+
+
+def test_a_variable_may_name_hosts() -> None:
+    [frontend] = parse_environment(GOOD | {BACKENDS: "Web:5555, db.lan:1"}).frontends
+    assert frontend.backends == (Backend("web", 5555), Backend("db.lan", 1))
 
 
 def test_ipv6_needs_no_quotes_in_variables() -> None:
@@ -55,6 +63,8 @@ def test_ipv6_needs_no_quotes_in_variables() -> None:
         ({BIND: "x"}, True),
         ({PRIVATEIP: "x"}, True),
         ({BACKENDS: "x"}, True),
+        ({YAML: "\n"}, False),
+        ({YAML: "x"}, True),
     ],
 )
 def test_one_variable_that_says_something_is_enough_to_be_asked(
@@ -121,3 +131,44 @@ def test_a_wrong_variable_is_refused_as_in_a_file(changed: dict[str, str], expec
 
 def test_a_variable_full_of_commas_is_told_in_few_words() -> None:
     assert len(problems_of(GOOD | {BACKENDS: "," * 100_000})) == MAX_PROBLEMS + 1
+
+
+def test_one_variable_may_hold_all_of_a_file() -> None:
+    """Empty ones beside it do not count."""
+    expected = parse_config(SEED_SAMPLE, source=YAML)
+    assert expected == parse_environment({YAML: SEED_SAMPLE.decode(), BIND: " "})
+
+
+def test_the_text_in_a_variable_is_taken_as_it_is() -> None:
+    """Its first line may be empty, and all of it indented."""
+    text = "\n  frontend:\n    bind: 10.0.0.1:80\n    backends: [10.0.0.2]\n"
+    expected = [
+        f"{YAML}:3:5: frontend.privateip: is missing: the address of this host that backends see,"
+        " such as 172.19.0.4",
+        f"{YAML}:4:16: frontend.backends[0]: '10.0.0.2' has no port; write 10.0.0.2:PORT, such as"
+        " 10.0.0.2:80",
+    ]
+    assert expected == problems_of({YAML: text})
+
+
+def test_a_variable_that_is_not_utf8_is_told() -> None:
+    """As the process is given it: Python keeps such a byte as half a surrogate."""
+    expected = f"{YAML}:1:4: the byte 0xff is not UTF-8: save the file as UTF-8"
+    assert [expected] == problems_of({YAML: "a: \udcff"})
+
+
+@pytest.mark.parametrize(
+    ("others", "named"),
+    [
+        ({BIND: "x"}, f"is {BIND}"),
+        (GOOD, f"are {BIND} and {PRIVATEIP} and {BACKENDS}"),
+    ],
+)
+def test_a_file_in_a_variable_and_addresses_in_others_exclude_each_other(
+    others: dict[str, str], named: str
+) -> None:
+    expected = (
+        f"environment: {YAML}: is set, and so {named}; the configuration comes from this alone or"
+        " from the others, unset one or the other"
+    )
+    assert [expected] == problems_of({YAML: SEED_SAMPLE.decode()} | others)

@@ -109,7 +109,8 @@ def test_a_missing_default_file_names_every_way_to_configure(tmp_path: Path) -> 
     path = tmp_path / "no.yaml"
     expected = (
         f"{path}: does not exist; write it, name another file with -config FILE ('-' is standard"
-        " input), or set PARAGLIDER_BIND, PARAGLIDER_PRIVATEIP and PARAGLIDER_BACKENDS"
+        " input), or set PARAGLIDER_BIND, PARAGLIDER_PRIVATEIP and PARAGLIDER_BACKENDS,"
+        " or PARAGLIDER_CONFIG_YAML"
     )
     assert expected == problem_of(None, default_path=path)
 
@@ -204,6 +205,25 @@ def test_importing_the_loader_imports_little() -> None:
     script = (
         "import sys, yaml, ipaddress, dataclasses, typing; before = set(sys.modules);"
         "import paraglider.config.load;"
+        "print(sorted(m for m in set(sys.modules) - before if not m.startswith('paraglider')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
+
+
+def test_reading_every_key_imports_no_more() -> None:
+    """What a check needs at work (ssl, json) is not needed to read it."""
+    text = (
+        "frontend: {bind: 10.0.0.1:80, privateip: 10.0.0.1, backends: [web:80, {address: b:80,"
+        " check: {type: https, ca: /ca}}], check: {type: http, host: '[fd00::1]', interval: 1.5s},"
+        " quorum: {live: 1}, slow_start: 1s, on_down: keep}"
+    )
+    script = (
+        "import sys, paraglider.config.load; before = set(sys.modules);"
+        "from paraglider.config.parse import parse_config;"
+        f"parse_config({text.encode()!r}, source='f');"
         "print(sorted(m for m in set(sys.modules) - before if not m.startswith('paraglider')))"
     )
     done = subprocess.run(

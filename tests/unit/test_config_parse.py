@@ -4,10 +4,10 @@ from ipaddress import ip_address
 
 import pytest
 
-from paraglider.config.model import Config, Endpoint, Frontend
+from paraglider.config.model import Config, Frontend
 from paraglider.config.parse import parse_config
 from paraglider.config.problems import MAX_PROBLEMS
-from tests.unit.config_files import SEED_SAMPLE, problems_of
+from tests.unit.config_files import SEED_SAMPLE, backend, endpoint, problems_of
 
 WRITE_BIND = "write an address such as 192.0.2.10"
 WRITE_BACKEND = "write an address such as 172.19.0.2"
@@ -17,13 +17,12 @@ SMALLEST = (
 )
 BIND = "the address and port that clients connect to, such as 192.0.2.10:80"
 PRIVATEIP = "the address of this host that backends see, such as 172.19.0.4"
-BACKENDS = "a list of servers, each ADDRESS:PORT, such as 172.19.0.2:5555"
-KEYS = "allowed here: name, bind, privateip, backends"
+BACKENDS = "a list of servers, each ADDRESS:PORT or NAME:PORT, such as 172.19.0.2:5555"
+KEYS = (
+    "allowed here: name, bind, privateip, backends, check, on_down, no_backend, quorum,"
+    " slow_start, resolve"
+)
 ROOT_KEYS = "allowed here: frontend, frontends"
-
-
-def endpoint(address: str, port: int) -> Endpoint:
-    return Endpoint(ip_address(address), port)
 
 
 def frontend_with(backends: str) -> str:
@@ -31,7 +30,7 @@ def frontend_with(backends: str) -> str:
 
 
 def test_the_sample_of_the_seed_is_a_frontend_named_default() -> None:
-    backends = tuple(endpoint(f"172.19.0.{last}", 5555) for last in (2, 3, 6))
+    backends = tuple(backend(f"172.19.0.{last}", 5555) for last in (2, 3, 6))
     frontend = Frontend(
         "default", endpoint("166.1.101.2", 4444), ip_address("172.19.0.4"), backends
     )
@@ -74,13 +73,13 @@ frontends:
             "web",
             endpoint("192.0.2.10", 80),
             ip_address("192.0.2.10"),
-            (endpoint("172.19.0.2", 80),),
+            (backend("172.19.0.2", 80),),
         ),
         Frontend(
             "web_6",
             endpoint("fd00::10", 80),
             ip_address("fd00::10"),
-            (endpoint("fd01::2", 80), endpoint("fd01::3", 80)),
+            (backend("fd01::2", 80), backend("fd01::3", 80)),
         ),
     )
     assert expected == parse_config(text.encode(), source="f").frontends
@@ -173,7 +172,7 @@ def test_a_file_that_configures_nothing_says_what_to_write(text: str, expected: 
         ),
         (frontend_with(""), f"frontend.backends: has no value; write {BACKENDS}"),
         (
-            frontend_with("{a: b}"),
+            frontend_with("{10.0.0.2: 80}"),
             f"frontend.backends: must be {BACKENDS}, not a mapping (key: value)",
         ),
         (
@@ -251,8 +250,7 @@ frontends:
         "f:2:5: frontends[0].privateip: is missing: " + PRIVATEIP,
         "f:2:11: frontends[0].name: 'Web' is not a name; a name is 1 to 15 of a-z, 0-9, '_' and"
         " '-', the first a letter or a digit",
-        "f:3:11: frontends[0].bind: 'web' is a name, and names are not supported yet; "
-        + WRITE_BIND,
+        "f:3:11: frontends[0].bind: 'web' is a name, and only backends may be names; " + WRITE_BIND,
         "f:5:9: frontends[0].backends[0]: '10.0.0.2' has no port; write 10.0.0.2:PORT, such as"
         " 10.0.0.2:80",
         "f:6:9: frontends[0].backends[1]: port '70000' is out of range; a port is a number from 1"
@@ -308,20 +306,20 @@ def test_columns_count_characters_and_not_bytes() -> None:
     text = 'frontend: {"größe": 1, bind: x, privateip: 10.0.0.1, backends: [10.0.0.2:80]}'
     expected = [
         rf"f:1:12: frontend: unknown key 'gr\xf6\xdfe'; {KEYS}",
-        "f:1:30: frontend.bind: 'x' is a name, and names are not supported yet; write an address"
+        "f:1:30: frontend.bind: 'x' is a name, and only backends may be names; write an address"
         " such as 192.0.2.10; a port is missing too: ADDRESS:PORT, such as 192.0.2.10:80",
     ]
     assert expected == problems_of(text)
 
 
 def test_no_more_problems_are_told_than_anybody_mends() -> None:
-    problems = problems_of(frontend_with("[" + "x:1," * 5000 + "]"))
+    problems = problems_of(frontend_with("[" + "x:0," * 5000 + "]"))
     last = f"f: there are more than {MAX_PROBLEMS} problems; the first ones are shown"
     assert (MAX_PROBLEMS + 1, last) == (len(problems), problems[-1])
 
 
 def test_exactly_as_many_problems_as_are_told_leave_none_out() -> None:
-    assert len(problems_of(frontend_with("[" + "x:1," * MAX_PROBLEMS + "]"))) == MAX_PROBLEMS
+    assert len(problems_of(frontend_with("[" + "x:0," * MAX_PROBLEMS + "]"))) == MAX_PROBLEMS
 
 
 def test_what_hangs_below_an_unknown_key_is_not_read_for_ever() -> None:

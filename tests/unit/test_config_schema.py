@@ -2,15 +2,23 @@
 
 import json
 import re
+from typing import Any
 
 import jsonschema
 import pytest
 import yaml
 
-from paraglider.config.keys import FRONTEND_KEYS, ROOT_KEYS
+from paraglider.config.keys import (
+    BACKEND_KEYS,
+    CHECK_KEYS,
+    FRONTEND_KEYS,
+    QUORUM_KEYS,
+    ROOT_KEYS,
+)
 from paraglider.config.parse import parse_config
 from paraglider.config.schema import config_schema
 from paraglider.errors import ConfigError
+from tests.unit.config_files import check_of, text_of
 
 
 def frontend(**changed: str) -> str:
@@ -25,6 +33,42 @@ GOOD = [
     f"frontend: {frontend(bind='169.254.169.25:65535')}",
     f"frontends: [{frontend(name='a')}, {frontend(name='b', bind='10.0.0.1:81')}]",
     """frontend: {bind: "[fd00::1]:80", privateip: 'fd00::1', backends: ["[fd00::2]:80"]}""",
+    *(
+        f"frontend: {frontend(backends=backends)}"
+        for backends in (
+            "[web:80]",
+            "[Web.lan:80, 10.0.0.2:80]",
+            "[{address: web:80}]",
+            "[0.lan:1]",
+            "[{address: 10.0.0.2:80, backup: true, check: tcp}]",
+            "[{address: 10.0.0.2:80, check: {port: 1, type: tcp}}]",
+            "[localhost.lan:1]",
+        )
+    ),
+    *(f"frontend: {frontend(check=check)}" for check in ("tcp", "http", "https", "none", "{}")),
+    *(
+        f"frontend: {frontend(check=f'{{type: http, {key}}}')}"
+        for key in (
+            "path: /",
+            "host: a.b",
+            "host: '[fd00::1]:80'",
+            "method: HEAD",
+            "status: 200",
+            "status: '200,300-399, 404'",
+            "status: [200, 300-399]",
+            "body: x",
+            "port: 65535",
+            "address: 10.0.0.9",
+            "interval: 1.5s",
+            "timeout: 10ms",
+            "rise: 100",
+            "start: down",
+        )
+    ),
+    f"frontend: {frontend(check='{type: https, verify: false, ca: /ca}')}",
+    f"frontend: {frontend(check='{send: x, expect: y}')}",
+    f"frontend: {frontend(on_down='keep', no_backend='serve-all', quorum='1')}",
+    f"frontend: {frontend(quorum='{live: 1, hysteresis: 0}', slow_start='1h', resolve='1m')}",
 ]
 BAD = [
     "{}",
@@ -62,9 +106,34 @@ BAD = [
         f"frontend: {frontend(backends=backends)}"
         for backends in (
             "10.0.0.2:80", "[]", "{}", "[10.0.0.2]", "[~]", "[[]]", "[127.0.0.1:80]",
-            "[10.0.0.2:80, 10.0.0.2:80]",
+            "[10.0.0.2:80, 10.0.0.2:80]", "[web]", "['web:']", "[web:0]", "[-a:80]", "[a..b:80]",
+            "[localhost:80]", "[a.localhost:80]", "[10.0.0.256:80]", f"[{'a' * 64}:80]", "[{}]",
+            f"[{'.'.join(['a' * 50] * 6)}:80]", "[{backup: true}]", "[{address: web}]",
+            "[{address: web:80, backup: yes}]", "[{address: web:80, weight: 1}]",
+            "[{address: web:80, check: udp}]", "[{address: [web:80]}]",
         )
     ),
+    *(
+        f"frontend: {frontend(check=check)}"
+        for check in ("udp", "[]", "[tcp]", "~", "TCP", "{type: udp}", "{types: tcp}")
+    ),
+    *(
+        f"frontend: {frontend(check=f'{{type: http, {key}}}')}"
+        for key in (
+            "path: x", "path: '/a b'", "path: ''", "host: 'a b'", "host: ''", "method: get",
+            "status: 99", "status: 600", "status: 2xx", "status: []", "status: [x]", "port: 0",
+            "port: 65536", "port: http", "address: web", "address: 127.0.0.1", "interval: 2",
+            "interval: soon", "timeout: 1m1s", "rise: x", "rise: 010", "start: on", "body: []",
+            f"body: {'x' * 1025}", f"path: /{'x' * 1024}",
+        )
+    ),
+    f"frontend: {frontend(check='{type: https, verify: no}')}",
+    f"frontend: {frontend(check='{type: https, ca: ca.pem}')}",
+    f"frontend: {frontend(on_down='drop')}",
+    f"frontend: {frontend(no_backend='serve_all')}",
+    *(f"frontend: {frontend(quorum=quorum)}" for quorum in ("half", "[]", "{}", "{live: x}")),
+    f"frontend: {frontend(slow_start='30')}",
+    f"frontend: {frontend(resolve='5')}",
 ]  # fmt: skip
 # Wrong, and beyond what a schema says.
 BEYOND = [
@@ -74,6 +143,19 @@ BEYOND = [
     f"""frontend: {frontend(backends='["[fd00::1::2]:80"]')}""",
     f"frontends: [{frontend(name='a')}, {frontend(name='a', bind='10.0.0.1:81')}]",
     f"frontends: [{frontend(name='a')}, {frontend(name='b')}]",
+    f"frontend: {frontend(backends='[LocalHost:80]')}",
+    f"frontend: {frontend(backends='[a:1, {address: a:1}]')}",
+    f"frontend: {frontend(check='{path: /}')}",
+    f"frontend: {frontend(check='{type: none, port: 1}')}",
+    f"frontend: {frontend(check='{timeout: 3s}')}",
+    f"frontend: {frontend(check='{interval: 2h}')}",
+    f"frontend: {frontend(check='{rise: 101}')}",
+    f"frontend: {frontend(check='{address: fd00::9}')}",
+    f"frontend: {frontend(check='{type: http, status: 300-200}')}",
+    f"frontend: {frontend(quorum='2')}",
+    f"frontend: {frontend(quorum='{live: 1, hysteresis: 1}')}",
+    f"frontend: {frontend(slow_start='2h')}",
+    f"frontend: {frontend(resolve='0s')}",
 ]
 
 
@@ -83,6 +165,20 @@ def is_accepted(text: str) -> bool:
     except ConfigError:
         return False
     return True
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "check: {type: https, verify: false, port: 80, rise: 2, status: 204}",
+        "check: {type: http, status: [200, 204]}",
+        "quorum: 2",
+        "quorum: {live: 1, hysteresis: 0}",
+    ],
+)
+def test_an_editor_may_take_numbers_and_booleans_for_what_they_look_like(more: str) -> None:
+    validator = jsonschema.Draft202012Validator(config_schema())
+    assert validator.is_valid(yaml.safe_load(text_of(more)))
 
 
 def is_valid(text: str) -> bool:
@@ -108,11 +204,36 @@ def test_the_schema_is_a_schema() -> None:
 
 
 def test_the_schema_has_the_keys_of_the_parser() -> None:
-    schema = config_schema()
-    assert (set(ROOT_KEYS), set(FRONTEND_KEYS)) == (
-        set(schema["properties"]),  # type: ignore[call-overload]
-        set(schema["$defs"]["frontend"]["properties"]),  # type: ignore[index]
-    )
+    schema: dict[str, Any] = config_schema()
+    defs = schema["$defs"]
+    assert [
+        {key: value["description"] for key, value in mapping["properties"].items()}
+        for mapping in (
+            schema,
+            defs["frontend"],
+            defs["backend"],
+            defs["check"]["anyOf"][1],
+            defs["quorum"],
+        )
+    ] == [ROOT_KEYS, FRONTEND_KEYS, BACKEND_KEYS, CHECK_KEYS, QUORUM_KEYS]
+
+
+def test_the_defaults_of_the_schema_are_those_of_the_parser() -> None:
+    """What the schema says of a key that is left out is what the parser then takes."""
+    defs: Any = config_schema()["$defs"]
+    values = [(key, value) for key, value in defs["frontend"]["properties"].items()]
+    check = defs["check"]["anyOf"][1]["properties"]
+    told = {key: value["default"] for key, value in values if "default" in value}
+    told_check = {key: value["default"] for key, value in check.items() if "default" in value}
+    of_http = ("path", "method", "status", "body", "verify")
+    http = {key: told_check.pop(key) for key in of_http}
+    lines = "\n".join(f"  {key}: {json.dumps(value)}" for key, value in told.items())
+    parsed = [
+        parse_config(f"{text_of()}{more}".encode(), source="f")
+        for more in ("", f"{lines}\n", f"  check: {json.dumps(told_check)}\n")
+    ]
+    assert parsed == [parsed[0]] * 3
+    assert check_of("https") == check_of(json.dumps({"type": "https", **http}))
 
 
 def test_every_example_of_the_schema_is_accepted() -> None:
@@ -123,8 +244,8 @@ def test_every_example_of_the_schema_is_accepted() -> None:
 
 def test_the_patterns_use_no_syntax_that_editors_lack() -> None:
     """ECMA 262 without the u flag: no named groups, no lookbehind, no possessive repeats."""
-    patterns = re.findall(r'"pattern": *"([^"]+)"', json.dumps(config_schema()))
+    patterns = set(re.findall(r'"pattern": *"([^"]+)"', json.dumps(config_schema())))
     assert (
         len(patterns),
         [p for p in patterns if re.search(r"\(\?P|\(\?<|\(\?>|[*+?}]\+|\\A|\\Z", p)],
-    ) == (3, [])
+    ) == (11, [])

@@ -10,15 +10,16 @@ import pytest
 
 _PACKAGE = Path(__file__).parents[2] / "paraglider"
 
-# errors  config ► rules ► kernel ► lab ► agent ► cli
+# errors  config ► health ► rules ► kernel ► lab ► agent ► cli
 _LEFT_OF: dict[str, set[str]] = {
     "errors": set(),
     "config": {"errors"},
-    "rules": {"errors", "config"},
-    "kernel": {"errors", "config", "rules"},
-    "lab": {"errors", "config", "rules", "kernel"},
-    "agent": {"errors", "config", "rules", "kernel", "lab"},
-    "cli": {"errors", "config", "rules", "kernel", "lab", "agent"},
+    "health": {"errors", "config"},
+    "rules": {"errors", "config", "health"},
+    "kernel": {"errors", "config", "health", "rules"},
+    "lab": {"errors", "config", "health", "rules", "kernel"},
+    "agent": {"errors", "config", "health", "rules", "kernel", "lab"},
+    "cli": {"errors", "config", "health", "rules", "kernel", "lab", "agent"},
 }
 _MODULES = sorted(_PACKAGE.rglob("*.py"))
 

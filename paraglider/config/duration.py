@@ -1,0 +1,55 @@
+"""A length of time: a number and its unit, ``500ms``, ``2s``, ``1.5m`` or ``1h``.
+
+A number alone is refused: nobody would know whether the next program reads seconds or
+milliseconds out of it.
+"""
+
+from __future__ import annotations
+
+import re
+
+from paraglider.config.address import Refused
+from paraglider.config.quote import quoted
+
+_NUMBER = r"(?:0|[1-9][0-9]{0,8})(?:\.[0-9]{1,6})?"
+DURATION_PATTERN = rf"({_NUMBER})(ms|s|m|h)"
+
+_UNITS_US = {"h": 3_600_000_000, "m": 60_000_000, "s": 1_000_000, "ms": 1_000}
+
+
+def parse_duration(text: str, least_s: float, most_s: float) -> float:
+    """Return seconds, to the microsecond. Raises Refused, also for what is out of bounds.
+
+    >>> parse_duration("1.5m", 0, 3600)
+    90.0
+    """
+    match = re.fullmatch(DURATION_PATTERN, text)
+    if match is None:
+        raise Refused(_explain(text))
+    seconds = round(float(match[1]) * _UNITS_US[match[2]]) / 1e6
+    if not least_s <= seconds <= most_s:
+        bounds = f"{render_duration(least_s)} to {render_duration(most_s)}"
+        raise Refused(f"{text} is out of range; allowed is {bounds}")
+    return seconds
+
+
+def render_duration(seconds: float) -> str:
+    """Return a duration of whole microseconds as `parse_duration` takes it.
+
+    >>> render_duration(0.5), render_duration(3600)
+    ('500ms', '1h')
+    """
+    micros = round(seconds * 1e6)
+    if micros == 0:
+        return "0s"
+    for unit, unit_us in _UNITS_US.items():
+        if micros % unit_us == 0:
+            return f"{micros // unit_us}{unit}"
+    return f"{micros / 1000:.3f}".rstrip("0") + "ms"
+
+
+def _explain(text: str) -> str:
+    """Say why `text` is not a duration."""
+    if re.fullmatch(_NUMBER, text):
+        return f"{quoted(text)} has no unit; write {text}s (or ms, m, h)"
+    return f"{quoted(text)} is not a duration; write a number and ms, s, m or h, such as 500ms"

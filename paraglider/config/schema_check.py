@@ -1,0 +1,110 @@
+"""The part of the JSON Schema that says what a check is, and the kinds of value it is made of.
+
+Where we take text, an editor takes ``2`` for a number and ``true`` for a boolean: both are let in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from paraglider.config.address import IPV4_PATTERN, IPV6_PATTERN, NEVER_IPV4_PATTERN
+from paraglider.config.check import COUNTS, DEFAULT, KINDS, STARTS
+from paraglider.config.duration import DURATION_PATTERN, render_duration
+from paraglider.config.endpoint import PORT_PATTERN
+from paraglider.config.keys import CHECK_KEYS
+from paraglider.config.request import (
+    HOST_HEADER_PATTERN,
+    MAX_CA_CHARACTERS,
+    MAX_STATUSES,
+    MAX_TEXT_CHARACTERS,
+    METHODS,
+    PATH_PATTERN,
+    STATUSES_PATTERN,
+)
+
+Schema = dict[str, object]
+
+
+def check_schema() -> Schema:
+    """Return what may stand behind `check:`: a type alone, or a mapping."""
+    mapping = object_schema(CHECK_KEYS, _values())
+    return {"anyOf": [words_schema(KINDS), mapping]}
+
+
+def object_schema(
+    keys: Mapping[str, str], values: Mapping[str, Schema], required: Iterable[str] = ()
+) -> Schema:
+    """Return a mapping of exactly `keys`, which say what each is for."""
+    schema: Schema = {
+        "type": "object",
+        "properties": {key: {"description": keys[key], **values[key]} for key in keys},
+        "additionalProperties": False,
+    }
+    return schema | ({"required": list(required)} if required else {})
+
+
+def address_schema(*examples: str) -> Schema:
+    """Return an address without a port."""
+    pattern = f"^(?!{NEVER_IPV4_PATTERN})(?:{IPV4_PATTERN}|{IPV6_PATTERN})$"
+    return {"type": "string", "pattern": pattern, "examples": list(examples)}
+
+
+def words_schema(words: Iterable[str], **more: object) -> Schema:
+    """Return a choice of words."""
+    return {"type": "string", "enum": list(words), **more}
+
+
+def flag_schema(*, default: bool) -> Schema:
+    """Return true or false."""
+    return {"enum": [True, False, "true", "false"], "default": default}
+
+
+def duration_schema(default_s: float) -> Schema:
+    """Return a number with its unit."""
+    default = render_duration(default_s)
+    return {"type": "string", "pattern": f"^{DURATION_PATTERN}$", "default": default}
+
+
+def whole_schema(least: int, most: int, **more: object) -> Schema:
+    """Return a whole number; of one in quotes the bounds go unsaid."""
+    return {
+        "type": ["integer", "string"],
+        "minimum": least,
+        "maximum": most,
+        "pattern": "^(?:0|[1-9][0-9]{0,8})$",
+        **more,
+    }
+
+
+def _values() -> Mapping[str, Schema]:
+    text: Schema = {"type": "string", "maxLength": MAX_TEXT_CHARACTERS, "default": ""}
+    status: Schema = {
+        "type": ["integer", "string"],
+        "minimum": 100,
+        "maximum": 599,
+        "pattern": f"^(?:{STATUSES_PATTERN})$",
+    }
+    statuses = {"type": "array", "items": status, "minItems": 1, "maxItems": MAX_STATUSES}
+    return {
+        "type": words_schema(KINDS, default=DEFAULT.kind.value),
+        "path": _pattern(PATH_PATTERN, "/healthz", default=DEFAULT.http.path),
+        "host": _pattern(HOST_HEADER_PATTERN, "example.org"),
+        "method": words_schema(METHODS, default=DEFAULT.http.method),
+        "status": {"anyOf": [status, statuses], "default": "200-399"},
+        "body": text,
+        "verify": flag_schema(default=DEFAULT.http.is_verified),
+        "ca": _pattern("/.*", "/etc/paraglider/ca.pem", maxLength=MAX_CA_CHARACTERS),
+        "send": text,
+        "expect": text,
+        "port": whole_schema(1, 65535, pattern=f"^{PORT_PATTERN}$"),
+        "address": address_schema("172.19.0.9", "fd00::9"),
+        "interval": duration_schema(DEFAULT.interval_s),
+        "timeout": duration_schema(DEFAULT.timeout_s),
+        "rise": whole_schema(*COUNTS, default=DEFAULT.rise),
+        "fall": whole_schema(*COUNTS, default=DEFAULT.fall),
+        "start": words_schema(STARTS, default="up"),
+    }
+
+
+def _pattern(pattern: str, example: str, **more: object) -> Schema:
+    return {"type": "string", "pattern": f"^{pattern}$", "examples": [example], **more}

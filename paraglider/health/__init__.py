@@ -1,0 +1,1 @@
+"""Who may receive connections: what probes found, what was ordered, and what follows."""

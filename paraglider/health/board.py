@@ -1,0 +1,186 @@
+"""Board: everything known about all backends of all frontends, and who of them serves.
+
+What the file says, what probes find and what is ordered comes in; services come out. It has no
+clock and no timer: `now_s` (seconds of a monotonic clock) is given, and `next_change_s` says when
+to ask again. It never touches a socket or a rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from paraglider.config.model import Address, Backend, Config, Endpoint, Frontend
+from paraglider.health.memory import NO_MEMORY, Key, Memory, recall_rosters
+from paraglider.health.roster import Roster
+from paraglider.health.service import Addresses, Health, Service, expand_backends
+from paraglider.health.standing import Standing
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A health that became another one, and why (words to follow a colon).
+
+    A backend that goes down while it drains changes from up to down. Where both are draining, it
+    is the reason or the deadline that became another one.
+    """
+
+    key: Key
+    frontend: str
+    before: Health
+    after: Health
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class FrontendView:
+    """One frontend, to be shown. `frontend` is what the file says, None of one that is leaving;
+    `is_quorate` whether so many of its primaries are there that they are used, and no backups."""
+
+    name: str
+    bind: Endpoint
+    privateip: Address
+    frontend: Frontend | None
+    is_quorate: bool
+    members: Mapping[Endpoint, Standing]
+
+
+class Board:
+    """All frontends and backends, from the first `configure` on."""
+
+    def __init__(self, memory: Memory = NO_MEMORY) -> None:
+        self._memory: Memory | None = memory
+        self._rosters: dict[Endpoint, Roster] = {}  # in the order of the file, leaving ones last
+
+    def configure(self, config: Config, addresses: Addresses, now_s: float) -> list[Change]:
+        """Take in what the file says, and what its names stand for; return what that changes.
+
+        Whoever is known and not in the file any more is leaving until it is forgotten; whoever
+        comes back before that is what it was. The first time nothing is a change.
+        """
+        backends = {f.bind: expand_backends(f, addresses) for f in config.frontends}
+        memory, self._memory = self._memory, None
+        if memory is not None:
+            self._rosters = recall_rosters(memory, backends, now_s)
+        before = {key: (roster.name, standing) for key, roster, standing in self._each()}
+        old, self._rosters = self._rosters, {}
+        for frontend in config.frontends:
+            bind = frontend.bind
+            roster = old.pop(bind, None) or Roster(bind=bind, privateip=frontend.privateip)
+            roster.enter(frontend, backends[bind], now_s)
+            self._rosters[bind] = roster
+        for bind, roster in old.items():
+            roster.leave(now_s)
+            if roster.standings:
+                self._rosters[bind] = roster
+        return [] if memory is not None else list(self._changes_since(before))
+
+    def note(self, key: Key, *, is_good: bool, told: str, now_s: float) -> Change | None:
+        """Take in what a probe found; return the change if there is one."""
+        if (found := self._find(key)) is None:
+            return None
+        roster, before = found
+        after = before.note(is_good=is_good, told=told, now_s=now_s)
+        roster.put(key[1], after)
+        was, health = before.track, after.track.health
+        if was.health is health:
+            return None
+        count = 1 + max(0, was.streak if is_good else -was.streak)
+        quality = "good" if is_good else "bad"
+        why = told if count == 1 else f"{count} {quality} probes in a row, the last: {told}"
+        return Change(key, roster.name, was.health, health, why)
+
+    def drain(self, key: Key, until_s: int | None, now_s: float) -> Change | None:
+        """Order that it gets no new connections, with a deadline (seconds since the epoch) for
+        those that it has, or None. The last order holds: one that was disabled drains then."""
+        return self._order(key, "drain", lambda standing: standing.drain(until_s, now_s))
+
+    def undrain(self, key: Key, now_s: float) -> Change | None:
+        """Order that it drains no more."""
+        return self._order(key, "undrain", lambda s: s.release(Health.DRAINING, now_s))
+
+    def disable(self, key: Key, now_s: float) -> Change | None:
+        """Order that it gets no new connections and no probes, unless it is leaving."""
+        return self._order(key, "disable", lambda standing: standing.disable(now_s))
+
+    def enable(self, key: Key, now_s: float) -> Change | None:
+        """Order that it is disabled no more. It begins as a new one does, or down if it was."""
+        return self._order(key, "enable", lambda s: s.release(Health.DISABLED, now_s))
+
+    def forget(self, key: Key) -> None:
+        """Take it that one that is leaving has no connections left."""
+        if (found := self._find(key)) is None or not found[1].is_leaving:
+            return
+        roster = found[0]
+        del roster.standings[key[1]]
+        if roster.frontend is None and not roster.standings:
+            del self._rosters[key[0]]
+
+    def services(self, now_s: float) -> tuple[Service, ...]:
+        """Return what all frontends are to do, in the order of the file, leaving ones last."""
+        return tuple(roster.service(now_s) for roster in self._rosters.values())
+
+    def next_change_s(self, now_s: float) -> float | None:
+        """Return when `services` may differ though nothing has happened; None for never."""
+        times_s = [roster.next_change_s(now_s) for roster in self._rosters.values()]
+        return min((time_s for time_s in times_s if time_s is not None), default=None)
+
+    def probed(self) -> list[tuple[Key, Backend, Frontend]]:
+        """Return who is to be probed."""
+        return [
+            (key, standing.backend, roster.frontend)
+            for key, roster, standing in self._each()
+            if standing.is_probed and standing.backend and roster.frontend
+        ]
+
+    def leaving(self) -> list[Key]:
+        """Return who is to be forgotten once it has no connections."""
+        return [key for key, _, standing in self._each() if standing.is_leaving]
+
+    def views(self) -> tuple[FrontendView, ...]:
+        """Return what is known, in the order of `services`."""
+        return tuple(
+            FrontendView(r.name, r.bind, r.privateip, r.frontend, r.is_quorate, dict(r.standings))
+            for r in self._rosters.values()
+        )
+
+    def _order(self, key: Key, order: str, obey: Callable[[Standing], Standing]) -> Change | None:
+        if (found := self._find(key)) is None:
+            return None
+        roster, before = found
+        after = obey(before)
+        roster.put(key[1], after)
+        if (before.health, before.until_s) == (after.health, after.until_s):
+            return None
+        return Change(key, roster.name, before.health, after.health, f"{order} was ordered")
+
+    def _each(self) -> Iterator[tuple[Key, Roster, Standing]]:
+        for bind, roster in self._rosters.items():
+            for backend, standing in roster.standings.items():
+                yield (bind, backend), roster, standing
+
+    def _find(self, key: Key) -> tuple[Roster, Standing] | None:
+        bind, backend = key
+        roster = self._rosters.get(bind)
+        if roster is None or backend not in roster.standings:
+            return None
+        return roster, roster.standings[backend]
+
+    def _changes_since(self, before: Mapping[Key, tuple[str, Standing]]) -> Iterator[Change]:
+        for key, roster, after in self._each():
+            if key not in before:
+                continue
+            name, was = before[key]
+            if was.health is not after.health or was.is_leaving is not after.is_leaving:
+                name = name if roster.frontend is None else roster.name
+                yield Change(key, name, was.health, after.health, _why(roster, was, after))
+
+
+def _why(roster: Roster, was: Standing, standing: Standing) -> str:
+    if was.backend is None:
+        return "it is configured again"
+    if standing.backend is not None:
+        return "it is not checked any more"
+    if roster.frontend is not None and was.backend in roster.frontend.backends:
+        return f"{was.backend.host} does not stand for it any more"
+    return "it is not configured any more"

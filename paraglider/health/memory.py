@@ -1,0 +1,71 @@
+"""Memory: what the rules remember of the time before an agent started."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from paraglider.config.model import Backend, Endpoint
+from paraglider.health.rise_fall import Track
+from paraglider.health.roster import Roster
+from paraglider.health.service import Health
+from paraglider.health.standing import Standing
+
+# A bind and a backend: a frontend may get another name, but it is still the one at its bind.
+Key = tuple[Endpoint, Endpoint]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """Who was down, who drained (with the deadline, in seconds since the epoch) or was disabled,
+    and who got new connections."""
+
+    down: frozenset[Key] = frozenset()
+    draining: Mapping[Key, int | None] = field(default_factory=dict)
+    disabled: frozenset[Key] = frozenset()
+    serving: frozenset[Key] = frozenset()
+
+    def members(self) -> list[Key]:
+        """Return all that is remembered, always in the same order."""
+        found = self.down | self.draining.keys() | self.disabled | self.serving
+        return sorted(found, key=lambda key: (str(key[0]), str(key[1])))
+
+
+NO_MEMORY = Memory()
+
+
+def recall_rosters(
+    memory: Memory, configured: Mapping[Endpoint, Mapping[Endpoint, Backend]], now_s: float
+) -> dict[Endpoint, Roster]:
+    """Return all that is remembered, for each bind, as if everybody had left.
+
+    `configured` are those that are about to come back. A frontend that was served, but by none of
+    its primaries, had no quorum.
+    """
+    rosters: dict[Endpoint, Roster] = {}
+    for bind, backend in memory.members():
+        roster = rosters.setdefault(bind, Roster(bind=bind, privateip=bind.address))
+        is_back = backend in configured.get(bind, {})
+        roster.standings[backend] = _recall(memory, (bind, backend), now_s, is_back=is_back)
+    served: dict[Endpoint, set[Endpoint]] = {}
+    for bind, backend in memory.serving:
+        served.setdefault(bind, set()).add(backend)
+    for bind in served.keys() & configured.keys():
+        primaries = {e for e, backend in configured[bind].items() if not backend.is_backup}
+        rosters[bind].is_quorate = not primaries.isdisjoint(served[bind])
+    return rosters
+
+
+def _recall(memory: Memory, key: Key, now_s: float, *, is_back: bool) -> Standing:
+    health = Health.UNKNOWN
+    if key in memory.down:
+        health = Health.DOWN
+    elif key in memory.serving:
+        health = Health.UP
+    standing = Standing(now_s, track=Track(health))
+    if key in memory.disabled:
+        return replace(standing, order=Health.DISABLED)
+    until_s = memory.draining.get(key)
+    if key in memory.draining and (is_back or until_s is not None):
+        return standing.drain(until_s, now_s)
+    return standing  # without a deadline it was leaving then, too, and nobody ordered it

@@ -1,0 +1,209 @@
+"""One probe of one backend: connect, perhaps speak, and say whether it passed.
+
+Owns one socket that never blocks. It waits for nothing itself: `advance` goes as far as it can,
+then `events` says what the socket must be ready for; who calls it (prober.py) keeps the time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import struct
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from selectors import EVENT_READ, EVENT_WRITE
+
+from paraglider.config.model import Address, Check, CheckKind
+from paraglider.health.answer import Answer, BytesAnswer
+from paraglider.health.http_answer import HttpAnswer, name_host, render_request
+from paraglider.health.tls import TlsContexts, TlsStream, WouldBlock
+from paraglider.health.verdict import (
+    CannotProbe,
+    ProbeFailed,
+    Verdict,
+    describe_errno,
+    describe_error,
+)
+
+# No more than the largest record of TLS, so that nothing stays behind where epoll does not see it.
+_CHUNK_BYTES = 16 << 10
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+# What this host lacks: files, memory, ports, an address family, or the leave of its own firewall.
+_OWN_ERRORS = frozenset(
+    {
+        errno.EACCES,
+        errno.EADDRNOTAVAIL,
+        errno.EAFNOSUPPORT,
+        errno.EAGAIN,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOBUFS,
+        errno.ENOMEM,
+        errno.EPERM,
+    }
+)
+
+OpenSocket = Callable[[socket.AddressFamily], socket.socket]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is probed, and how. `key` is the caller's, and comes back with each result.
+
+    `host_name` is the backend's, '' where it is known by its address alone. An address or a port of
+    the check's own goes first.
+    """
+
+    key: str
+    host_name: str
+    address: Address
+    port: int
+    check: Check
+
+
+def open_socket(family: socket.AddressFamily) -> socket.socket:
+    """Return a TCP socket that does not block."""
+    return socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+
+
+def leave_no_trace(connection: socket.socket) -> None:
+    """Let a connection that is closed as soon as it is made end unseen, as HAProxy's checks do.
+
+    Without the quick ACK the handshake stays one packet short, and the reset that closing then
+    sends is the first that the server hears: its accept() does not return (seen on Linux 6.18,
+    loopback and veth, IPv4 and IPv6), and nobody keeps a TIME_WAIT. Where the backend is that slow
+    that the ACK goes out after all, the server sees a connection that was reset.
+    """
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
+
+
+class Probe:
+    """A probe under way. Raises CannotProbe where this host cannot make one (also `advance`).
+
+    Whoever has one calls `close`, once; `fd` stays the same until then.
+    """
+
+    def __init__(self, target: Target, contexts: TlsContexts, open_: OpenSocket) -> None:
+        self.events = EVENT_WRITE
+        self._check = target.check
+        self._contexts = contexts
+        self._address = target.address if self._check.address is None else self._check.address
+        self._port = target.port if self._check.port is None else self._check.port
+        # What comes before the reason of a failure; None once the two speak.
+        self._stage: str | None = ""
+        self._is_polite = False
+        self._opening, self._answer = _plan_talk(target, self._address, self._port)
+        self._name = self._check.http.host or target.host_name or str(self._address)
+        family = socket.AF_INET if self._address.version == 4 else socket.AF_INET6
+        try:
+            self._connection = open_(family)
+        except OSError as error:
+            raise CannotProbe(f"cannot open a socket: {describe_error(error)}") from error
+        self._stream: socket.socket | TlsStream = self._connection
+        self.fd = self._connection.fileno()
+        self._steps = self._run()
+
+    def advance(self) -> Verdict | None:
+        """Go on; return the verdict once it is known."""
+        try:
+            self.events = next(self._steps)
+        except StopIteration as stop:
+            verdict: Verdict = stop.value
+            return verdict
+        except ProbeFailed as failed:
+            return Verdict(False, str(failed))
+        except OSError as error:
+            return self._give_up(describe_error(error))
+        return None
+
+    def expire(self) -> Verdict:
+        """Return the verdict now that its time is over."""
+        return self._give_up(f"timed out after {self._check.timeout_s:g} s")
+
+    def close(self) -> None:
+        """Close the connection: by a reset unless the two have spoken to the end."""
+        self._steps.close()
+        # Closed already where TLS could not begin.
+        with contextlib.suppress(OSError):
+            if not self._is_polite:
+                self._stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            self._stream.close()
+
+    def _give_up(self, why: str) -> Verdict:
+        if self._stage is None and self._answer is not None:
+            return self._answer.end(why)
+        return Verdict(False, f"{self._stage or ''}{why}")
+
+    def _run(self) -> Generator[int, None, Verdict]:
+        """Yield what to wait for, and return the verdict."""
+        yield from self._connect()
+        if self._check.kind is CheckKind.HTTPS:
+            yield from self._shake_hands()
+        yield from self._send()
+        answer = self._answer
+        if answer is None:
+            # What was sent is still on its way: a reset would throw it away.
+            self._is_polite = bool(self._opening)
+            return Verdict(True, "connected")
+        yield from self._read(answer)
+        self._is_polite = True
+        return answer.end("closed")
+
+    def _connect(self) -> Generator[int, None, None]:
+        if not self._opening and self._answer is None:
+            leave_no_trace(self._connection)
+        code = self._connection.connect_ex((str(self._address), self._port))
+        if code == errno.EINPROGRESS:
+            yield EVENT_WRITE
+            code = self._connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code in _OWN_ERRORS:
+            raise CannotProbe(f"cannot connect to {self._address}: {describe_errno(code)}")
+        if code:
+            raise ProbeFailed(describe_errno(code))
+
+    def _shake_hands(self) -> Generator[int, None, None]:
+        self._stage = "TLS handshake: "
+        stream = self._contexts.wrap(self._connection, self._check.http, self._name)
+        self._stream = stream
+        while True:
+            try:
+                stream.shake_hands()
+                return
+            except WouldBlock as blocked:
+                yield blocked.events
+
+    def _send(self) -> Generator[int, None, None]:
+        self._stage = None
+        unsent = self._opening
+        while unsent:
+            try:
+                unsent = unsent[self._stream.send(unsent) :]
+            except BlockingIOError as error:
+                yield error.events if isinstance(error, WouldBlock) else EVENT_WRITE
+
+    def _read(self, answer: Answer) -> Generator[int, None, None]:
+        """Feed `answer` until it is over, or the backend has closed."""
+        events = EVENT_READ
+        while not answer.is_over:
+            yield events
+            events = EVENT_READ
+            try:
+                data = self._stream.recv(_CHUNK_BYTES)
+            except BlockingIOError as error:
+                events = error.events if isinstance(error, WouldBlock) else EVENT_READ
+                continue
+            if not data:
+                return
+            answer.feed(data)
+
+
+def _plan_talk(target: Target, address: Address, port: int) -> tuple[bytes, Answer | None]:
+    """Return what is said once connected, and the answer that is wanted, if any."""
+    check = target.check
+    if check.kind is CheckKind.TCP:
+        return check.send, BytesAnswer(check.expect) if check.expect else None
+    host = name_host(check.kind, check.http, target.host_name or address, port)
+    return render_request(check.http, host), HttpAnswer(check.http)

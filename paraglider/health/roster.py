@@ -1,0 +1,83 @@
+"""Roster: the members of one frontend, and whether enough of them are there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from paraglider.config.model import Address, Backend, Endpoint, Frontend
+from paraglider.health.service import Member, Service, Share
+from paraglider.health.serving import choose_serving, find_next_share_s, has_quorum, share_out
+from paraglider.health.standing import Standing
+
+
+@dataclass(slots=True, kw_only=True)
+class Roster:
+    """How it stands with the frontend at `bind`, and with each of its members.
+
+    `frontend` is what the file says, None while it is leaving; `privateip` then is the last that
+    it had, if known. `standings` are in the order of the file, those that are leaving last.
+    Between the two limits of its quorum a frontend stays as it was, `is_quorate` at first.
+    """
+
+    bind: Endpoint
+    privateip: Address
+    frontend: Frontend | None = None
+    standings: dict[Endpoint, Standing] = field(default_factory=dict)
+    is_quorate: bool = True
+
+    @property
+    def name(self) -> str:
+        """The frontend's name; the bind for one that is leaving, whose name another may have."""
+        return str(self.bind) if self.frontend is None else self.frontend.name
+
+    def enter(self, frontend: Frontend, backends: Mapping[Endpoint, Backend], now_s: float) -> None:
+        """The file has `frontend` here with `backends`; other members leave."""
+        self.frontend, self.privateip = frontend, frontend.privateip
+        old = self.standings
+        self.standings = {
+            endpoint: old.get(endpoint, Standing(now_s)).enter(backend, now_s)
+            for endpoint, backend in backends.items()
+        }
+        for endpoint, standing in old.items():
+            self.standings.setdefault(endpoint, standing.leave(now_s))
+        self._count()
+
+    def leave(self, now_s: float) -> None:
+        """The file has nothing here; all members leave."""
+        self.frontend = None
+        self.standings = {e: standing.leave(now_s) for e, standing in self.standings.items()}
+
+    def put(self, backend: Endpoint, standing: Standing) -> None:
+        """It stands like this with `backend` from now on."""
+        was, self.standings[backend] = self.standings[backend], standing
+        if was.health is not standing.health:  # most probes find what was known
+            self._count()
+
+    def service(self, now_s: float) -> Service:
+        """Return what the frontend is to do."""
+        members = tuple(
+            Member(backend, standing.health, standing.until_s)
+            for backend, standing in self.standings.items()
+        )
+        shares: tuple[Share, ...] = ()
+        if self.frontend is not None:
+            slow_start_s = self.frontend.slow_start_s
+            shares = share_out(self._choose(self.frontend), self.standings, slow_start_s, now_s)
+        is_leaving = self.frontend is None
+        return Service(self.name, self.bind, self.privateip, members, shares, is_leaving)
+
+    def next_change_s(self, now_s: float) -> float | None:
+        """Return when `service` may differ though nothing has happened; None for never."""
+        if self.frontend is None:
+            return None
+        slow_start_s = self.frontend.slow_start_s
+        return find_next_share_s(self._choose(self.frontend), self.standings, slow_start_s, now_s)
+
+    def _choose(self, frontend: Frontend) -> Sequence[Endpoint]:
+        return choose_serving(frontend, self.standings, is_quorate=self.is_quorate)
+
+    def _count(self) -> None:
+        if self.frontend is not None:
+            quorum = self.frontend.quorum
+            self.is_quorate = has_quorum(quorum, self.standings, had_quorum=self.is_quorate)

@@ -1,0 +1,96 @@
+"""Service: what one frontend is to do now, as the rules need to know it.
+
+The border between who decides (health) and who writes it down (rules): values only. Where nobody
+checks anything, `standing_services` says what a configuration alone asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from paraglider.config.model import Address, Backend, Config, Endpoint, Family, Frontend
+
+FULL = 100
+
+
+class Health(StrEnum):
+    """The state of one backend of one frontend."""
+
+    UNKNOWN = "unknown"
+    UP = "up"
+    DOWN = "down"
+    DRAINING = "draining"
+    DISABLED = "disabled"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A backend of a frontend, an address behind a name among them; `until_s` (seconds since the
+    epoch) is when a draining one's connections are cut, None for never."""
+
+    backend: Endpoint
+    health: Health = Health.UNKNOWN
+    until_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A backend that gets new connections: `percent` (1 to 100) of what an equal would."""
+
+    backend: Endpoint
+    percent: int = FULL
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A frontend with all of its members, and those of them that new connections go to, both in
+    the order of the file.
+
+    One that `is_leaving` is configured no more: its address and port are the host's again, and
+    only the connections that it has run on.
+    """
+
+    name: str
+    bind: Endpoint
+    privateip: Address
+    members: tuple[Member, ...]
+    serving: tuple[Share, ...]
+    is_leaving: bool = False
+
+    @property
+    def family(self) -> Family:
+        return self.bind.family
+
+
+# The addresses of host names, for each family that they are wanted in, as they were resolved last.
+Addresses = Mapping[tuple[str, Family], Sequence[Address]]
+
+
+def expand_backends(frontend: Frontend, addresses: Addresses) -> dict[Endpoint, Backend]:
+    """Return each server of `frontend` with the entry of the file that names it first, in the
+    order of the file; a host name stands for all of its addresses, in ascending order."""
+    found: dict[Endpoint, Backend] = {}
+    for backend in frontend.backends:
+        hosts: Sequence[Address] = (
+            sorted(addresses.get((backend.host, frontend.family), ()))
+            if isinstance(backend.host, str)
+            else (backend.host,)
+        )
+        for host in hosts:
+            found.setdefault(Endpoint(host, backend.port), backend)
+    return found
+
+
+def standing_services(config: Config, addresses: Addresses) -> tuple[Service, ...]:
+    """Return what `config` asks for where nobody checks anything: all serve, but for backups where
+    there is anybody else."""
+    services = []
+    for frontend in config.frontends:
+        backends = expand_backends(frontend, addresses)
+        primaries = [e for e, backend in backends.items() if not backend.is_backup]
+        members = tuple(Member(endpoint) for endpoint in backends)
+        serving = tuple(Share(endpoint) for endpoint in primaries or backends)
+        services.append(Service(frontend.name, frontend.bind, frontend.privateip, members, serving))
+    return tuple(services)

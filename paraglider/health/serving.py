@@ -1,0 +1,77 @@
+"""Serving: who of the members of a frontend gets new connections, and how much of them.
+
+Primaries (members that are no backups) while enough of them are available; else backups; else what
+the file says is to be done where nobody is left. Pure: standings in, shares out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from paraglider.config.model import Endpoint, Frontend, NoBackend, Quorum
+from paraglider.health.service import FULL, Share
+from paraglider.health.slow_start import find_next_step_s, find_percent
+from paraglider.health.standing import Standing
+
+Standings = Mapping[Endpoint, Standing]
+
+
+def has_quorum(quorum: Quorum, standings: Standings, *, had_quorum: bool) -> bool:
+    """Return whether enough primaries are available, as keepalived counts them
+    (`update_quorum_state`): fewer are enough to stay than to come back.
+
+    Other than there, more than all that are allowed are never asked for, or a hysteresis that
+    leads beyond them could not be left again.
+    """
+    primaries = [standing for standing in standings.values() if not standing.is_backup]
+    live = sum(standing.is_available for standing in primaries)
+    if not live:
+        return False
+    if had_quorum:
+        return live >= quorum.live - quorum.hysteresis
+    allowed = sum(standing.is_allowed for standing in primaries)
+    return live >= max(quorum.live, min(quorum.live + quorum.hysteresis, allowed))
+
+
+def choose_serving(
+    frontend: Frontend, standings: Standings, *, is_quorate: bool
+) -> Sequence[Endpoint]:
+    """Return who gets new connections, in the order of `standings`."""
+    available = [backend for backend, standing in standings.items() if standing.is_available]
+    if is_quorate:
+        return [backend for backend in available if not standings[backend].is_backup]
+    backups = [backend for backend in available if standings[backend].is_backup]
+    if backups or frontend.no_backend is NoBackend.REJECT:
+        return backups
+    allowed = [backend for backend, standing in standings.items() if standing.is_allowed]
+    return [backend for backend in allowed if not standings[backend].is_backup] or allowed
+
+
+def share_out(
+    serving: Sequence[Endpoint], standings: Standings, slow_start_s: float, now_s: float
+) -> tuple[Share, ...]:
+    """Return the shares of `serving`, the largest of them always a full one."""
+    if any(not standings[backend].is_available for backend in serving):
+        return tuple(map(Share, serving))  # who may be down must not get more than who came up
+    percents = [_percent(standings[backend], slow_start_s, now_s) for backend in serving]
+    largest = max(percents, default=FULL)
+    return tuple(
+        Share(backend, percent * FULL // largest)
+        for backend, percent in zip(serving, percents, strict=True)
+    )
+
+
+def find_next_share_s(
+    serving: Sequence[Endpoint], standings: Standings, slow_start_s: float, now_s: float
+) -> float | None:
+    """Return when a share of `serving` may grow by time alone, after `now_s`; None for never."""
+    times_s = [
+        find_next_step_s(rose_s, slow_start_s, now_s)
+        for backend in serving
+        if (rose_s := standings[backend].rose_s) is not None
+    ]
+    return min((time_s for time_s in times_s if time_s is not None), default=None)
+
+
+def _percent(standing: Standing, slow_start_s: float, now_s: float) -> int:
+    return FULL if standing.rose_s is None else find_percent(standing.rose_s, slow_start_s, now_s)

@@ -1,0 +1,91 @@
+"""A check as JSON, and back. Bytes are text in which each character stands for one of them.
+
+It comes from the agent alone, which has read it from the configuration: of texts only the type is
+looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from paraglider.config.model import Check, CheckKind, HttpRequest
+from paraglider.health.wire_value import (
+    MAX_SECONDS,
+    as_flag,
+    as_ip,
+    as_items,
+    as_number,
+    as_object,
+    as_whole,
+)
+
+_MAX_COUNT = 1_000_000
+_BYTES = "latin-1"
+_CHECK_FIELDS = (
+    "kind",
+    "interval_s",
+    "timeout_s",
+    "rise",
+    "fall",
+    "starts_up",
+    "address",
+    "port",
+    "send",
+    "expect",
+    "http",
+)
+_HTTP_FIELDS = ("method", "path", "host", "statuses", "body", "is_verified", "ca")
+
+
+def pack_check(check: Check) -> dict[str, object]:
+    """Return `check` as what json.dumps takes."""
+    fields = _fields(check, _CHECK_FIELDS)
+    return fields | {
+        "address": None if check.address is None else str(check.address),
+        "send": check.send.decode(_BYTES),
+        "expect": check.expect.decode(_BYTES),
+        "http": _fields(check.http, _HTTP_FIELDS),
+    }
+
+
+def unpack_check(value: object) -> Check:
+    """Return the check that `value` is. Raises ValueError."""
+    fields = as_object(value, _CHECK_FIELDS)
+    address, port = fields["address"], fields["port"]
+    return Check(
+        kind=CheckKind(_as_string(fields["kind"])),
+        interval_s=as_number(fields["interval_s"], 0, MAX_SECONDS),
+        timeout_s=as_number(fields["timeout_s"], 0, MAX_SECONDS),
+        rise=as_whole(fields["rise"], 1, _MAX_COUNT),
+        fall=as_whole(fields["fall"], 1, _MAX_COUNT),
+        starts_up=as_flag(fields["starts_up"]),
+        address=None if address is None else as_ip(address),
+        port=None if port is None else as_whole(port, 1, 65535),
+        send=_as_string(fields["send"]).encode(_BYTES),
+        expect=_as_string(fields["expect"]).encode(_BYTES),
+        http=_unpack_request(fields["http"]),
+    )
+
+
+def _unpack_request(value: object) -> HttpRequest:
+    fields = as_object(value, _HTTP_FIELDS)
+    ranges = [as_items(item, 2) for item in as_items(fields["statuses"])]
+    return HttpRequest(
+        method=_as_string(fields["method"]),
+        path=_as_string(fields["path"]),
+        host=_as_string(fields["host"]),
+        statuses=tuple((as_whole(a, 100, 599), as_whole(b, 100, 599)) for a, b in ranges),
+        body=_as_string(fields["body"]),
+        is_verified=as_flag(fields["is_verified"]),
+        ca=_as_string(fields["ca"]),
+    )
+
+
+def _fields(record: object, names: Sequence[str]) -> dict[str, object]:
+    return {name: getattr(record, name) for name in names}
+
+
+def _as_string(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("expected text")
+    return value

@@ -1,0 +1,195 @@
+"""When targets are probed: by a clock that the test turns, over pairs of sockets."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import random
+import selectors
+from collections.abc import Iterator
+
+import pytest
+
+from paraglider.config.model import Check, CheckKind, HttpRequest
+from paraglider.health.probe import Target
+from paraglider.health.prober import Prober, Result
+from tests.unit.probe_sockets import Network, make_target
+
+TALK = Check(send=b"PING", expect=b"+PONG")
+
+
+class World:
+    """A prober, its clock and its network."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+        self.selector = selectors.DefaultSelector()
+        self.network = Network()
+        self.prober = Prober(
+            self.selector,
+            random=random.Random(7).random,  # noqa: S311 - spreads probes
+            clock=lambda: self.now_s,
+            open_=self.network.open,
+        )
+
+    def set(self, *targets: Target) -> None:
+        self.prober.set_targets(targets, self.now_s)
+
+    def run(self, duration_s: float, *, step_s: float = 0.01) -> list[tuple[float, Result]]:
+        """Turn the clock; return each result with its time."""
+        found = []
+        for _ in range(round(duration_s / step_s)):
+            self.now_s += step_s
+            # Whatever is ready is taken before the clock goes on.
+            while results := self.prober.poll(0) + self.prober.poll(0):
+                found += [(self.now_s, result) for result in results]
+        return found
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    """Nothing to probe yet."""
+    world = World()
+    yield world
+    world.prober.close()
+    assert not world.selector.get_map()
+    world.selector.close()
+    world.network.close()
+
+
+def test_first_probes_come_soon_and_not_all_at_once(world: World) -> None:
+    world.set(*(make_target(f"b{number}") for number in range(100)))
+    found = world.run(1.0, step_s=0.1)
+    assert sorted(result.key for _, result in found) == sorted(f"b{n}" for n in range(100))
+    times = [at for at, _ in found]
+    assert max(times.count(at) for at in set(times)) < 25
+
+
+def test_first_probe_of_a_short_interval_comes_within_it(world: World) -> None:
+    world.set(*(make_target(f"b{n}", Check(interval_s=0.2)) for n in range(20)))
+    assert {result.key for _, result in world.run(0.2)} == {f"b{n}" for n in range(20)}
+
+
+def test_interval_is_kept_within_five_percent(world: World) -> None:
+    world.set(make_target())
+    times = [at for at, _ in world.run(60.0)]
+    gaps = [after - before for before, after in itertools.pairwise(times)]
+    assert len(gaps) >= 27
+    assert min(gaps) >= 1.89
+    assert max(gaps) <= 2.12
+    assert max(gaps) - min(gaps) > 0.05
+
+
+def test_result_tells_what_was_found_and_how_long_it_took(world: World) -> None:
+    world.set(make_target("web", Check(timeout_s=0.5, expect=b"+PONG")))
+    (at, result), *_ = world.run(2.0)
+    assert (result.key, result.is_good, result.told) == (
+        "web",
+        False,
+        "no answer: timed out after 0.5 s",
+    )
+    assert result.took_s == pytest.approx(0.5, abs=0.02)
+    assert at > 100.5
+
+
+def test_target_that_hangs_delays_no_other(world: World) -> None:
+    """And is not probed twice at once, though it hangs for longer than its interval."""
+    hanging = Check(interval_s=1.0, timeout_s=5.0, expect=b"+PONG")
+    world.set(make_target("hangs", hanging), *(make_target(f"b{n}") for n in range(3)))
+    found = [result.key for _, result in world.run(21.0)]
+    assert found.count("hangs") in (3, 4)
+    assert all(found.count(f"b{n}") >= 10 for n in range(3))
+
+
+def test_unchanged_target_keeps_its_schedule_and_its_probe(world: World) -> None:
+    world.set(make_target("web", TALK))
+    while not world.network.opened:
+        world.run(0.01)
+    world.run(0.1)
+    world.set(make_target("web", TALK), make_target("new"))
+    world.network.servers[0].send(b"+PONG")
+    (_, result), *_ = world.run(0.01)
+    assert result.told == "answered '+PONG'"
+    assert result.took_s == pytest.approx(0.12, abs=0.011)
+
+
+def test_changed_target_is_probed_anew(world: World) -> None:
+    world.set(make_target("web", TALK))
+    world.run(1.0)
+    world.set(make_target("web", Check()))
+    assert [result.told for _, result in world.run(1.0)] == ["connected"]
+    assert world.network.opened[0].fileno() == -1
+
+
+def test_target_that_is_gone_is_heard_of_no_more(world: World) -> None:
+    world.set(make_target("web"), make_target("old", TALK))
+    world.run(1.5)
+    world.set(make_target("web"))
+    assert {result.key for _, result in world.run(10.0)} == {"web"}
+
+
+def test_target_without_a_check_is_not_probed(world: World) -> None:
+    world.set(make_target("web", Check(kind=CheckKind.NONE)))
+    assert world.run(5.0) == []
+
+
+def test_target_given_twice_is_probed_once(world: World) -> None:
+    """The last one counts."""
+    world.set(make_target("web", TALK), make_target("web"))
+    world.set(make_target("web", TALK), make_target("web"))
+    assert len(world.run(19.0)) in (9, 10)
+
+
+def test_answer_that_is_there_counts_though_we_are_late(world: World) -> None:
+    """A process that was held up must not call its backends down."""
+    world.set(make_target("web", TALK))
+    while not world.network.opened:
+        world.run(0.01)
+    world.run(0.01)
+    world.network.servers[0].send(b"+PONG")
+    world.now_s += 30.0
+    assert [result.told for result in world.prober.poll(0)] == ["answered '+PONG'"]
+
+
+def test_lost_time_is_not_made_up_for(world: World) -> None:
+    world.set(make_target("web"))
+    world.run(3.0)
+    world.now_s += 3600.0
+    assert len(world.run(4.0)) in (2, 3)
+
+
+def test_want_of_sockets_is_a_note_once_a_minute_and_no_result(world: World) -> None:
+    world.network.refuses_to_open = OSError(errno.EMFILE, "too many")
+    world.set(make_target("web"), make_target("db"))
+    assert world.run(50.0) == []
+    assert world.prober.take_notes() == ["cannot open a socket: too many open files"]
+    world.run(20.0)
+    assert len(world.prober.take_notes()) == 1
+    world.network.refuses_to_open = None
+    assert {result.key for _, result in world.run(3.0)} == {"web", "db"}
+
+
+def test_notes_have_a_limit_whatever_their_text(world: World) -> None:
+    bad = [Check(kind=CheckKind.HTTP, http=HttpRequest(path=f"/ {n}")) for n in range(100)]
+    world.set(*(make_target(f"b{n}", check) for n, check in enumerate(bad)))
+    world.run(3.0)
+    assert len(world.prober.take_notes()) == 20
+
+
+def test_target_that_no_socket_takes_costs_itself_alone(world: World) -> None:
+    """Whatever goes wrong with it."""
+    bad = Target("bad", "", make_target().address, 80, Check(expect="text"))  # type: ignore[arg-type]
+    world.set(bad, make_target("web"))
+    assert {result.key for _, result in world.run(3.0)} == {"web"}
+    assert [note.split(":")[0] for note in world.prober.take_notes()] == ["cannot probe bad"]
+
+
+def test_poll_calls_what_else_is_on_the_selector(world: World) -> None:
+    calls: list[str] = []
+    world.network.open(-1)  # type: ignore[arg-type]
+    ours, theirs = world.network.opened[0], world.network.servers[0]
+    world.selector.register(ours, selectors.EVENT_READ, lambda: calls.append(ours.recv(9).decode()))
+    theirs.send(b"orders")
+    world.prober.poll(10)
+    world.selector.unregister(ours)
+    assert calls == ["orders"]
