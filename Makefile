@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-unit test-golden test-netns test-compose lint fmt golden image bench lock engine clean
+.PHONY: help venv demo test test-unit test-golden test-netns test-compose lint fmt golden image bench bench-footprint lock engine clean
 
 PYTEST = .venv/bin/pytest
 
@@ -40,6 +40,9 @@ image: ## build the container image `paraglider`
 
 bench: .venv/.stamp ## measure
 	@.ci/tools && .venv/bin/python -m bench
+
+bench-footprint: .venv/.stamp ## as root: what the container takes at rest, and how soon it serves
+	@.ci/engine && image/build && .venv/bin/python -m bench.footprint
 
 lock: .venv/.stamp ## pin the newest versions of what pyproject.toml asks for
 	@.ci/lock

@@ -4,7 +4,8 @@
 With arguments it becomes `paraglider ARGUMENTS`. Without, it runs supervisord in this process with
 /etc/supervisord.conf, and ends with the agent's own exit code when the agent cannot go
 on, so that a container that does not balance never looks alive. It never touches a rule, but for
-one case: told to stop when no agent is left to do it, it becomes `paraglider stop`.
+one case: told to stop when no agent is left to do it, it becomes `paraglider stop`. The agent has a
+user of its own where that is possible (agent_user.py); this process stays root.
 
 Signals that Docker sends have been held back since before Python started (Dockerfile): for process
 1 the kernel discards those that nothing answers yet, and a container told to stop at once would
@@ -17,22 +18,53 @@ and writes a file with its process id. The overrides below change these, and not
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import re
 import signal
 import sys
-import tempfile
+from types import ModuleType
 
-from supervisor import events
-from supervisor.medusa import asyncore_25 as asyncore
-from supervisor.options import ServerOptions, SignalReceiver, decode_wait_status
-from supervisor.process import Subprocess
-from supervisor.states import SupervisorStates
-from supervisor.supervisord import Supervisor
+from image.agent_user import prepare_user
+
+
+class Unused(ModuleType):
+    """A module in which every name is found, and is nothing."""
+
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+    @staticmethod
+    def gettempdir() -> str:
+        """Answer what supervisord asks at once and never uses: a read-only root has none."""
+        return "/"
+
+
+# supervisord imports these in order to be asked things over a socket, or to make files. Here it
+# listens nowhere and makes none, and without them it takes half of the memory.
+for unused in (
+    *("hashlib", "html", "html.entities", "html.parser", "http", "http.client"),
+    *("importlib.metadata", "importlib.resources", "supervisor.xmlrpc", "tempfile"),
+    *("xmlrpc", "xmlrpc.client"),
+):
+    sys.modules[unused] = Unused(unused)
+
+from supervisor import events  # noqa: E402 - not before these
+from supervisor.medusa import asyncore_25 as asyncore  # noqa: E402
+from supervisor.options import ServerOptions, SignalReceiver, decode_wait_status  # noqa: E402
+from supervisor.process import Subprocess  # noqa: E402
+from supervisor.states import SupervisorStates  # noqa: E402
+from supervisor.supervisord import Supervisor  # noqa: E402
 
 CONFIG = "/etc/supervisord.conf"
 PROGRAM = "paraglider"
 # As in the Dockerfile.
 HELD_BACK = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
+STOPS = HELD_BACK - {signal.SIGHUP}
+# For an agent to take its rules away. Below the ten seconds that `docker stop` allows, so that what
+# is left can still be removed.
+STOP_S = 5
 
 
 def say(text: str) -> None:
@@ -75,8 +107,6 @@ class Options(ServerOptions):  # type: ignore[misc]
     pidhistory: dict[int, Subprocess]
 
     def __init__(self) -> None:
-        # Asked for at once and never used; a read-only root has none, which would be an error.
-        tempfile.tempdir = "/"
         super().__init__()
         self.wakeup = Wakeup()
         self.exit_code = 0
@@ -110,12 +140,19 @@ class Options(ServerOptions):  # type: ignore[misc]
         """Pass SIGHUP on to the agent, which takes the new file without letting go of a rule."""
         received: int | None = super().get_signal()
         if received == signal.SIGHUP:
-            for process in self.pidhistory.values():
-                process.signal(signal.SIGHUP)
+            self.pass_on(received)
             return None
-        if received in {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}:
+        if received in STOPS:
+            if self.stop_is_due:
+                # It lets connections end, and supervisord waits for it; told again it ends at once.
+                self.pass_on(signal.SIGTERM)
             self.stop_is_due = True
         return received
+
+    def pass_on(self, number: int) -> None:
+        """Send a signal to the agent, where there is one."""
+        for process in self.pidhistory.values():
+            process.signal(number)
 
     def waitpid(self) -> tuple[int | None, int | None]:
         """Note how the agent ended: supervisord forgets the code of one that ends in a second."""
@@ -144,9 +181,35 @@ class Options(ServerOptions):  # type: ignore[misc]
             self.mood = SupervisorStates.SHUTDOWN
 
 
+def drain_s(text: str) -> int:
+    """Return the seconds, rounded up, that an agent told to stop lets connections end in.
+
+    What is wrong with PARAGLIDER_DRAIN is for the agent to say.
+
+    >>> drain_s("1.5m"), drain_s("500ms"), drain_s("")
+    (90, 1, 0)
+    """
+    units = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|m|h)", text)
+    return math.ceil(float(found[1]) * units[found[2]]) if found else 0
+
+
+def as_agent() -> list[str]:
+    """Return the command that makes a process the agent's, before the agent's own."""
+    command, note = prepare_user(os.environ)
+    if note:
+        say(note)
+    return command
+
+
 def supervise() -> int:
     """Run the agent until it is over; return the exit code of the container."""
     options = Options()
+    # The %(names)s in the configuration.
+    options.environ_expansions.update(
+        as_agent=" ".join(as_agent()),
+        stop_s=STOP_S + drain_s(os.environ.get("PARAGLIDER_DRAIN", "")),
+    )
     options.realize(["--configuration", CONFIG], doc=__doc__)
     options.first = True
     options.test = False
@@ -161,11 +224,14 @@ def supervise() -> int:
 def main() -> int:
     """Do what the container was started for."""
     if len(sys.argv) > 1:
-        if told := signal.sigpending() & HELD_BACK - {signal.SIGHUP}:
+        if told := signal.sigpending() & STOPS:
             return 128 + int(min(told))
-        if sys.argv[-1] != "run":  # which takes them itself
+        command = [PROGRAM, *sys.argv[1:]]
+        if "run" in command:
+            command = [*as_agent(), *command]  # it takes the signals itself
+        else:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
-        os.execvp(PROGRAM, [PROGRAM, *sys.argv[1:]])  # noqa: S606 - no shell is wanted
+        os.execvp(command[0], command)  # noqa: S606 - no shell is wanted
     return supervise()
 
 

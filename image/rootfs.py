@@ -12,6 +12,7 @@ from __future__ import annotations
 import compileall
 import py_compile
 import shutil
+import ssl
 import subprocess
 import sys
 import sysconfig
@@ -37,8 +38,9 @@ PACKAGES = (
     "base-files",
 )
 
-# Of a package that is large, one program. busybox has an env that cannot hold signals back.
-ENV = Path("/usr/bin/env")
+# Of a package that is large, one program. busybox has an env that cannot hold signals back, and a
+# setpriv that cannot change the user.
+SINGLE = (Path("/usr/bin/env"), Path("/usr/bin/setpriv"))
 
 # Only what is under these is taken from a package: programs, libraries, modules and settings.
 KEPT = (
@@ -88,10 +90,21 @@ LEFT_OUT = (
     ),
 )
 
+# The authorities that https checks trust, and which of their files Debian has chosen.
+AUTHORITIES = "ca-certificates"
+AUTHORITY_FILES = Path("/usr/share/ca-certificates")
+CHOSEN_AUTHORITIES = Path("/etc/ca-certificates.conf")
+BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
+
 # Debian keeps both variants and lets its alternatives choose; in here the plain name is nft's.
 PLAIN_NAMES = ("iptables", "iptables-save", "iptables-restore")
 
-ACCOUNTS = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n"
+# The agent's user is in root's group (image/agent_user.py says why).
+ACCOUNTS = """\
+root:x:0:0:root:/root:/bin/sh
+paraglider:x:65532:0:paraglider:/nonexistent:/bin/false
+nobody:x:65534:65534:nobody:/nonexistent:/bin/false
+"""
 GROUPS = "root:x:0:\nnogroup:x:65534:\n"
 NSSWITCH = "passwd: files\ngroup: files\nhosts: files dns\n"
 
@@ -200,6 +213,8 @@ def lay_out(root: Path) -> None:
         (root / name).symlink_to(f"usr/{name}")
     (root / "var").mkdir(exist_ok=True)
     (root / "var/run").symlink_to("/run")
+    # Under a read-only root, /dev/shm is the one place in every container that can be written.
+    (root / "run/paraglider").symlink_to("/dev/shm/paraglider")  # noqa: S108 - the container's own
     (root / "etc/passwd").write_text(ACCOUNTS)
     (root / "etc/group").write_text(GROUPS)
     (root / "etc/nsswitch.conf").write_text(NSSWITCH)
@@ -226,9 +241,28 @@ def copy_site(root: Path) -> None:
         target = root / "usr/local/bin" / name
         shutil.copyfile(IMAGE / f"{name}.py", target)
         target.chmod(0o755)
+    (site / "image").mkdir()
+    shutil.copyfile(IMAGE / "agent_user.py", site / "image/agent_user.py")
     shutil.copyfile(IMAGE / "glider.yaml", root / "etc/paraglider/glider.yaml")
     # Not beside glider.yaml: a folder mounted over that one would hide it.
     shutil.copyfile(IMAGE / "supervisord.conf", root / "etc/supervisord.conf")
+
+
+def copy_authorities(root: Path) -> None:
+    """Put the package's certificates into one file, where OpenSSL looks for it.
+
+    The build stage's own bundle may have a private authority in it (Dockerfile), and is not copied.
+    Lines of the list are file names; `#` and `!` stand before what is not chosen.
+    """
+    lines = CHOSEN_AUTHORITIES.read_text().splitlines()
+    chosen = [line for line in lines if line and line[0] not in "#!"]
+    bundle = root / BUNDLE.lstrip("/")
+    bundle.parent.mkdir(parents=True)
+    bundle.write_text("".join((AUTHORITY_FILES / name).read_text() for name in chosen))
+    asked = ssl.get_default_verify_paths().openssl_cafile
+    link = root / asked.lstrip("/")
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(BUNDLE)
 
 
 def compile_all(root: Path) -> None:
@@ -250,10 +284,12 @@ def main() -> None:
     lay_out(root)
     for package in PACKAGES:
         copy_package(package, root)
-    copy(ENV, root)
+    for program in SINGLE:
+        copy(program, root)
     link_names(root)
     copy_site(root)
-    for package in {*PACKAGES, owner(ENV), *copy_libraries(root)}:
+    copy_authorities(root)
+    for package in {*PACKAGES, AUTHORITIES, *map(owner, SINGLE), *copy_libraries(root)}:
         record(package, root)
     compile_all(root)
 

@@ -7,12 +7,14 @@ a new kind of rule cannot pass unseen.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 
 from paraglider.config.model import Address, Endpoint
 from paraglider.rules.ruleset import (
+    CERTAIN,
+    Chance,
     CtState,
     Dnat,
     Jump,
@@ -55,6 +57,7 @@ class Walker:
     ruleset: Ruleset
     local: Sequence[str]
     forward_policy: str = "DROP"
+    random: Callable[[], float] = lambda: 1.0
     _counts: dict[tuple[str, int], int] = field(default_factory=dict)
 
     def send(self, packet: Packet) -> Outcome:
@@ -107,18 +110,20 @@ class Walker:
             and _same(rule.destination, packet.destination.address)
             and _same(rule.source_port, packet.source.port)
             and _same(rule.destination_port, packet.destination.port)
-            and (packet.is_syn or not rule.is_syn)
             and _in_state(rule.ct_state, packet)
             and (packet.original == rule.ct_original or rule.ct_original is None)
-            and self._is_nth(rule, key)
+            and self._is_chosen(rule, key)
         )
 
-    def _is_nth(self, rule: Rule, key: tuple[str, int]) -> bool:
-        # net/netfilter/xt_statistic.c: it matches when the count comes round to 0.
-        if rule.nth is None:
+    def _is_chosen(self, rule: Rule, key: tuple[str, int]) -> bool:
+        statistic = rule.statistic
+        if statistic is None:
             return True
-        count = self._counts.get(key, rule.nth.every - 1 - rule.nth.packet)
-        self._counts[key] = following = 0 if count == rule.nth.every - 1 else count + 1
+        if isinstance(statistic, Chance):
+            return self.random() < statistic.of_certain / CERTAIN
+        # net/netfilter/xt_statistic.c: it matches when the count comes round to 0.
+        count = self._counts.get(key, statistic.every - 1 - statistic.packet)
+        self._counts[key] = following = 0 if count == statistic.every - 1 else count + 1
         return following == 0
 
 
@@ -132,5 +137,7 @@ def _in_state(wanted: CtState | None, packet: Packet) -> bool:
             return True
         case CtState.INVALID:
             return packet.is_invalid
+        case CtState.NEW:
+            return packet.is_syn and not packet.is_invalid
         case CtState.DNAT:
             return packet.is_translated and not packet.is_invalid

@@ -6,102 +6,81 @@ of what `paraglider check` costs.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, TextIO
+from typing import TYPE_CHECKING
 
+from paraglider.cli.context import Context
+from paraglider.cli.names import resolve_names
 from paraglider.config.model import Config
-from paraglider.errors import ConfigError, Problem
-from paraglider.kernel.host import Host
+from paraglider.errors import ConfigError, Problem, UnavailableError
 
 if TYPE_CHECKING:
-    import argparse
-
-    from paraglider.kernel.iptables import Variant
-    from paraglider.kernel.variant import Choice
-    from paraglider.rules.ruleset import Ruleset
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What a command works with."""
-
-    arguments: argparse.Namespace
-    environment: Mapping[str, str]
-    stdin: BinaryIO
-    out: TextIO
-    err: TextIO
-    host: Host
-
-    def say(self, text: str) -> None:
-        """Print a result."""
-        print(text, file=self.out, flush=True)
-
-    def report(self, text: str) -> None:
-        """Print something to know beside the result."""
-        print(f"paraglider: {text}", file=self.err, flush=True)
-
-    def load_config(self) -> Config:
-        """Return the configuration that the command line and the environment name."""
-        from paraglider.config.load import load_config
-
-        path: str | None = self.arguments.config
-        return load_config(path, environment=self.environment, stdin=self.stdin)
-
-    def choose_variant(self, *, where_ours_are: bool = False) -> Choice:
-        """Return the variant of iptables to use here, or the one that ours are in."""
-        from paraglider.kernel.iptables import Variant
-        from paraglider.kernel.variant import choose_variant, require_capabilities
-
-        require_capabilities(self.host, Variant.NFT)
-        return choose_variant(
-            environment=self.environment, host=self.host, where_ours_are=where_ours_are
-        )
+    from paraglider.agent.protocol import Answer
 
 
 def start(context: Context) -> int:
     """Apply the configuration; say what is balanced now."""
-    _apply(context)
-    return 0
-
-
-def _apply(context: Context) -> tuple[Sequence[Ruleset], Variant]:
-    """Do what `start` does; return the rules that are now in place, and the variant that has
-    them."""
+    from paraglider.health.service import standing_services
+    from paraglider.kernel.agent_lock import find_agent
     from paraglider.kernel.apply import apply_rulesets
-    from paraglider.kernel.firewall import survey_firewall
-    from paraglider.kernel.process import find_program
-    from paraglider.kernel.survey import survey_host
     from paraglider.rules.plan import plan_rulesets
 
+    if agent := find_agent():
+        raise UnavailableError(
+            f"{agent} keeps the rules of this host: it takes a changed file by itself, or at "
+            "'paraglider reload'; to be without it, 'paraglider stop'"
+        )
     config = context.load_config()
     choice = context.choose_variant()
-    families = {frontend.family for frontend in config.frontends}
-    firewall = survey_firewall(families, nft_path=find_program("nft"))
-    for finding in (*survey_host(config, context.host), *firewall):
+    for finding in _survey(context, config):
         context.report(f"warning: {finding}")
-    rulesets = plan_rulesets(config)
+    services = standing_services(config, resolve_names(config))
     is_changed = apply_rulesets(
-        rulesets,
+        plan_rulesets(services),
         variant=choice.variant,
         host=context.host,
         report=context.report,
     )
     if not is_changed:
         context.say("already running as configured; nothing to change")
-    for frontend in config.frontends:
-        count = len(frontend.backends)
+    for service in services:
+        count = len(service.members)
         context.say(
-            f"{frontend.name}: balancing {frontend.bind} over {count} "
-            f"backend{'s' if count > 1 else ''} as {frontend.privateip}"
+            f"{service.name}: balancing {service.bind} over {count} "
+            f"backend{'s' if count > 1 else ''} as {service.privateip}"
         )
     context.say(f"rules are in iptables ({choice.variant.value}): {choice.reason}")
-    return rulesets, choice.variant
+    return 0
+
+
+def _survey(context: Context, config: Config) -> Sequence[str]:
+    from paraglider.kernel.firewall import survey_firewall
+    from paraglider.kernel.process import find_program
+    from paraglider.kernel.survey import survey_host
+
+    families = {frontend.family for frontend in config.frontends}
+    firewall = survey_firewall(families, nft_path=find_program("nft"))
+    return [*survey_host(config, context.host), *firewall]
 
 
 def stop(context: Context) -> int:
-    """Take away every rule of ours."""
+    """Take away every rule of ours; an agent that there is does it itself, and ends."""
+    from paraglider.agent.protocol import Request
+    from paraglider.kernel.agent_lock import find_agent
+
+    answer = context.ask(Request(command="stop"))
+    if answer is not None:
+        context.say(answer.text)
+        return answer.exit_code
+    if agent := find_agent():
+        raise UnavailableError(
+            f"{agent} keeps the rules of this host, would put them back, and cannot be asked from "
+            "here: stop its container, or end that process"
+        )
+    return _remove(context)
+
+
+def _remove(context: Context) -> int:
     from paraglider.kernel.removal import remove_rules
 
     removal = remove_rules(host=context.host, report=context.report)
@@ -117,30 +96,10 @@ def stop(context: Context) -> int:
 
 
 def run(context: Context) -> int:
-    """Apply, look after it, take away at SIGTERM."""
-    from paraglider.agent.keep import Keeper
-    from paraglider.agent.run import run_agent
-    from paraglider.kernel.apply import put_jumps_back
+    """Apply, keep it true, take away at SIGTERM."""
+    from paraglider.cli.run import run_here
 
-    def report(text: str) -> None:
-        # Whoever read the log may be gone; the rules are more than that.
-        with contextlib.suppress(OSError):
-            context.report(text)
-
-    keeper = Keeper(report)
-
-    def start() -> None:
-        rulesets, variant = _apply(context)
-        keeper.take_over(
-            variant, lambda: put_jumps_back(rulesets, variant=variant, host=context.host)
-        )
-
-    def take_away() -> None:
-        keeper.close()
-        stop(context)
-
-    run_agent(start=start, look=keeper.look, stop=take_away, report=report)
-    return 0
+    return run_here(context, survey=_survey, remove=_remove)
 
 
 def check(context: Context) -> int:
@@ -164,12 +123,14 @@ def check(context: Context) -> int:
 
 def render(context: Context) -> int:
     """Print what would be given to iptables-restore."""
+    from paraglider.health.service import standing_services
     from paraglider.rules.plan import plan_rulesets
     from paraglider.rules.restore import lint_restore, render_rulesets
 
     only = context.arguments.family
-    rulesets = [r for r in plan_rulesets(context.load_config()) if only in (None, r.family)]
-    for header, text in render_rulesets(rulesets):
+    config = context.load_config()
+    planned = plan_rulesets(standing_services(config, resolve_names(config)))
+    for header, text in render_rulesets([r for r in planned if only in (None, r.family)]):
         lint_restore(text)
         context.out.write(f"{header}\n{text}")
     return 0
@@ -177,15 +138,21 @@ def render(context: Context) -> int:
 
 def diff(context: Context) -> int:
     """Show how the live rules differ from the wanted ones."""
+    from paraglider.agent.memory import recall
     from paraglider.config.model import Family
+    from paraglider.health.board import Board
     from paraglider.kernel.apply import find_missing_anchors, read_states
     from paraglider.rules.diff import diff_states
     from paraglider.rules.plan import plan_rulesets
     from paraglider.rules.state import NOTHING, state_of_ruleset
 
-    wanted = {r.family: state_of_ruleset(r) for r in plan_rulesets(context.load_config())}
+    config = context.load_config()
     variant = context.choose_variant().variant
     live = read_states(variant, context.host)
+    # Backends that are noted as out of service are not expected to serve.
+    board = Board(recall(live))
+    board.configure(config, resolve_names(config), 0.0)
+    wanted = {r.family: state_of_ruleset(r) for r in plan_rulesets(board.services(0.0))}
     unanchored = find_missing_anchors(variant, wanted)
     is_different = False
     for family in Family:
@@ -199,14 +166,67 @@ def diff(context: Context) -> int:
 
 
 def status(context: Context) -> int:
-    """Show what the kernel does now."""
-    from paraglider.cli.status import read_status, status_json, status_text
+    """Show what is balanced now."""
+    from paraglider.agent.protocol import Request
 
-    choice = context.choose_variant(where_ours_are=True)
-    found = read_status(choice, context.host)
-    if not context.arguments.quiet:
-        context.say(status_json(found) if context.arguments.json else status_text(found))
-    return 0 if found.is_whole else 1
+    arguments = context.arguments
+    answer = context.ask(Request(command="status", is_json=arguments.json))
+    if answer is None:
+        answer = _status_here(context)
+    if not arguments.quiet:
+        context.say(answer.text)
+    return answer.exit_code
+
+
+def _status_here(context: Context) -> Answer:
+    from paraglider.agent.protocol import Answer
+    from paraglider.agent.status import read_status
+    from paraglider.agent.status_text import status_json, status_text
+
+    found = read_status(context.choose_variant(where_ours_are=True), context.host)
+    text = status_json(found) if context.arguments.json else status_text(found)
+    return Answer(0 if found.is_whole else 1, text)
+
+
+def metrics(context: Context) -> int:
+    """Print the metrics."""
+    from paraglider.agent.metrics import metrics_text
+    from paraglider.agent.protocol import Request
+    from paraglider.agent.status import read_status
+
+    answer = context.ask(Request(command="metrics"))
+    if answer is None:
+        choice = context.choose_variant(where_ours_are=True)
+        context.out.write(metrics_text(read_status(choice, context.host)))
+        return 0
+    context.out.write(answer.text)
+    return answer.exit_code
+
+
+def order(context: Context) -> int:
+    """Let the agent do something: drain and its like, and reload."""
+    from paraglider.agent.protocol import Request
+    from paraglider.cli.times import read_time
+
+    arguments = context.arguments
+    deadline = getattr(arguments, "deadline", None)
+    request = Request(
+        command=arguments.command,
+        backend=getattr(arguments, "backend", ""),
+        frontend=getattr(arguments, "frontend", ""),
+        deadline_s=None if deadline is None else read_time(deadline, "--deadline"),
+    )
+    answer = context.ask(request)
+    if answer is None:
+        raise UnavailableError(
+            f"no agent can be asked from here: '{arguments.command}' needs one, 'paraglider run' "
+            "(in a container: docker exec NAME paraglider ...)"
+        )
+    if answer.exit_code:
+        context.err.write(f"{answer.text}\n")
+    else:
+        context.say(answer.text)
+    return answer.exit_code
 
 
 def demo(context: Context) -> int:
@@ -243,6 +263,12 @@ COMMANDS: Mapping[str, Callable[[Context], int]] = {
     "render": render,
     "diff": diff,
     "status": status,
+    "metrics": metrics,
+    "reload": order,
+    "drain": order,
+    "undrain": order,
+    "disable": order,
+    "enable": order,
     "demo": demo,
     "schema": schema,
     "completion": completion,

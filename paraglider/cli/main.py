@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
-from paraglider.cli.commands import COMMANDS, Context
+from paraglider.cli.commands import COMMANDS
+from paraglider.cli.context import Context
 from paraglider.cli.parser import build_parser
 from paraglider.errors import ConfigError, ParagliderError, UnavailableError
 from paraglider.kernel.host import Host

@@ -24,7 +24,8 @@ The configuration, /etc/paraglider/glider.yaml unless -config says otherwise:
     privateip: 10.0.0.4          # what backends see as the source, an address of this host
     backends:
       - 10.0.0.11:8080
-      - 10.0.0.12:8080
+      - 10.0.0.12:8080           # a host name is fine: web:8080
+    check: http                  # tcp unless you say so, every 2 s
 
 or, without a file: PARAGLIDER_BIND, PARAGLIDER_PRIVATEIP, PARAGLIDER_BACKENDS (comma-separated).
 PARAGLIDER_IPTABLES=nft|legacy overrides which variant of iptables is used.
@@ -36,9 +37,13 @@ See before you apply:   paraglider -config glider.yaml check
 Apply, look, take away: paraglider -config glider.yaml start
                         paraglider status
                         paraglider stop
+With health checks:     paraglider -config glider.yaml run
+and, while it runs:     paraglider drain 10.0.0.11:8080 --deadline 30s
+                        paraglider undrain 10.0.0.11:8080
+                        paraglider reload
 
 exit codes: 0 done; 1 differs or not running; 2 usage; 69 the kernel, the host or a tool lacks
-something; 77 no permission; 78 bad configuration
+something, or there is no agent; 77 no permission; 78 bad configuration
 """
 
 
@@ -52,20 +57,24 @@ class _Command:
 _COMMANDS = (
     _Command(
         "start",
-        "apply the configuration and return",
+        "apply the configuration once and return",
         "Twice is once: where the rules are as wanted nothing is written. A changed file replaces "
-        "what was; established connections of a frontend that stays keep their backend.",
+        "what was; established connections of a frontend that stays keep their backend. Nobody "
+        "checks the backends then; 'run' does.",
     ),
     _Command(
         "stop",
         "take away every rule of ours",
-        "From any state and without any file: whatever bears our name goes, in both variants of "
-        "iptables and both address families. Rules of others stay as they are.",
+        "An agent of this host is told to, and ends. Without one it works from any state and "
+        "without any file: whatever bears our name goes, in both variants of iptables and both "
+        "address families. Rules of others stay as they are.",
     ),
     _Command(
         "run",
-        "apply, wait, and take the rules away at SIGTERM",
-        "What the container runs. SIGHUP reads the configuration again.",
+        "apply, keep it true while backends come and go, take away at SIGTERM",
+        "The agent: checks the backends, follows their host names and the file, puts back rules "
+        "that others change. What the container runs. SIGHUP reads the configuration again, as a "
+        "changed file does; one that is wrong changes nothing.",
     ),
     _Command(
         "check",
@@ -75,18 +84,40 @@ _COMMANDS = (
     _Command(
         "render",
         "print what would be given to iptables-restore",
-        "For a host that has no rules of ours yet. Needs no root and touches nothing.",
+        "For a host that has no rules of ours yet. Needs no root and touches nothing; host names "
+        "are looked up.",
     ),
     _Command(
         "diff",
         "show how the live rules differ from the configuration",
-        "'-' is in the kernel only, '+' is wanted only. Exit code 1 where they differ.",
+        "'-' is in the kernel only, '+' is wanted only; backends that are noted as out of service "
+        "are not expected to serve. Exit code 1 where they differ.",
     ),
     _Command(
         "status",
-        "show what the kernel does now",
-        "Reads the live rules, no file. Exit code 1 where nothing runs or rules are damaged.",
+        "show what is balanced now, and how the backends are",
+        "Asks the agent; without one, reads the live rules. Exit code 1 where nothing runs or "
+        "rules are damaged.",
     ),
+    _Command(
+        "drain",
+        "give a backend no new connections; those that it has run on",
+        "Until 'undrain', also across restarts of the agent. At the deadline what is left is cut.",
+    ),
+    _Command("undrain", "give a drained backend new connections again"),
+    _Command(
+        "disable",
+        "take a backend out of service, unchecked; its connections run on",
+        "Until 'enable', also across restarts of the agent.",
+    ),
+    _Command("enable", "put a disabled backend back into service"),
+    _Command(
+        "reload",
+        "let the agent read the configuration again",
+        "What a changed file does within two seconds by itself. Exit code 78 where it is wrong; "
+        "nothing is changed then.",
+    ),
+    _Command("metrics", "print the metrics of this host in the format of Prometheus"),
     _Command(
         "demo",
         "balance real connections between throwaway hosts on this machine",
@@ -100,6 +131,9 @@ _COMMANDS = (
         "For example: source <(paraglider completion bash)",
     ),
 )
+
+# Those that say something about one backend.
+ORDERS = ("drain", "undrain", "disable", "enable")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -170,5 +204,31 @@ def _add_options(name: str, parser: argparse.ArgumentParser) -> None:
         case "status":
             parser.add_argument("--json", action="store_true", help="as one JSON object")
             parser.add_argument("--quiet", action="store_true", help="say it by exit code alone")
+        case "run":
+            parser.add_argument(
+                "--drain",
+                metavar="TIME",
+                help="at SIGTERM, first let connections end for that long (default: "
+                "$PARAGLIDER_DRAIN, or not at all)",
+            )
+        case _ if name in ORDERS:
+            _add_backend(name, parser)
         case "completion":
             parser.add_argument("shell", choices=SHELLS)
+
+
+def _add_backend(name: str, parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "backend",
+        metavar="BACKEND",
+        help="ADDRESS:PORT, an address, or a host name of the configuration",
+    )
+    parser.add_argument(
+        "--frontend", metavar="NAME", default="", help="of this one alone (default: of all)"
+    )
+    if name == "drain":
+        parser.add_argument(
+            "--deadline",
+            metavar="TIME",
+            help="cut what is left after 30s, 5m, ... (default: never)",
+        )

@@ -18,7 +18,7 @@ from paraglider.kernel.lock import defer_signals, hold_rules_lock
 from paraglider.kernel.nat_anchor import find_anchor
 from paraglider.kernel.removal import remove_anchor, remove_from
 from paraglider.kernel.variant import find_all, require_capabilities
-from paraglider.rules.restore import check_restore, has_same_chains, is_complete, plan_restore
+from paraglider.rules.restore import check_restore, is_complete, plan_restore
 from paraglider.rules.ruleset import Ruleset
 from paraglider.rules.state import NOTHING, State, state_of_ruleset
 
@@ -30,12 +30,8 @@ _NO_NFT = (
 )
 
 
-# Who looks after rules can look again, and must not be late when it is told to end.
-_LOOK_LOCK_WAIT_S = 1
-
-
 @dataclass(frozen=True, slots=True)
-class _Step:
+class Step:
     """What is to be done in one family; `text` is '' where the rules are as wanted."""
 
     tools: Iptables
@@ -56,7 +52,7 @@ def apply_rulesets(
     wanted = {ruleset.family: state_of_ruleset(ruleset) for ruleset in rulesets}
     with hold_rules_lock():
         steps = [
-            _plan_step(tools, before, wanted.get(tools.family, NOTHING))
+            plan_step(replace(tools, report=report), before, wanted.get(tools.family, NOTHING))
             for tools, before in _read_all(variant, wanted, host)
         ]
         for step in steps:
@@ -67,39 +63,6 @@ def apply_rulesets(
             is_anchored = _bring_up(steps, report)
             is_moved = _leave_other_variant(variant, host, report)
     return any(step.text for step in steps) or is_anchored or is_moved
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What a look at rules that were applied has found: the chains whose jumps to ours were put
-    back, and whether anything but jumps is not as it was."""
-
-    mended: Sequence[str]
-    is_changed: bool
-
-
-def put_jumps_back(rulesets: Sequence[Ruleset], *, variant: Variant, host: Host) -> Look:
-    """Put our jumps where they belong, where others have moved or removed them.
-
-    For who looks after `rulesets`, applied before: in a family whose chains are no longer as
-    wanted, somebody may have meant it (another start, a stop), and nothing is touched.
-    """
-    require_capabilities(host, variant)
-    steps, is_changed = list[_Step](), False
-    with hold_rules_lock(wait_s=_LOOK_LOCK_WAIT_S):
-        for ruleset in rulesets:
-            tools = find_iptables(variant, ruleset.family)
-            tools = replace(tools, lock_wait_s=_LOOK_LOCK_WAIT_S)
-            step = _plan_step(tools, tools.read_state(), state_of_ruleset(ruleset))
-            if not has_same_chains(step.before, step.wanted):
-                is_changed = True
-            elif step.text:
-                steps.append(step)
-        with defer_signals():
-            for step in steps:
-                step.tools.apply_restore(step.text)
-    lines = [line.split() for step in steps for line in step.text.splitlines()]
-    return Look(sorted({words[1] for words in lines if words[0] in {"-D", "-I"}}), is_changed)
 
 
 def read_states(variant: Variant, host: Host) -> Mapping[Family, State]:
@@ -135,19 +98,19 @@ def _read_all(
     return read
 
 
-def _plan_step(tools: Iptables, before: State, wanted: State) -> _Step:
+def plan_step(tools: Iptables, before: State, wanted: State) -> Step:
     text = plan_restore(before, wanted)
     check_restore(text)
-    return _Step(tools, before, wanted, text)
+    return Step(tools, before, wanted, text)
 
 
-def _bring_up(steps: Sequence[_Step], report: Report) -> bool:
+def _bring_up(steps: Sequence[Step], report: Report) -> bool:
     """Write all steps, or none; return whether an anchor was put."""
-    is_anchored, begun = False, list[_Step]()
+    is_anchored, begun = False, list[Step]()
     try:
         for step in steps:
             begun.append(step)
-            is_anchored |= _put_anchor(step, report)
+            is_anchored |= put_anchor(step, report)
             if step.text:
                 step.tools.apply_restore(step.text)
         for step in steps:
@@ -162,7 +125,7 @@ def _bring_up(steps: Sequence[_Step], report: Report) -> bool:
     return is_anchored
 
 
-def _put_anchor(step: _Step, report: Report) -> bool:
+def put_anchor(step: Step, report: Report) -> bool:
     """Make the anchor of a wanted family whole; return whether it was not."""
     anchor = find_anchor(step.tools.family)
     if step.tools.variant is not Variant.NFT or step.wanted.is_empty or anchor.is_whole():
@@ -177,7 +140,7 @@ def _put_anchor(step: _Step, report: Report) -> bool:
     return True
 
 
-def _verify(step: _Step, report: Report) -> None:
+def _verify(step: Step, report: Report) -> None:
     now = step.tools.read_state()
     left = plan_restore(now, step.wanted)
     if not left:
@@ -196,7 +159,7 @@ def _verify(step: _Step, report: Report) -> None:
     )
 
 
-def _roll_back_all(steps: Sequence[_Step], error: ParagliderError) -> None:
+def _roll_back_all(steps: Sequence[Step], error: ParagliderError) -> None:
     """Put back what was ours before; iptables-restore is atomic for one table, not for three."""
     for step in reversed(steps):
         try:
@@ -208,7 +171,7 @@ def _roll_back_all(steps: Sequence[_Step], error: ParagliderError) -> None:
             ) from error
 
 
-def _roll_back(step: _Step) -> None:
+def _roll_back(step: Step) -> None:
     # Not checked: it may hold what a stranger had put into our chains; it came from the kernel.
     text = plan_restore(step.tools.read_state(), step.before)
     if text:

@@ -1,62 +1,184 @@
-"""Changes: whether somebody may have changed rules since one last asked.
+"""Changes: whether somebody else may have changed rules since one last asked, and who.
 
-Of nftables the kernel tells who listens, so that asking costs nothing while nobody does anything.
-Of the legacy tables it tells nobody: there the answer is yes every few seconds.
+Of nftables the kernel tells who listens, at once, and it costs nothing while nobody does anything.
+Of the legacy tables it tells nobody: there somebody looks (legacy_tables.py). To miss a change is
+what must never happen; one too many that was none costs a look at the rules.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from paraglider.kernel.iptables import Variant
+from paraglider.kernel.legacy_tables import BLIND_S, LegacyWatch
+from paraglider.kernel.netlink import FRAME_BYTES, HEADER, NETLINK_NETFILTER, spans
 
-LEGACY_POLL_S = 5.0
-
-# linux/netlink.h, linux/netfilter/nfnetlink.h
-_NETLINK_NETFILTER = 12
+# linux/netfilter/nfnetlink.h, linux/socket.h
 _NFNLGRP_NFTABLES = 7
+_SO_RCVBUFFORCE = 33
+# A limit, not a reserve: what a change of some thousand rules says.
+_QUEUE_BYTES = 1 << 20
 _CHUNK_BYTES = 1 << 16
-_HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, and three that do not matter
+
 # linux/netfilter/nf_tables.h: what is new or gone of tables, chains and rules. Elements of sets,
 # which some hosts change all the time, move no rule.
 _NFNL_SUBSYS_NFTABLES = 10
 _TELLING = frozenset(_NFNL_SUBSYS_NFTABLES << 8 | number for number in (0, 2, 3, 5, 6, 8))
+# It ends each transaction and says who made it. Its process has the number that it has in the
+# machine's own process namespace, so that no two containers have the same one.
+_NEW_GENERATION = _NFNL_SUBSYS_NFTABLES << 8 | 15
+_GEN_PROC_PID, _GEN_PROC_NAME = 2, 3
+_PID = struct.Struct("!I")
+
+
+@dataclass(frozen=True, slots=True)
+class _Author:
+    """Who made a transaction; `pid` 0 is somebody, of whom the kernel does not tell more."""
+
+    pid: int
+    name: str
+
+
+_SOMEBODY = _Author(0, "")
 
 
 class Changes:
-    """Tells of changes of the rules of one variant, one's own included."""
+    """Tells of changes of the rules of one variant.
 
-    def __init__(self, variant: Variant, *, clock: Callable[[], float] = time.monotonic) -> None:
+    The first answer of `seen` is yes: nobody knows what was changed before there was somebody to
+    listen.
+    """
+
+    def __init__(
+        self,
+        variant: Variant,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        open_feed: Callable[[], socket.socket | None] | None = None,
+        watch: Callable[[], LegacyWatch] = LegacyWatch,
+    ) -> None:
         self._clock = clock
-        self._asked_s = clock()
-        self._feed = _open_feed() if variant is Variant.NFT else None
-        self._is_new = self._feed is not None
+        self._feed: _Feed | None = None
+        self._watch: LegacyWatch | None = None
+        if variant is Variant.LEGACY:
+            self._watch = watch()
+        elif (listening := (open_feed or _open_feed)()) is not None:
+            self._feed = _Feed(listening)
+        self._blind_s = clock()
+        self._is_any = True
+        self._names = set[str]()
 
-    def seen(self) -> bool:
-        """Return whether there may have been one since the last call.
+    def fileno(self) -> int:
+        """Return the file that is readable when there is something to hear; -1 where there never
+        is, and `next_s` says when to ask."""
+        return -1 if self._feed is None else self._feed.fileno()
 
-        The first answer is yes: nobody knows what was changed before there was somebody to listen.
-        """
+    def next_s(self) -> float | None:
+        """Return when to ask next, on the clock (that of `watch`, too); None where `fileno`
+        tells."""
         if self._feed is not None:
-            is_new, self._is_new = self._is_new, False
-            try:
-                return _drain(self._feed) or is_new
-            except OSError:  # it says no more: look every few seconds instead
-                self.close()
-        if self._clock() - self._asked_s < LEGACY_POLL_S:
-            return False
-        self._asked_s = self._clock()
-        return True
+            return None
+        return self._blind_s if self._watch is None else self._watch.next_s()
+
+    def seen(self) -> frozenset[str] | None:
+        """Return the names of programs that may have changed rules since the last call, empty where
+        the kernel does not say who; None where nobody has."""
+        if self._feed is not None:
+            self._note(self._feed.read())
+        elif self._watch is not None:
+            self._is_any |= self._watch.look()
+        elif self._clock() >= self._blind_s:
+            self._blind_s = self._clock() + BLIND_S
+            self._is_any = True
+        if not self._is_any:
+            return None
+        names, self._is_any, self._names = frozenset(self._names), False, set()
+        return names
+
+    @contextlib.contextmanager
+    def ours(self) -> Iterator[None]:
+        """Leave out of `seen` what one program writes that is started in the `with`, and that has
+        rules to write.
+
+        Only if it did, and nobody else did meanwhile: when one process alone has committed rules
+        from the beginning to the end, it was that one. Of legacy tables nothing is left out: a
+        change of somebody else's in the same milliseconds could not be told from it.
+        """
+        if self._feed is None:
+            yield
+            return
+        self._note(self._feed.read())
+        yield  # what fails in there has perhaps not written, and what was written is another's
+        authors = self._feed.read()
+        if len({author.pid for author in authors}) > 1 or _SOMEBODY in authors:
+            self._note(authors)
+
+    def _note(self, authors: list[_Author]) -> None:
+        self._is_any |= bool(authors)
+        self._names |= {author.name for author in authors if author.name}
 
     def close(self) -> None:
-        """Stop listening."""
+        """Listen no more."""
         if self._feed is not None:
             self._feed.close()
             self._feed = None
+
+
+class _Feed:
+    """What the kernel says of nftables in this network namespace."""
+
+    def __init__(self, listening: socket.socket) -> None:
+        self._socket = listening
+        # What was heard of the transaction whose end is still to come.
+        self._is_telling = False
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def read(self) -> list[_Author]:
+        """Return who changed tables, chains or rules since the last call, once a transaction."""
+        authors = list[_Author]()
+        while True:
+            try:
+                data = self._socket.recv(_CHUNK_BYTES)
+            except BlockingIOError:
+                return authors
+            except OSError as error:
+                # More than it holds, most likely; whatever it was, something was not heard.
+                authors.append(_SOMEBODY)
+                if error.errno != errno.ENOBUFS:
+                    return authors
+            else:
+                authors += self._hear(data)
+
+    def _hear(self, data: bytes) -> Iterator[_Author]:
+        start = 0
+        while start + HEADER.size <= len(data):
+            length, kind, *_ = HEADER.unpack_from(data, start)
+            if kind in _TELLING:
+                self._is_telling = True
+            elif kind == _NEW_GENERATION and self._is_telling:
+                self._is_telling = False
+                yield _author(data, start + FRAME_BYTES, start + length)
+            start += max((length + 3) & ~3, HEADER.size)  # NLMSG_ALIGN
+
+
+def _author(data: bytes, start: int, end: int) -> _Author:
+    found = spans(data, start, end)
+    if _GEN_PROC_PID not in found or _GEN_PROC_NAME not in found:  # an old kernel
+        return _SOMEBODY
+    name = data[slice(*found[_GEN_PROC_NAME])].rstrip(b"\0").decode("ascii", "replace")
+    printable = "".join(letter if letter.isprintable() else "?" for letter in name)
+    return _Author(_PID.unpack_from(data, found[_GEN_PROC_PID][0])[0], printable)
 
 
 def _open_feed() -> socket.socket | None:
@@ -65,35 +187,12 @@ def _open_feed() -> socket.socket | None:
     kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
     feed = None
     try:
-        feed = socket.socket(socket.AF_NETLINK, kind, _NETLINK_NETFILTER)
+        feed = socket.socket(socket.AF_NETLINK, kind, NETLINK_NETFILTER)
+        with contextlib.suppress(PermissionError):
+            feed.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _QUEUE_BYTES)
         feed.bind((0, 1 << (_NFNLGRP_NFTABLES - 1)))
     except OSError:
         if feed is not None:
             feed.close()
         return None
     return feed
-
-
-def _drain(feed: socket.socket) -> bool:
-    """Read all that is there; return whether a change was among it, or may have been."""
-    is_any = False
-    while True:
-        try:
-            is_any |= _tells(feed.recv(_CHUNK_BYTES))
-        except BlockingIOError:
-            return is_any
-        except OSError as error:
-            if error.errno != errno.ENOBUFS:
-                raise
-            is_any = True  # more than the socket holds
-
-
-def _tells(messages: bytes) -> bool:
-    """Return whether one of some netlink messages tells of a table, a chain or a rule."""
-    start = 0
-    while start + _HEADER.size <= len(messages):
-        length, kind, *_ = _HEADER.unpack_from(messages, start)
-        if kind in _TELLING:
-            return True
-        start += max((length + 3) & ~3, _HEADER.size)  # NLMSG_ALIGN
-    return False

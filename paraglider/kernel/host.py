@@ -93,7 +93,7 @@ class Host:
                 f"advertisement, which forwarding would end: on the host, run: sysctl -w "
                 f"net/ipv6/conf/{device}/accept_ra=2 net.ipv6.conf.all.forwarding=1"
             )
-        if not os.access(path, os.W_OK):
+        if not os.access(path, os.W_OK, effective_ids=True):
             raise UnavailableError(_forwarding_mend(family, "read-only"))
         return True
 

@@ -21,11 +21,13 @@ from paraglider.errors import (
     UnavailableError,
 )
 from paraglider.kernel.process import Finished, find_program, run_program
-from paraglider.rules.state import State, parse_save
+from paraglider.rules.ruleset import TableName
+from paraglider.rules.state import State, TableState, parse_save
 
 # How long iptables-legacy waits for its lock; Docker holds it for milliseconds, firewalls for a few
 # seconds while they load.
 LOCK_WAIT_S = 10
+_TELL_AFTER_S = 1
 
 _COMMANDS = {Family.IPV4: "iptables", Family.IPV6: "ip6tables"}
 
@@ -42,7 +44,7 @@ class Iptables:
     """The tools of one variant and one family.
 
     `save_path` and `restore_path` are the programs; `run` starts them; `lock_wait_s` is how long
-    they wait for the lock of legacy.
+    they wait for the lock of legacy, and `report` is told once that they have to.
     """
 
     variant: Variant
@@ -51,10 +53,11 @@ class Iptables:
     restore_path: str
     run: Callable[..., Finished] = run_program
     lock_wait_s: int = LOCK_WAIT_S
+    report: Callable[[str], None] | None = None
 
-    def read_text(self) -> str:
+    def read_text(self, *options: str) -> str:
         """Return all rules of the family, everybody's, with counters."""
-        done = self.run([self.save_path, "--counters"])
+        done = self.run([self.save_path, "--counters", *options])
         if done.returncode != 0:
             raise explain(done, self.variant)
         return done.stdout
@@ -62,6 +65,10 @@ class Iptables:
     def read_state(self) -> State:
         """Return what is ours in the kernel, with counters."""
         return parse_save(self.read_text())
+
+    def read_table(self, name: TableName) -> TableState:
+        """Return what is ours in one table, with counters."""
+        return parse_save(self.read_text("-t", name.value)).table(name)
 
     def test_restore(self, text: str) -> None:
         """Let iptables-restore read `text` without applying it."""
@@ -72,7 +79,20 @@ class Iptables:
         self._restore(text)
 
     def _restore(self, text: str, *options: str) -> None:
-        wait = ["--wait", str(self.lock_wait_s)]
+        left_s = self.lock_wait_s
+        if self.report is not None and left_s > _TELL_AFTER_S:
+            # The program says nothing while it waits; a first, short wait is there to be told of.
+            left_s -= _TELL_AFTER_S
+            try:
+                self._restore_within(_TELL_AFTER_S, text, *options)
+            except LockHeldError:
+                self.report(f"another program holds the lock of iptables: waiting up to {left_s} s")
+            else:
+                return
+        self._restore_within(left_s, text, *options)
+
+    def _restore_within(self, wait_s: int, text: str, *options: str) -> None:
+        wait = ["--wait", str(wait_s)]
         argv = [self.restore_path, "--noflush", "--counters", *wait, *options]
         done = self.run(argv, text=text)
         if done.returncode != 0:

@@ -24,6 +24,17 @@ def diff_states(live: State, wanted: State) -> list[str]:
     return lines
 
 
+def differing_chains(live: State, wanted: State) -> list[str]:
+    """Return ``TABLE CHAIN`` for each chain of ours that is not as wanted, and for each chain of
+    others whose jumps to ours are not."""
+    return [
+        f"{name.value} {title}"
+        for name in TableName
+        for title, before, after in _pairs(live.table(name), wanted.table(name))
+        if before != after
+    ]
+
+
 def _pairs(live: TableState, wanted: TableState) -> Iterator[tuple[str, list[str], list[str]]]:
     jumps, hooks = live.jumps(wanted.chains), live.fit(wanted.hooks)
     for chain in sorted({hook.chain for hook in jumps | hooks}):

@@ -11,18 +11,22 @@ From then on conntrack carries the connection: later packets walk neither nat ch
 of the rules does not move them. What should never happen is caught in filter INPUT: a packet for a
 frontend that arrives there was not translated, and the host's own answer to it would be a reset.
 
-Pure: a `Config` and the backends that are out of service in, values out. Never put a rule where
-every packet pays for it once per backend. (Where nftables runs the rules, two empty NAT chains
-beside these keep address translation alive; they do nothing to a packet: kernel/nat_anchor.py.)
+Pure: services (frontends, and who of their backends gets new connections) in, values out. Never
+put a rule where every packet pays for it once per backend. (Where nftables runs the rules, two
+empty NAT chains beside these keep address translation alive; they do nothing to a packet:
+kernel/nat_anchor.py.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 
-from paraglider.config.model import Config, Endpoint, Family, Frontend
+from paraglider.config.model import Endpoint, Family
+from paraglider.health.service import FULL, Health, Member, Service, Share
 from paraglider.rules.ruleset import (
+    CERTAIN,
     Chain,
+    Chance,
     CtState,
     Dnat,
     Hook,
@@ -45,26 +49,22 @@ INPUT_CHAIN = own_chain("INPUT")
 STRAY_CHAIN = own_chain("STRAY")
 PIN_CHAIN = own_chain("PIN")
 
-# Whether a backend may be given new connections: (frontend's name, backend) -> bool.
-Serving = Callable[[str, Endpoint], bool]
+# Unreferenced chains that remember why a backend gets no connections, one for each reason.
+NOTE_CHAINS = {
+    health: own_chain(health.name) for health in (Health.DISABLED, Health.DOWN, Health.DRAINING)
+}
 
 
-def _always_serving(_frontend: str, _backend: Endpoint) -> bool:
-    return True
+def plan_rulesets(services: Sequence[Service]) -> tuple[Ruleset, ...]:
+    """Return the wanted ruleset of each address family that `services` use, IPv4 first.
 
-
-def plan_rulesets(config: Config, *, is_serving: Serving = _always_serving) -> tuple[Ruleset, ...]:
-    """Return the wanted ruleset of each address family that `config` uses, IPv4 first.
-
-    `is_serving` says which backends may be given new connections; where none of a frontend's may,
-    its new connections are refused with a reset.
+    Where nobody serves, new connections are refused with a reset.
     """
     rulesets = []
     for family in Family:
-        frontends = [f for f in config.frontends if f.family is family]
-        if frontends:
-            serving = [(f, _serving(f, is_serving)) for f in frontends]
-            tables = (_filter_table(serving), _mangle_table(), _nat_table(serving))
+        own = [service for service in services if service.family is family]
+        if own:
+            tables = (_filter_table(own), _mangle_table(own), _nat_table(own))
             rulesets.append(Ruleset(family, tables))
     return tuple(rulesets)
 
@@ -89,28 +89,30 @@ def frontend_chain(name: str) -> str:
 # chosen in order collide when a privateip is used hard.
 
 
-def _nat_table(serving: Iterable[tuple[Frontend, tuple[Endpoint, ...]]]) -> Table:
+def _nat_table(services: Sequence[Service]) -> Table:
     dispatch, sources, spreads = [], [], []
-    for frontend, backends in serving:
+    for service in services:
+        if service.is_leaving:
+            continue
         # Kept without a backend too: connections that run on are still this frontend's.
         sources.append(
             Rule(
                 is_tcp=True,
                 ct_state=CtState.DNAT,
-                ct_original=frontend.bind,
-                target=Snat(frontend.privateip),
+                ct_original=service.bind,
+                target=Snat(service.privateip),
             )
         )
-        chain = frontend_chain(frontend.name)
+        chain = frontend_chain(service.name)
         dispatch.append(
             Rule(
-                destination=frontend.bind.address,
+                destination=service.bind.address,
                 is_tcp=True,
-                destination_port=frontend.bind.port,
+                destination_port=service.bind.port,
                 target=Jump(chain),
             )
         )
-        spreads.append(Chain(chain, _spread_rules(backends)))
+        spreads.append(Chain(chain, _spread_rules(service.serving)))
     hooks = (
         Hook("OUTPUT", DNAT_CHAIN),
         Hook("POSTROUTING", SNAT_CHAIN),
@@ -129,18 +131,27 @@ def _nat_table(serving: Iterable[tuple[Frontend, tuple[Endpoint, ...]]]) -> Tabl
 # Every third connection goes to A, every second of what is left to B, the rest to C. --packet 0: of
 # those that a rule sees, the first is the one that it takes.
 # Without a backend the chain is empty: the packet stays as it is and is refused (_filter_table).
+#
+# A backend that starts slowly stands first and takes its smaller share at random, here a tenth of
+# what an equal would get beside two; the others stay in turn:
+#
+#   -A PARAGLIDER-web -p tcp -m statistic --mode random --probability 0.04761904757 -j DNAT ...
 
 
-def _spread_rules(backends: tuple[Endpoint, ...]) -> tuple[Rule, ...]:
-    count = len(backends)
-    return tuple(
-        Rule(
-            is_tcp=True,
-            nth=Nth(every, 0) if (every := count - index) > 1 else None,
-            target=Dnat(backend),
-        )
-        for index, backend in enumerate(backends)
-    )
+def _spread_rules(serving: Sequence[Share]) -> tuple[Rule, ...]:
+    slow = [share for share in serving if share.percent < FULL]
+    rest = sum(share.percent for share in serving)
+    rules = []
+    for share in slow:
+        chance = Chance(max(1, CERTAIN * share.percent // rest)) if rest > share.percent else None
+        rules.append(Rule(is_tcp=True, statistic=chance, target=Dnat(share.backend)))
+        rest -= share.percent
+    full = [share.backend for share in serving if share.percent == FULL]
+    for index, backend in enumerate(full):
+        every = len(full) - index
+        turn = Nth(every, 0) if every > 1 else None
+        rules.append(Rule(is_tcp=True, statistic=turn, target=Dnat(backend)))
+    return tuple(rules)
 
 
 # -- filter: balanced connections pass, what was not translated is not answered --------------------
@@ -169,36 +180,41 @@ def _spread_rules(backends: tuple[Endpoint, ...]) -> tuple[Rule, ...]:
 #
 # A frontend that no backend serves refuses instead of being silent:
 #
-#   -A PARAGLIDER-INPUT -d BIND/32 -p tcp -m tcp --dport PORT --tcp-flags FIN,SYN,RST,ACK SYN
+#   -A PARAGLIDER-INPUT -d BIND/32 -p tcp -m tcp --dport PORT -m conntrack --ctstate NEW
 #                       -j REJECT --reject-with tcp-reset
 #
-# in PARAGLIDER-FORWARD too, for a bind that is not an address of this host.
+# in PARAGLIDER-FORWARD too, for a bind that is not an address of this host. A connection that was
+# cut is new to conntrack, too, whatever packet comes next; one that runs on is not.
+#
+# A frontend that is leaving keeps its first rule alone, for the connections that it has.
 
 
-def _filter_table(serving: Iterable[tuple[Frontend, tuple[Endpoint, ...]]]) -> Table:
+def _filter_table(services: Sequence[Service]) -> Table:
     forward, shield = [], []
     strays: dict[Rule, None] = {}  # one rule where two frontends share a backend, in file order
-    for frontend, backends in serving:
+    for service in services:
         forward.append(
             Rule(
                 ct_state=CtState.DNAT,
                 ct_is_tcp=True,
-                ct_original=frontend.bind,
+                ct_original=service.bind,
                 target=Verdict.ACCEPT,
             )
         )
-        if not backends:
-            forward.append(_refusal(frontend.bind))
-            shield.append(_refusal(frontend.bind))
+        if service.is_leaving:
+            continue
+        if not service.serving:
+            forward.append(_refusal(service.bind))
+            shield.append(_refusal(service.bind))
         shield.append(
             Rule(
-                destination=frontend.bind.address,
+                destination=service.bind.address,
                 is_tcp=True,
-                destination_port=frontend.bind.port,
+                destination_port=service.bind.port,
                 target=Verdict.DROP,
             )
         )
-        strays |= {_stray(frontend, backend): None for backend in frontend.backends}
+        strays |= {_stray(service, member): None for member in service.members}
     invalid = Rule(is_tcp=True, ct_state=CtState.INVALID, target=Jump(STRAY_CHAIN))
     hooks = (
         Hook("DOCKER-USER", FORWARD_CHAIN),
@@ -218,37 +234,55 @@ def _refusal(bind: Endpoint) -> Rule:
         destination=bind.address,
         is_tcp=True,
         destination_port=bind.port,
-        is_syn=True,
+        ct_state=CtState.NEW,
         target=TcpReset(),
     )
 
 
-def _stray(frontend: Frontend, backend: Endpoint) -> Rule:
+def _stray(service: Service, member: Member) -> Rule:
     return Rule(
-        source=backend.address,
-        destination=frontend.privateip,
+        source=member.backend.address,
+        destination=service.privateip,
         is_tcp=True,
-        source_port=backend.port,
+        source_port=member.backend.port,
         target=Verdict.DROP,
     )
 
 
-# -- mangle: the pin -------------------------------------------------------------------------------
+# -- mangle: the pin, and notes --------------------------------------------------------------------
 #
 #   -A PARAGLIDER-PIN -m conntrack --ctstate INVALID -j RETURN
+#   -A PARAGLIDER-DOWN -s BACKEND/32 -p tcp -m tcp --sport PORT -m conntrack --ctorigdst BIND
+#                      --ctorigdstport PORT -j RETURN
+#   -A PARAGLIDER-DRAINING ...the same... -m comment --comment until-1766000000 -j RETURN
 #
 # No jump leads here; no packet ever meets it. The kernel keeps conntrack switched on in a network
-# namespace while a rule refers to it. When somebody flushes nat and filter, this one is left, and
+# namespace while a rule refers to it. When somebody flushes nat and filter, the pin is left, and
 # established connections live on until the rules are back.
+#
+# The notes are for who comes after an agent that was killed: which backends get no connections, and
+# why (the chain's name), which the rules that act cannot say. A chain is there while it has a rule.
 
 
-def _mangle_table() -> Table:
+def _mangle_table(services: Sequence[Service]) -> Table:
     pin = Rule(ct_state=CtState.INVALID, target=Verdict.RETURN)
-    return Table(TableName.MANGLE, (), (Chain(PIN_CHAIN, (pin,)),))
+    chains = [Chain(PIN_CHAIN, (pin,))]
+    for health, name in NOTE_CHAINS.items():
+        members = [(s, m) for s in services for m in s.members if m.health is health]
+        if members:
+            chains.append(Chain(name, tuple(_note(*found) for found in members)))
+    return Table(TableName.MANGLE, (), _sorted(chains))
 
 
-def _serving(frontend: Frontend, is_serving: Serving) -> tuple[Endpoint, ...]:
-    return tuple(b for b in frontend.backends if is_serving(frontend.name, b))
+def _note(service: Service, member: Member) -> Rule:
+    return Rule(
+        source=member.backend.address,
+        is_tcp=True,
+        source_port=member.backend.port,
+        ct_original=service.bind,
+        until_s=member.until_s,
+        target=Verdict.RETURN,
+    )
 
 
 def _sorted(chains: list[Chain]) -> tuple[Chain, ...]:

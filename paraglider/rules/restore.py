@@ -139,16 +139,10 @@ def is_complete(current: State, wanted: State) -> bool:
         built_in = [h for h in hooks if h.chain not in GUEST_CHAINS]
         return sorted((hook.chain, hook.text) for hook in built_in if hook.is_plain)
 
-    return has_same_chains(current, wanted) and all(
-        jumps(now.hooks) == jumps(now.fit(then.hooks))
+    return all(
+        now.chains == then.chains and jumps(now.hooks) == jumps(now.fit(then.hooks))
         for now, then in ((current.table(name), wanted.table(name)) for name in TableName)
     )
-
-
-def has_same_chains(current: State, wanted: State) -> bool:
-    """Return whether our chains, and the rules in them, are those that are wanted, whatever leads
-    there."""
-    return all(current.table(name).chains == wanted.table(name).chains for name in TableName)
 
 
 def check_restore(text: str) -> None:

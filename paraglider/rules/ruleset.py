@@ -40,6 +40,7 @@ class CtState(StrEnum):
 
     INVALID = "INVALID"
     DNAT = "DNAT"
+    NEW = "NEW"
 
 
 class Verdict(StrEnum):
@@ -91,14 +92,25 @@ class Nth:
     packet: int
 
 
+# The kernel compares 31 random bits with a whole number (xt_statistic.h, XT_STATISTIC_MODE_RANDOM).
+CERTAIN = 1 << 31
+
+
+@dataclass(frozen=True, slots=True)
+class Chance:
+    """Match at random, `of_certain` times in `CERTAIN` (1 to ``CERTAIN - 1``)."""
+
+    of_certain: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """One rule: what must hold (absent = anything) and the target.
 
-    All address matches are of single hosts. `is_syn` is the first packet of a connection and
-    stands beside a port. `ct_original` is the destination of the connection's first packet, as
-    the client sent it. `is_tcp` is of the packet, `ct_is_tcp` of its connection: an ICMP error
-    about a TCP connection is only the second.
+    All address matches are of single hosts. `ct_original` is the destination of the connection's
+    first packet, as the client sent it. `is_tcp` is of the packet, `ct_is_tcp` of its connection:
+    an ICMP error about a TCP connection is only the second. `until_s` (seconds since the epoch) is
+    a note and matches everything.
     """
 
     source: Address | None = None
@@ -106,11 +118,11 @@ class Rule:
     is_tcp: bool = False
     source_port: int | None = None
     destination_port: int | None = None
-    is_syn: bool = False
     ct_state: CtState | None = None
     ct_is_tcp: bool = False
     ct_original: Endpoint | None = None
-    nth: Nth | None = None
+    statistic: Nth | Chance | None = None
+    until_s: int | None = None
     target: Target
 
 

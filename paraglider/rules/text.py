@@ -19,6 +19,8 @@ from typing import TypedDict
 
 from paraglider.config.model import Address, Endpoint
 from paraglider.rules.ruleset import (
+    CERTAIN,
+    Chance,
     CtState,
     Dnat,
     Jump,
@@ -32,7 +34,8 @@ from paraglider.rules.ruleset import (
 )
 
 _TCP_NUMBER = "6"  # iptables-save never prints a name here (libxt_conntrack.c)
-_SYN_FLAGS = ("FIN,SYN,RST,ACK", "SYN")
+_UNTIL = re.compile(r"until-([0-9]{1,12})")
+_PROBABILITY = re.compile(r"0\.[0-9]{1,14}")
 _ENDPOINT = re.compile(r"(?:\[([0-9a-f:.]+)\]|([0-9.]+)):([0-9]+)")
 
 
@@ -51,9 +54,9 @@ def render_rule(rule: Rule) -> str:
         words += ["-p", "tcp"]
     words += _tcp_words(rule)
     words += _conntrack_words(rule)
-    if rule.nth is not None:
-        every, packet = str(rule.nth.every), str(rule.nth.packet)
-        words += ["-m", "statistic", "--mode", "nth", "--every", every, "--packet", packet]
+    words += _statistic_words(rule.statistic)
+    if rule.until_s is not None:
+        words += ["-m", "comment", "--comment", f"until-{rule.until_s}"]
     return " ".join([*words, *_target_words(rule.target)])
 
 
@@ -67,8 +70,6 @@ def _tcp_words(rule: Rule) -> list[str]:
         words += ["--sport", str(rule.source_port)]
     if rule.destination_port is not None:
         words += ["--dport", str(rule.destination_port)]
-    if rule.is_syn:
-        words += ["--tcp-flags", *_SYN_FLAGS]
     return ["-m", "tcp", *words] if words else []
 
 
@@ -82,6 +83,17 @@ def _conntrack_words(rule: Rule) -> list[str]:
         words += ["--ctorigdst", str(rule.ct_original.address)]
         words += ["--ctorigdstport", str(rule.ct_original.port)]
     return ["-m", "conntrack", *words] if words else []
+
+
+def _statistic_words(statistic: Nth | Chance | None) -> list[str]:
+    match statistic:
+        case Nth(every, packet):
+            words = ["nth", "--every", str(every), "--packet", str(packet)]
+        case Chance(of_certain):
+            words = ["random", "--probability", f"{of_certain / CERTAIN:.11f}"]
+        case None:
+            return []
+    return ["-m", "statistic", "--mode", *words]
 
 
 def _target_words(target: Target) -> list[str]:
@@ -106,11 +118,11 @@ class _Options(TypedDict, total=False):
     is_tcp: bool
     source_port: int
     destination_port: int
-    is_syn: bool
     ct_state: CtState
     ct_is_tcp: bool
     ct_original: Endpoint
-    nth: Nth
+    statistic: Nth | Chance
+    until_s: int
 
 
 def parse_rule(text: str) -> Rule:
@@ -126,22 +138,20 @@ def parse_rule(text: str) -> Rule:
 
 
 def _parse_matches(words: list[str]) -> _Options:
-    options: _Options = {}
     raw: dict[str, str] = {}
     rest = iter(words)
     for word in rest:
-        if word == "--tcp-flags":
-            options["is_syn"] = _expect(_SYN_FLAGS, (next(rest), next(rest)))
-        elif word == "-m":
-            _expect_one_of(("tcp", "conntrack", "statistic"), next(rest))
+        if word == "-m":
+            _expect_one_of(("tcp", "conntrack", "statistic", "comment"), next(rest))
         else:
             if word in raw:
                 raise ValueError(f"{word} twice")
             raw[word] = next(rest)
-    return _typed(options, raw)
+    return _typed(raw)
 
 
-def _typed(options: _Options, raw: dict[str, str]) -> _Options:
+def _typed(raw: dict[str, str]) -> _Options:
+    options: _Options = {}
     if "-s" in raw:
         options["source"] = _parse_host(raw.pop("-s"))
     if "-d" in raw:
@@ -162,12 +172,30 @@ def _typed(options: _Options, raw: dict[str, str]) -> _Options:
     if "--ctorigdst" in raw:
         address = _parse_host(raw.pop("--ctorigdst"))
         options["ct_original"] = Endpoint(address, _parse_number(raw.pop("--ctorigdstport", "")))
-    if raw.pop("--mode", None) == "nth":
-        every = _parse_number(raw.pop("--every", ""))
-        options["nth"] = Nth(every, _parse_number(raw.pop("--packet", "0")))
+    if "--mode" in raw:
+        options["statistic"] = _parse_statistic(raw)
+    if "--comment" in raw:
+        options["until_s"] = _parse_until(raw.pop("--comment"))
     if raw:
         raise ValueError(f"unknown options {sorted(raw)}")
     return options
+
+
+def _parse_statistic(raw: dict[str, str]) -> Nth | Chance:
+    if raw.pop("--mode") == "nth":
+        every = _parse_number(raw.pop("--every", ""))
+        return Nth(every, _parse_number(raw.pop("--packet", "0")))
+    text = raw.pop("--probability", "")
+    if not _PROBABILITY.fullmatch(text):
+        raise ValueError(f"not a probability: {text!r}")
+    return Chance(round(float(text) * CERTAIN))
+
+
+def _parse_until(text: str) -> int:
+    found = _UNTIL.fullmatch(text)
+    if not found:
+        raise ValueError(f"not a note of ours: {text!r}")
+    return int(found[1])
 
 
 def _parse_target(words: list[str]) -> Target:
@@ -204,12 +232,6 @@ def _parse_number(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 10):
         raise ValueError(f"not a number: {text!r}")
     return int(text)
-
-
-def _expect(wanted: tuple[str, ...], found: tuple[str, ...]) -> bool:
-    if wanted != found:
-        raise ValueError(f"{found} where {wanted} belongs")
-    return True
 
 
 def _expect_one_of(wanted: tuple[str, ...], found: str) -> None:

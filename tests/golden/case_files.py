@@ -1,16 +1,20 @@
 """The golden cases: a configuration beside the rules that it must give.
 
-``NAME.yaml`` is what a user writes; a first line ``# down: ADDRESS:PORT ...`` takes backends out of
-service. ``NAME.rules`` is what iptables-restore is given for it; `make golden` writes them anew.
+``NAME.yaml`` is what a user writes. In its first lines ``# down: ADDRESS:PORT ...``, `draining` or
+`disabled` take backends out of service, and ``# slow: ADDRESS:PORT=PERCENT ...`` gives some a
+smaller share. ``NAME.rules`` is what iptables-restore is given for it; `make golden` writes
+them anew.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from paraglider.config.model import Config
 from paraglider.config.parse import parse_config
+from paraglider.health.service import Health, Member, Service, standing_services
 from paraglider.rules.plan import plan_rulesets
 from paraglider.rules.restore import render_rulesets
 from paraglider.rules.ruleset import Ruleset
@@ -24,12 +28,31 @@ class GoldenCase:
 
     name: str
     config: Config
-    down: frozenset[str]
+    out: dict[str, Health]
+    slow: dict[str, int]
     rules_path: Path
+
+    def services(self) -> tuple[Service, ...]:
+        """Return what each frontend is to do."""
+        return tuple(self._service(s) for s in standing_services(self.config, {}))
+
+    def _service(self, service: Service) -> Service:
+        def member(m: Member) -> Member:
+            health = self.out.get(str(m.backend), m.health)
+            return replace(m, health=health, until_s=_until_s(health))
+
+        serving = (s for s in service.serving if str(s.backend) not in self.out)
+        return replace(
+            service,
+            members=tuple(map(member, service.members)),
+            serving=tuple(
+                replace(s, percent=self.slow.get(str(s.backend), s.percent)) for s in serving
+            ),
+        )
 
     def rulesets(self) -> tuple[Ruleset, ...]:
         """Return what the case plans."""
-        return plan_rulesets(self.config, is_serving=lambda _, b: str(b) not in self.down)
+        return plan_rulesets(self.services())
 
     def rendered(self) -> str:
         """Return the text that is compared with ``NAME.rules``."""
@@ -41,9 +64,22 @@ def golden_cases() -> list[GoldenCase]:
     return [_read(path) for path in sorted(_FOLDER.glob("*.yaml"))]
 
 
+def _until_s(health: Health) -> int | None:
+    return 1_800_000_000 if health is Health.DRAINING else None
+
+
 def _read(path: Path) -> GoldenCase:
     text = path.read_text()
-    first = text.split("\n", 1)[0]
-    down = first.removeprefix("# down:").split() if first.startswith("# down:") else []
+    out = {
+        backend: health
+        for health in (Health.DOWN, Health.DRAINING, Health.DISABLED)
+        for line in re.findall(rf"^# {health}: (.*)$", text, re.MULTILINE)
+        for backend in line.split()
+    }
+    slow = {
+        backend: int(percent)
+        for line in re.findall(r"^# slow: (.*)$", text, re.MULTILINE)
+        for backend, percent in (item.split("=") for item in line.split())
+    }
     config = parse_config(text.encode(), source=path.name)
-    return GoldenCase(path.stem, config, frozenset(down), path.with_suffix(".rules"))
+    return GoldenCase(path.stem, config, out, slow, path.with_suffix(".rules"))

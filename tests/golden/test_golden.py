@@ -7,8 +7,11 @@ from ipaddress import ip_address
 
 import pytest
 
-from paraglider.config.model import Endpoint, Family, Frontend
-from paraglider.rules.ruleset import Jump, Ruleset, own_chain
+from paraglider.config.model import Endpoint, Family
+from paraglider.health.service import FULL, Service
+from paraglider.rules.describe import describe_states
+from paraglider.rules.plan import NOTE_CHAINS, PIN_CHAIN
+from paraglider.rules.ruleset import Jump, Ruleset
 from paraglider.rules.state import parse_save, state_of_ruleset
 from tests.golden.case_files import GoldenCase, golden_cases
 from tests.walker import Outcome, Packet, Walker
@@ -31,13 +34,15 @@ def test_a_configuration_gives_the_rules_beside_it(case: GoldenCase) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_every_jump_has_a_target(case: GoldenCase) -> None:
-    """No rule leads to a chain that is not there, and no chain but the pin is led to by none."""
+    """No rule leads to a chain that is not there, and no chain but the pin and the notes is led to
+    by none."""
     for ruleset in case.rulesets():
         for table in ruleset.tables:
             names = {chain.name for chain in table.chains}
             rules = [rule for chain in table.chains for rule in chain.rules]
             jumps = {rule.target.chain for rule in rules if isinstance(rule.target, Jump)}
-            assert jumps | {hook.chain for hook in table.hooks} == names - {own_chain("PIN")}
+            led_to = jumps | {hook.chain for hook in table.hooks}
+            assert led_to == names - {PIN_CHAIN, *NOTE_CHAINS.values()}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -50,37 +55,37 @@ def test_what_is_rendered_reads_back_as_the_same_state(case: GoldenCase) -> None
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_connections_go_to_the_backends_in_turn_as_the_privateip(case: GoldenCase) -> None:
-    """Of 60 backends' worth of connections each gets the same, in the order of the file, and sees
-    privateip; where none serves, each connection is refused."""
-    for frontend in case.config.frontends:
-        serving = [b for b in frontend.backends if str(b) not in case.down]
-        walker = _walker(case, frontend)
-        outcomes = [_connect(walker, frontend) for _ in range(60 * max(1, len(serving)))]
+    """Of 60 rounds of connections each backend gets one a round, in the order of the file, and sees
+    privateip; where none serves, each connection is refused. (Slow ones never have the luck.)"""
+    for service in case.services():
+        serving = [s.backend for s in service.serving if s.percent == FULL]
+        walker = _walker(case, service)
+        outcomes = [_connect(walker, service) for _ in range(60 * max(1, len(serving)))]
         if not serving:
             assert {outcome.verdict for outcome in outcomes} == {"RESET"}
             continue
         assert [outcome.packet.destination for outcome in outcomes] == serving * 60
-        assert {outcome.packet.source.address for outcome in outcomes} == {frontend.privateip}
+        assert {outcome.packet.source.address for outcome in outcomes} == {service.privateip}
         assert {outcome.verdict for outcome in outcomes} == {"ACCEPT"}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_later_packets_of_a_connection_pass_both_ways(case: GoldenCase) -> None:
     """With a FORWARD policy of DROP, what conntrack has translated is let through."""
-    for frontend in case.config.frontends:
-        client, backend = _CLIENT[frontend.family], frontend.backends[0]
-        there = Packet(client, backend, is_syn=False, is_translated=True, original=frontend.bind)
-        back = Packet(backend, client, is_syn=False, is_translated=True, original=frontend.bind)
-        walker = _walker(case, frontend)
+    for service in case.services():
+        client, backend = _CLIENT[service.family], service.members[0].backend
+        there = Packet(client, backend, is_syn=False, is_translated=True, original=service.bind)
+        back = Packet(backend, client, is_syn=False, is_translated=True, original=service.bind)
+        walker = _walker(case, service)
         assert [walker.send(there).verdict, walker.send(back).verdict] == ["ACCEPT", "ACCEPT"]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_what_routers_say_of_a_connection_passes_both_ways(case: GoldenCase) -> None:
     """An ICMP error about a balanced connection passes where FORWARD drops, from either side."""
-    for frontend in case.config.frontends:
-        client, backend = _CLIENT[frontend.family], frontend.backends[0]
-        walker = _walker(case, frontend)
+    for service in case.services():
+        client, backend = _CLIENT[service.family], service.members[0].backend
+        walker = _walker(case, service)
         for source, destination in [(client, backend), (backend, client)]:
             packet = Packet(
                 source,
@@ -88,7 +93,7 @@ def test_what_routers_say_of_a_connection_passes_both_ways(case: GoldenCase) -> 
                 is_syn=False,
                 is_error=True,
                 is_translated=True,
-                original=frontend.bind,
+                original=service.bind,
             )
             assert walker.send(packet).verdict == "ACCEPT"
 
@@ -97,11 +102,11 @@ def test_what_routers_say_of_a_connection_passes_both_ways(case: GoldenCase) -> 
 def test_untranslated_packets_are_dropped_and_not_answered(case: GoldenCase) -> None:
     """Neither a client's packet that conntrack lost, nor a backend's INVALID one, reaches the
     host's own stack, which would reset the connection."""
-    for frontend in case.config.frontends:
-        client, own = _CLIENT[frontend.family], Endpoint(frontend.privateip, 40000)
-        lost = Packet(client, frontend.bind, is_syn=False)
-        strays = [Packet(b, own, is_syn=False, is_invalid=True) for b in frontend.backends]
-        walker = _walker(case, frontend)
+    for service in case.services():
+        client, own = _CLIENT[service.family], Endpoint(service.privateip, 40000)
+        lost = Packet(client, service.bind, is_syn=False)
+        strays = [Packet(m.backend, own, is_syn=False, is_invalid=True) for m in service.members]
+        walker = _walker(case, service)
         assert {walker.send(packet).verdict for packet in [lost, *strays]} == {"DROP"}
 
 
@@ -109,18 +114,31 @@ def test_untranslated_packets_are_dropped_and_not_answered(case: GoldenCase) -> 
 def test_traffic_that_is_not_balanced_is_left_alone(case: GoldenCase) -> None:
     """A packet for another port of the bind, one of the host's own connections to a backend, and a
     client's straight to a backend: none is translated or judged by our rules."""
-    for frontend in case.config.frontends:
-        client, backend = _CLIENT[frontend.family], frontend.backends[0]
-        own = Endpoint(frontend.privateip, 40000)
-        walker = _walker(case, frontend)
-        other_port = walker.send(Packet(client, Endpoint(frontend.bind.address, 9)))
-        assert other_port.packet.destination == Endpoint(frontend.bind.address, 9)
+    for service in case.services():
+        client, backend = _CLIENT[service.family], service.members[0].backend
+        own = Endpoint(service.privateip, 40000)
+        walker = _walker(case, service)
+        other_port = walker.send(Packet(client, Endpoint(service.bind.address, 9)))
+        assert other_port.packet.destination == Endpoint(service.bind.address, 9)
         assert other_port.verdict == "ACCEPT"
         answer = walker.send(Packet(backend, own, is_syn=False, original=backend))
         assert answer.verdict == "ACCEPT"
         straight = walker.send(Packet(client, backend))
         assert straight.verdict == "DROP"  # the host's policy, untouched
         assert straight.packet.source == client
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_live_rules_tell_who_gets_connections_and_why_the_others_do_not(case: GoldenCase) -> None:
+    """What `status` reads from the kernel, and an agent adopts, is what was planned."""
+    states = {ruleset.family: state_of_ruleset(ruleset) for ruleset in case.rulesets()}
+    description = describe_states(states)
+    told = {s.name: (s.serving, {m for m in s.members if m.until_s}) for s in description.services}
+    wanted = {s.name: (s.serving, {m for m in s.members if m.until_s}) for s in case.services()}
+    assert description.is_whole
+    assert {name: (set(a), b) for name, (a, b) in told.items()} == {
+        name: (set(a), b) for name, (a, b) in wanted.items()
+    }
 
 
 def test_rules_stay_as_few_as_the_original_programs() -> None:
@@ -131,13 +149,13 @@ def test_rules_stay_as_few_as_the_original_programs() -> None:
     assert counts == {"filter": 6, "mangle": 1, "nat": 5}
 
 
-def _walker(case: GoldenCase, frontend: Frontend) -> Walker:
-    ruleset = next(r for r in case.rulesets() if r.family is frontend.family)
-    return Walker(ruleset, local=[str(frontend.bind.address), str(frontend.privateip)])
+def _walker(case: GoldenCase, service: Service) -> Walker:
+    ruleset = next(r for r in case.rulesets() if r.family is service.family)
+    return Walker(ruleset, local=[str(service.bind.address), str(service.privateip)])
 
 
-def _connect(walker: Walker, frontend: Frontend) -> Outcome:
-    return walker.send(Packet(_CLIENT[frontend.family], frontend.bind))
+def _connect(walker: Walker, service: Service) -> Outcome:
+    return walker.send(Packet(_CLIENT[service.family], service.bind))
 
 
 def _as_saved(ruleset: Ruleset) -> list[str]:

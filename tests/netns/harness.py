@@ -9,13 +9,18 @@ Packets reach the lab's own hosts or nobody.
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import select
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from paraglider.errors import PermissionDenied, UnavailableError
 from paraglider.kernel.iptables import Variant as Variant  # noqa: PLC0414 - tests take it here
@@ -57,11 +62,14 @@ class AddressPlan:
         """A configuration of the seed's form."""
         return self.make_config(self.backend_endpoints)
 
-    def make_config(self, backends: Sequence[str]) -> str:
-        """Return a configuration with other backends than all three."""
-        lines = [f'    - "{endpoint}"\n' for endpoint in backends]
+    def make_config(self, backends: Sequence[str], *more: str) -> str:
+        """Return a configuration with other backends than all three, and `more` lines of the
+        frontend. A backend that begins with a brace is written as it is."""
+        items = [b if b.startswith("{") else f'"{b}"' for b in backends]
+        lines = [f"    - {item}\n" for item in items]
         head = f'frontend:\n  bind: "{self.bind_endpoint}"\n  privateip: "{self.privateip}"\n'
-        return f"{head}  backends:\n{''.join(lines)}"
+        options = "".join(f"  {line}\n" for line in more)
+        return f"{head}{options}  backends:\n{''.join(lines)}"
 
     def endpoint(self, address: str, port: int) -> str:
         """Write an endpoint as the configuration has it."""
@@ -88,6 +96,25 @@ IPV6 = AddressPlan(
     clients_prefix=64,
     backends_prefix=64,
 )
+
+
+# Others' rules in every table that ours go to, as a firewall and a container engine leave them.
+FOREIGN = """\
+*filter
+:DOCKER-USER - [0:0]
+-A FORWARD -j DOCKER-USER
+-A INPUT -p tcp -m tcp --dport 22 -m comment --comment "ssh -j PARAGLIDER-INPUT" -j ACCEPT
+-A DOCKER-USER -j RETURN
+COMMIT
+*mangle
+-A POSTROUTING -p tcp -m tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu
+COMMIT
+*nat
+:DOCKER - [0:0]
+-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
+-A DOCKER -p tcp -m tcp --dport 8080 -j RETURN
+COMMIT
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +160,15 @@ class Balancer:
         """Put rules in place as somebody else would: iptables-restore --noflush, this variant."""
         self.run(program(self.variant, "-restore", self.version), "--noflush", input=text)
 
+    def without_restore(self, folder: Path) -> list[str]:
+        """Return a paraglider command for which iptables-restore always fails."""
+        for family in ("iptables", "ip6tables"):
+            fake = folder / f"{family}-{self.variant.value}-restore"
+            fake.write_text("#!/bin/sh\necho called >&2\nexit 1\n")
+            fake.chmod(0o755)
+        path = f"PATH={folder}:/usr/sbin:/usr/bin:/sbin:/bin"
+        return ["env", path, f"PARAGLIDER_IPTABLES={self.variant.value}", *PARAGLIDER]
+
     def save(self) -> str:
         """Return the balancer's rules, comments and counters stripped; this family and variant."""
         return strip_counters(self.run(program(self.variant, "-save", self.version)).stdout)
@@ -172,6 +208,85 @@ class Topology:
     def save(self) -> str:
         """Return the balancer's rules, comments and counters stripped."""
         return self.balancer.save()
+
+    def start_agent(self, *options: str, config: str | None = None) -> Agent:
+        """Start ``paraglider run`` on the balancer, and wait until its rules are in place."""
+        path = Path("/run/glider.yaml")  # of the lab alone
+        agent = Agent(self.balancer, path)
+        agent.write(self.config if config is None else config)
+        agent.start(*options)
+        return agent
+
+    def stop_backend(self, name: str) -> None:
+        """End a backend's server: who connects is refused."""
+        server = self.servers.pop(name)
+        server.terminate()
+        server.wait(10)
+
+    def start_backend(self, name: str) -> None:
+        """Start a backend's server again."""
+        endpoint = dict(zip(BACKENDS, self.addresses.backend_endpoints, strict=True))[name]
+        self.servers[name] = start_backend(self.lab, name, listen=endpoint, name=name)
+
+    def unplug(self, name: str, *, is_in: bool = False) -> None:
+        """Let a backend drop every packet without a word, or hear them again."""
+        family = "6" if self.addresses.version == 6 else ""
+        action = "-D" if is_in else "-I"
+        self.lab.run(name, [f"ip{family}tables-nft", action, "INPUT", "-j", "DROP"])
+
+
+@dataclass(slots=True)
+class Agent:
+    """A ``paraglider run`` on the balancer, with its file."""
+
+    balancer: Balancer
+    path: Path
+    process: subprocess.Popen[str] | None = None
+    said: str = ""
+
+    def write(self, config: str) -> None:
+        """Write the file anew."""
+        self.balancer.run("tee", str(self.path), input=config)
+
+    def start(self, *options: str, until: str = "rules are in iptables") -> None:
+        """Start it, and wait until it has said `until`."""
+        self.process = self.balancer.start_paraglider("-config", str(self.path), "run", *options)
+        self.until(until)
+
+    def kill(self) -> None:
+        """End it without warning."""
+        self.running.kill()
+        self.running.wait(10)
+
+    @property
+    def running(self) -> subprocess.Popen[str]:
+        """Its process."""
+        assert self.process is not None
+        return self.process
+
+    def until(self, text: str, *, timeout_s: float = 15.0) -> str:
+        """Read what it says until `text` is among it; return what was said since the last call."""
+        stream = self.running.stdout
+        assert stream is not None
+        deadline, said = time.monotonic() + timeout_s, ""
+        while text not in said:
+            readable, _, _ = select.select([stream], [], [], max(0, deadline - time.monotonic()))
+            part = os.read(stream.fileno(), 65536).decode() if readable else ""
+            assert part, f"not in time: {text!r} in {said!r}"
+            said += part
+        self.said += said
+        return said
+
+    def order(self, *arguments: str) -> str:
+        """Give a command; return what it says."""
+        done = self.balancer.paraglider(*arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def backends(self) -> dict[str, dict[str, Any]]:
+        """Return what status says of each backend of the first frontend, by ADDRESS:PORT."""
+        status = json.loads(self.balancer.paraglider("status", "--json").stdout)
+        return {b["backend"]: b for b in status["frontends"][0]["backends"]}
 
 
 def build_topology(lab: Lab, *, addresses: AddressPlan, variant: Variant) -> Topology:

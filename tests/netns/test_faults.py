@@ -123,14 +123,17 @@ def _inject(topology: Topology, kind: str, side: str, count: int = _STRAYS) -> i
 # What the agent does when health says that no backend is left.
 _APPLY_NOBODY = """
 import sys
+from dataclasses import replace
 from paraglider.config.parse import parse_config
+from paraglider.health.service import standing_services
 from paraglider.kernel.apply import apply_rulesets
 from paraglider.kernel.host import Host
 from paraglider.kernel.iptables import Variant
 from paraglider.rules.plan import plan_rulesets
 
 config = parse_config(sys.stdin.buffer.read(), source="test")
-rulesets = plan_rulesets(config, is_serving=lambda *_: False)
+nobody = [replace(service, serving=()) for service in standing_services(config, {})]
+rulesets = plan_rulesets(nobody)
 apply_rulesets(rulesets, variant=Variant(sys.argv[1]), host=Host(), report=print)
 """
 

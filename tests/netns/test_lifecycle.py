@@ -2,39 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import select
-import signal
-import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
-from paraglider.kernel.changes import LEGACY_POLL_S
 from paraglider.kernel.iptables import Variant
 from tests.golden.case_files import GoldenCase, golden_cases
-from tests.netns.harness import BALANCER, IPV4, PARAGLIDER, Balancer, Topology
-
-Agent = subprocess.Popen[str]
-
-# Others' rules in every table that ours go to, as a firewall and a container engine leave them.
-_FOREIGN = """\
-*filter
-:DOCKER-USER - [0:0]
--A FORWARD -j DOCKER-USER
--A INPUT -p tcp -m tcp --dport 22 -m comment --comment "ssh -j PARAGLIDER-INPUT" -j ACCEPT
--A DOCKER-USER -j RETURN
-COMMIT
-*mangle
--A POSTROUTING -p tcp -m tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu
-COMMIT
-*nat
-:DOCKER - [0:0]
--A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
--A DOCKER -p tcp -m tcp --dport 8080 -j RETURN
-COMMIT
-"""
+from tests.netns.harness import FOREIGN, IPV4, PARAGLIDER, Balancer, Topology
 
 _ONLY_IPV4 = pytest.mark.parametrize("addresses", [IPV4], ids=["ipv4"], indirect=True)
 _ONLY_NFT = pytest.mark.parametrize("variant", [Variant.NFT], ids=["nft"], indirect=True)
@@ -43,7 +17,7 @@ _ONLY_NFT = pytest.mark.parametrize("variant", [Variant.NFT], ids=["nft"], indir
 def test_stop_leaves_the_rules_as_they_were(topology: Topology) -> None:
     """Among others' rules in every table, iptables-save says the same before and after."""
     balancer = topology.balancer
-    balancer.restore(_FOREIGN)
+    balancer.restore(FOREIGN)
     before = balancer.save()
     assert balancer.paraglider("start", config=topology.config).returncode == 0
     assert balancer.save() != before
@@ -75,7 +49,7 @@ def test_start_twice_writes_once(topology: Topology, tmp_path: Path) -> None:
     balancer = topology.balancer
     balancer.paraglider("start", config=topology.config)
     again = balancer.run(
-        *_without_restore(balancer, tmp_path), "-config", "-", "start", input=topology.config
+        *balancer.without_restore(tmp_path), "-config", "-", "start", input=topology.config
     )
     assert again.stdout.startswith("already running as configured; nothing to change\n")
 
@@ -136,7 +110,7 @@ def test_start_mends_whatever_was_done_to_our_rules(topology: Topology, damage: 
 def test_stop_works_from_any_state_and_without_a_file(topology: Topology) -> None:
     """Chains of an older version, jumps to them from chains of others, in both families: gone."""
     balancer = topology.balancer
-    balancer.restore(_FOREIGN)
+    balancer.restore(FOREIGN)
     before = balancer.save()
     balancer.restore(
         "*nat\n:PARAGLIDER-OLD - [0:0]\n:PARAGLIDER-old.1 - [0:0]\n"
@@ -193,7 +167,7 @@ def test_stop_leaves_what_others_put_beside_iptables(topology: Topology) -> None
 def test_stop_takes_away_what_was_named_oddly(topology: Topology, left: str) -> None:
     """Whatever bears our prefix, and the jumps to it."""
     balancer = topology.balancer
-    balancer.restore(_FOREIGN + "*raw\n-A PREROUTING -p udp -j ACCEPT\nCOMMIT\n")
+    balancer.restore(FOREIGN + "*raw\n-A PREROUTING -p udp -j ACCEPT\nCOMMIT\n")
     before = balancer.save()
     balancer.restore(left)
     assert balancer.paraglider("stop").stdout == "stopped: all rules are gone\n"
@@ -229,98 +203,6 @@ def test_rules_move_with_the_variant(topology: Topology) -> None:
     assert topology.connect(30).by_backend == {"b1": 10, "b2": 10, "b3": 10}
     balancer.paraglider("stop")
     assert "PARAGLIDER" not in moved.save()
-
-
-def test_run_takes_the_rules_away_when_it_is_told_to_end(
-    topology: Topology, tmp_path: Path
-) -> None:
-    """SIGHUP reads the file again and drops nothing; SIGTERM removes the rules and ends it with
-    0."""
-    balancer, addresses = topology.balancer, topology.addresses
-    balancer.restore(_FOREIGN)
-    before = balancer.save()
-    path = tmp_path / "glider.yaml"
-    path.write_text(topology.config)
-    agent = balancer.start_paraglider("-config", str(path), "run")
-    _read_until(agent, "rules are in iptables")
-    with topology.hold(30) as held:
-        path.write_text(addresses.make_config(addresses.backend_endpoints[1:]))
-        agent.send_signal(signal.SIGHUP)
-        _read_until(agent, "rules are in iptables")
-        assert topology.connect(10).by_backend == {"b2": 5, "b3": 5}
-        path.write_text("frontend: wrong")
-        agent.send_signal(signal.SIGHUP)
-        _read_until(agent, "the rules in force stay")
-        assert topology.connect(10).by_backend == {"b2": 5, "b3": 5}
-        assert held.settle().broken == 0
-    agent.send_signal(signal.SIGTERM)
-    assert agent.wait(10) == 0
-    assert balancer.save() == before
-
-
-def test_a_killed_agent_leaves_connections_alone_and_its_successor_changes_nothing(
-    topology: Topology, tmp_path: Path
-) -> None:
-    """After SIGKILL 30 connections go on and new ones are balanced; a second agent takes over
-    without calling iptables-restore."""
-    path = tmp_path / "glider.yaml"
-    path.write_text(topology.config)
-    agent = topology.balancer.start_paraglider("-config", str(path), "run")
-    _read_until(agent, "rules are in iptables")
-    with topology.hold(30) as held:
-        agent.kill()
-        agent.wait(10)
-        assert topology.connect(30).by_backend == {"b1": 10, "b2": 10, "b3": 10}
-        command = [*_without_restore(topology.balancer, tmp_path), "-config", str(path), "run"]
-        second = topology.lab.start(BALANCER, command)
-        _read_until(second, "nothing to change")
-        assert held.settle().broken == 0
-
-
-@pytest.mark.parametrize(
-    ("chain", "commands"),
-    [
-        ("FORWARD", ["-I FORWARD -j DROP"]),
-        ("FORWARD", ["-P FORWARD DROP", "-D FORWARD -j PARAGLIDER-FORWARD"]),
-        ("PREROUTING", ["-t nat -F PREROUTING"]),
-    ],
-    ids=["no longer first", "removed", "flushed"],
-)
-def test_the_agent_puts_a_jump_back(
-    topology: Topology, tmp_path: Path, chain: str, commands: list[str]
-) -> None:
-    """As Docker or a firewall moves or removes it: nothing that is open breaks, and new connections
-    are balanced again without anybody doing anything."""
-    balancer = topology.balancer
-    path = tmp_path / "glider.yaml"
-    path.write_text(topology.config)
-    agent = balancer.start_paraglider("-config", str(path), "run")
-    _read_until(agent, "rules are in iptables")
-    with topology.hold(30) as held:
-        for command in commands:
-            balancer.iptables(*command.split())
-        _read_until(agent, f"somebody else changed {chain}")
-        assert topology.connect(30).by_backend == {"b1": 10, "b2": 10, "b3": 10}
-        assert held.settle().broken == 0
-    assert balancer.paraglider("status").returncode == 0
-
-
-def test_the_agent_leaves_alone_what_somebody_meant(topology: Topology, tmp_path: Path) -> None:
-    """`paraglider stop` beside it is not damage, nor is another file that is applied."""
-    balancer, addresses = topology.balancer, topology.addresses
-    path = tmp_path / "glider.yaml"
-    path.write_text(topology.config)
-    agent = balancer.start_paraglider("-config", str(path), "run")
-    _read_until(agent, "rules are in iptables")
-    # Longer than it takes to look.
-    looks_s = 2 if balancer.variant is Variant.NFT else LEGACY_POLL_S + 1
-    other = addresses.make_config(addresses.backend_endpoints[1:])
-    balancer.paraglider("start", config=other)
-    time.sleep(looks_s)
-    assert topology.connect(10).by_backend == {"b2": 5, "b3": 5}
-    balancer.paraglider("stop")
-    time.sleep(looks_s)
-    assert "PARAGLIDER" not in balancer.save()
 
 
 @_ONLY_IPV4
@@ -359,23 +241,3 @@ def _by_table(saved: list[str], kind: str) -> list[str]:
         elif line.startswith(kind):
             lines.append(line)
     return [line for name in ("*filter", "*mangle", "*nat") for line in tables[name]]
-
-
-def _without_restore(balancer: Balancer, folder: Path) -> list[str]:
-    """Return a paraglider command for which iptables-restore always fails."""
-    for family in ("iptables", "ip6tables"):
-        fake = folder / f"{family}-{balancer.variant.value}-restore"
-        fake.write_text("#!/bin/sh\necho called >&2\nexit 1\n")
-        fake.chmod(0o755)
-    path = f"PATH={folder}:/usr/sbin:/usr/bin:/sbin:/bin"
-    return ["env", path, f"PARAGLIDER_IPTABLES={balancer.variant.value}", *PARAGLIDER]
-
-
-def _read_until(agent: Agent, text: str) -> None:
-    """Read what an agent prints until `text` is among it."""
-    assert agent.stdout is not None
-    said, deadline = "", time.monotonic() + 10
-    while text not in said:
-        readable, _, _ = select.select([agent.stdout], [], [], deadline - time.monotonic())
-        assert readable, f"not in time: {text!r} in {said!r}"
-        said += os.read(agent.stdout.fileno(), 65536).decode()

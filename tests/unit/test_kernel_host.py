@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from paraglider.config.model import Config, Endpoint, Family, Frontend
+from paraglider.config.model import Backend, Config, Endpoint, Family, Frontend
 from paraglider.errors import UnavailableError
 from paraglider.kernel.firewall import survey_firewall
 from paraglider.kernel.host import NET_ADMIN, Conntrack, Host
@@ -120,7 +120,7 @@ def test_a_survey_finds_a_listener_on_the_bind(tmp_path: Path, bind: str, expect
     """By its address, or on all addresses: its clients would be taken away, with SSH the way in."""
     address, port = bind.rsplit(":", 1)
     endpoint = Endpoint(ip_address(address), int(port))
-    backend = Endpoint(ip_address(address) + 1, 80)
+    backend = Backend(ip_address(address) + 1, 80)
     frontend = Frontend("web", endpoint, endpoint.address, (backend,))
     host = _host(tmp_path, net__tcp=_TCP, net__tcp6=_TCP6)
     findings = survey_host(Config("test", (frontend,)), host)
@@ -139,7 +139,7 @@ def test_a_survey_finds_a_port_that_the_host_itself_may_use(
         sys__net__ipv4__ip_local_reserved_ports="40001-40003,50000\n",
     )
     bind = Endpoint(ip_address("198.51.100.1"), port)
-    frontend = Frontend("web", bind, bind.address, (Endpoint(bind.address + 1, 80),))
+    frontend = Frontend("web", bind, bind.address, (Backend(bind.address + 1, 80),))
     findings = survey_host(Config("test", (frontend,)), host)
     assert (
         any("net.ipv4.ip_local_reserved_ports=40001-40003,50000,40000" in f for f in findings)
@@ -165,7 +165,7 @@ def test_legacy_tables_are_seen_without_creating_them(tmp_path: Path) -> None:
 def test_a_survey_tells_what_does_not_fit_this_host(tmp_path: Path) -> None:
     """Addresses that no interface has (TEST-NET-2 is never on one), each with what it means."""
     bind = Endpoint(ip_address("198.51.100.1"), 80)
-    backend = Endpoint(ip_address("198.51.100.3"), 80)
+    backend = Backend(ip_address("198.51.100.3"), 80)
     frontend = Frontend("web", bind, ip_address("198.51.100.2"), (backend,))
     findings = survey_host(Config("test", (frontend,)), Host(tmp_path))
     assert [finding.split(":")[:2] for finding in findings] == [

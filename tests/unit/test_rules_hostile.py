@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from paraglider.config.parse import parse_config
 from paraglider.errors import ConfigError
+from paraglider.health.service import standing_services
 from paraglider.rules.plan import plan_rulesets
 from paraglider.rules.restore import lint_restore, render_rulesets
 
@@ -42,7 +43,7 @@ def test_10_000_hostile_strings_make_no_line_outside_our_grammar(strings: list[s
             config = parse_config(_file(string, place=index % 5), source="hostile")
         except ConfigError:
             continue
-        for _, rendered in render_rulesets(plan_rulesets(config)):
+        for _, rendered in render_rulesets(plan_rulesets(standing_services(config, {}))):
             lint_restore(rendered)
 
 

@@ -7,7 +7,8 @@ from ipaddress import ip_address
 
 import pytest
 
-from paraglider.config.model import Config, Endpoint, Frontend
+from paraglider.config.model import Endpoint
+from paraglider.health.service import Member, Service, Share
 from paraglider.rules.plan import plan_rulesets
 from paraglider.rules.restore import is_complete, lint_restore, plan_restore
 from paraglider.rules.ruleset import TableName
@@ -16,10 +17,10 @@ from paraglider.rules.text import RuleSyntaxError
 
 
 def _wanted(*backends: str, name: str = "web") -> State:
-    endpoints = tuple(Endpoint(ip_address(backend), 80) for backend in backends)
+    endpoints = [Endpoint(ip_address(backend), 80) for backend in backends]
     bind = Endpoint(ip_address("192.0.2.10"), 80)
-    frontend = Frontend(name, bind, ip_address("10.0.0.4"), endpoints)
-    (ruleset,) = plan_rulesets(Config("test", (frontend,)))
+    members, serving = tuple(map(Member, endpoints)), tuple(map(Share, endpoints))
+    (ruleset,) = plan_rulesets([Service(name, bind, ip_address("10.0.0.4"), members, serving)])
     return state_of_ruleset(ruleset)
 
 

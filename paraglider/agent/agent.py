@@ -1,0 +1,290 @@
+"""Agent: keeps what is balanced true to the file, to the health of backends, and to orders.
+
+The one place where everything meets: what probes find, names resolve to, commands order and the
+file says goes to the board; what the board decides goes to the rules. It never handles a packet,
+so that nothing that happens to it is seen by a connection; killed, it leaves the rules as they are,
+and its successor finds in them what it knew.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from paraglider.agent.drains import Pair
+from paraglider.agent.loop import Loop
+from paraglider.agent.members import match_backend
+from paraglider.agent.names import Names, wanted_names
+from paraglider.agent.probing import Probing
+from paraglider.agent.record import Record
+from paraglider.agent.targets import plan_targets
+from paraglider.agent.writer import Connections, Writer
+from paraglider.config.model import Config, OnDown
+from paraglider.errors import ParagliderError, UnavailableError
+from paraglider.health.board import Board, Change, FrontendView
+from paraglider.health.memory import Memory
+from paraglider.health.service import Health, Service
+from paraglider.health.wire import Reports
+from paraglider.kernel.reconcile import Reconciler
+from paraglider.kernel.variant import Choice
+
+# How long names may take at the start before what is known goes into force.
+_NAMES_WAIT_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What the agent cannot know by itself. `load` reads the configuration, `choose` says which
+    variant of iptables to use, `survey` warns of what does not fit this host; `remember` returns
+    what the rules remember of an agent before. `say` is told what is balanced, `report` everything
+    else that is worth a line in a log."""
+
+    load: Callable[[], Config]
+    choose: Callable[[], Choice]
+    survey: Callable[[Config], Sequence[str]]
+    remember: Callable[[Choice], Memory]
+    report: Callable[[str], None]
+    say: Callable[[str], None]
+    connections: Connections = field(default_factory=Connections)
+
+
+class Agent:
+    """Keeps one host balanced."""
+
+    def __init__(self, loop: Loop, reconciler: Reconciler, world: World) -> None:
+        self._loop = loop
+        self._world = world
+        self.record = Record(started_s=loop.clock())
+        self._names = Names(world.report)
+        self._probing = Probing(loop, on_reports=self._take_reports, report=world.report)
+        self._writer = Writer(
+            loop,
+            reconciler,
+            world.connections,
+            self.record,
+            world.report,
+        )
+        self._board = Board()
+        self._config: Config | None = None
+        self._choice: Choice | None = None
+        self._keys: Mapping[str, Pair] = {}
+        self._is_closing = False
+        self._step_s: float | None = None
+
+    # -- coming up, and reloading ------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Put the configuration into force; raises what keeps it from being."""
+        config = self._world.load()
+        self._choice = self._world.choose()
+        memory = self._world.remember(self._choice)
+        self._board = Board(memory)
+        self._probing.order((), wanted_names(config))
+        deadline_s = self._loop.clock() + _NAMES_WAIT_S
+        while self._names.is_waiting(config) and self._loop.clock() < deadline_s:
+            self._loop.wait(deadline_s)
+        self._names.adopt(config, memory.members())
+        self._put_in_force(config)
+
+    def reload(self, why: str) -> str:
+        """Read the configuration again; return what came of it. Raises what was wrong, with
+        everything as it was; it is reported, too."""
+        self._world.report(f"{why}: reading the configuration again")
+        before = self._config
+        try:
+            config = self._world.load()
+            self._choice = self._world.choose()
+            self._put_in_force(config)
+        except (ParagliderError, OSError) as error:
+            self.record.reload_error = str(error)
+            self._world.report(f"nothing was changed, what is in force stays: {error}")
+            if before is not None and self._config is before:
+                self._configure(before)
+            raise
+        return f"{config.source} is in force"
+
+    def _put_in_force(self, config: Config) -> None:
+        for finding in self._world.survey(config):
+            self._world.report(f"warning: {finding}")
+        changes = self._configure(config)
+        services = self.services()
+        is_changed = self._writer.take_over(services, self.chosen.variant)
+        self._config = config
+        self.record.config, self.record.reload_error = config.source, ""
+        self.record.reloads += 1
+        self.record.reloaded_s = self._world.connections.clock()
+        self._order_probes()
+        for change in changes:
+            self._tell(change)
+        self._tell_in_force(services, is_changed=is_changed)
+
+    def _configure(self, config: Config) -> Sequence[Change]:
+        return self._board.configure(config, self._names.addresses, self._loop.clock())
+
+    def _tell(self, change: Change) -> None:
+        is_same = change.before is change.after
+        health = f"is {change.after}" if not is_same else f"goes on {change.after}"
+        self._world.report(f"{change.frontend}: {change.key[1]} {health}: {change.why}")
+
+    def _tell_in_force(self, services: Sequence[Service], *, is_changed: bool) -> None:
+        if not is_changed:
+            self._world.say("already running as configured; nothing to change")
+        for service in services:
+            if not service.is_leaving:
+                count = sum(member.health is not Health.DRAINING for member in service.members)
+                self._world.say(
+                    f"{service.name}: balancing {service.bind} over {count} "
+                    f"backend{'s' * (count != 1)} as {service.privateip}"
+                )
+        choice = self.chosen
+        self._world.say(f"rules are in iptables ({choice.variant.value}): {choice.reason}")
+
+    @property
+    def chosen(self) -> Choice:
+        """The variant of iptables in use, and why."""
+        if self._choice is None:
+            raise RuntimeError("the agent was not started")
+        return self._choice
+
+    # -- what comes in -----------------------------------------------------------------------------
+
+    def _take_reports(self, reports: Reports) -> None:
+        for note in reports.notes:
+            self._world.report(note)
+        is_renamed = False
+        for resolved in reports.resolved:
+            is_renamed |= self._names.note(resolved)
+        if is_renamed and self._config is not None:
+            for left in self._configure(self._config):
+                self._tell(left)
+            self._order_probes()
+            self._writer.want()
+        now_s = self._loop.clock()
+        for result in reports.results:
+            pair = self._keys.get(result.key)
+            if pair is None:
+                continue
+            change = self._board.note(pair, is_good=result.is_good, told=result.told, now_s=now_s)
+            if change is not None:
+                self._take_change(change)
+
+    def _take_change(self, change: Change) -> None:
+        self._tell(change)
+        self._writer.want()
+        if change.after is Health.DOWN and self._on_down(change.key) is OnDown.CUT:
+            self._writer.want_cut(change.key)
+
+    def _on_down(self, pair: Pair) -> OnDown:
+        frontends = self._config.frontends if self._config else ()
+        return next((f.on_down for f in frontends if f.bind == pair[0]), OnDown.KEEP)
+
+    def _order_probes(self) -> None:
+        if self._config is not None:
+            targets, self._keys = plan_targets(self._board.probed())
+            self._probing.order(targets, wanted_names(self._config))
+
+    # -- as time passes ----------------------------------------------------------------------------
+
+    def services(self) -> tuple[Service, ...]:
+        """Return what every frontend is to do now."""
+        services = self._board.services(self._loop.clock())
+        if self._is_closing:
+            return tuple(replace(service, serving=()) for service in services)
+        return services
+
+    def next_s(self) -> float:
+        """Return when `tick` is to be called again at the latest, on the clock of the loop."""
+        now_s = self._loop.clock()
+        times = [
+            self._board.next_change_s(now_s),
+            self._writer.next_s(),
+            self._probing.next_s(),
+        ]
+        return min((time_s for time_s in times if time_s is not None), default=now_s + 60.0)
+
+    def tick(self) -> None:
+        """Do what is due."""
+        self._probing.look()
+        if self._step_s is not None and self._step_s <= self._loop.clock():
+            self._writer.want()
+        self._sync()
+        leaving = set(self._board.leaving())
+        for pair in self._writer.look(self.services()):
+            if pair in leaving:
+                self._board.forget(pair)
+                self._writer.want()
+
+    def _sync(self) -> None:
+        if self._writer.is_due:
+            self._step_s = self._board.next_change_s(self._loop.clock())
+        self._writer.sync(self.services())
+
+    # -- for commands ------------------------------------------------------------------------------
+
+    def find(self, text: str, frontend: str) -> list[Pair]:
+        """Return the (bind, backend) pairs that a command means; or raise UsageError."""
+        members = [
+            (view.name, str(standing.backend.host), (view.bind, backend))
+            for view in self._board.views()
+            for backend, standing in view.members.items()
+            if standing.backend is not None
+        ]
+        return match_backend(text, frontend, members)
+
+    def order(self, command: str, pair: Pair, *, deadline_s: float | None) -> None:
+        """Drain, undrain, disable or enable a backend; it is written into the rules at once, or
+        raised why not, and then tried again."""
+        now_s = self._loop.clock()
+        match command:
+            case "drain":
+                until_s = None
+                if deadline_s is not None:
+                    until_s = math.ceil(self._world.connections.clock() + deadline_s)
+                change = self._board.drain(pair, until_s, now_s)
+            case "undrain":
+                change = self._board.undrain(pair, now_s)
+            case "disable":
+                change = self._board.disable(pair, now_s)
+            case _:
+                change = self._board.enable(pair, now_s)
+        if change is not None:
+            self._tell(change)
+            self._order_probes()
+            self._writer.want_now()
+            self._sync()
+            if self._writer.is_due:
+                raise UnavailableError(f"ordered, but not done yet: {self.record.trouble}")
+
+    def views(self) -> tuple[FrontendView, ...]:
+        """Return what is known of every frontend, in the order of `services`."""
+        return self._board.views()
+
+    def name_of(self, pair: Pair) -> str:
+        """Return the name of the frontend of a pair."""
+        return next(view.name for view in self._board.views() if view.bind == pair[0])
+
+    def count(self, pairs: Collection[Pair]) -> Mapping[Pair, int]:
+        """Return how many connections each pair has."""
+        return self._writer.count({bind for bind, _ in pairs})
+
+    def count_all(self) -> int:
+        """Return how many balanced connections there are."""
+        binds = {service.bind for service in self.services()}
+        return sum(self._writer.count(binds).values())
+
+    def refuse_all(self) -> None:
+        """Refuse new connections from now on; those that are open run on."""
+        self._is_closing = True
+        self._probing.order((), {})
+        self._writer.want_now()
+        self._sync()
+
+    def let_go(self) -> None:
+        """Look after the rules no more, before they are taken away."""
+        self._writer.close()
+        self._probing.close()
+
+    def close(self) -> None:
+        """Let go of everything; the rules stay."""
+        self.let_go()

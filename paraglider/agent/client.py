@@ -1,0 +1,48 @@
+"""Client: how a command reaches the agent of this host."""
+
+from __future__ import annotations
+
+import socket
+
+from paraglider.agent.protocol import Answer, Request, decode_answer, encode
+from paraglider.errors import UnavailableError
+
+# A reload or a drain waits for what holds the lock of the rules.
+ANSWER_WAIT_S = 40.0
+
+
+def ask_agent(path: str, request: Request, *, wait_s: float = ANSWER_WAIT_S) -> Answer | None:
+    """Return what the agent behind the socket `path` answers; None where there is none.
+
+    UnavailableError where it does not answer, or this process may not ask it.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(wait_s)
+        try:
+            connection.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise UnavailableError(
+                f"cannot reach the agent at {path}: {error.strerror}; its socket is for root and "
+                "its own group"
+            ) from error
+        try:
+            connection.sendall(encode(request))
+            return decode_answer(_read_line(connection))
+        except TimeoutError as error:
+            raise UnavailableError(
+                f"the agent did not answer within {wait_s:g} s; see its log"
+            ) from error
+        except (OSError, ValueError) as error:
+            raise UnavailableError(f"the agent ended before it answered ({error})") from error
+
+
+def _read_line(connection: socket.socket) -> bytes:
+    line = bytearray()
+    while not line.endswith(b"\n"):
+        part = connection.recv(1 << 16)
+        if not part:
+            break
+        line += part
+    return bytes(line)

@@ -1,0 +1,92 @@
+"""Drains: what becomes of the connections of backends that get no new ones.
+
+Counts them in conntrack, says who has none left, and cuts what is left at a deadline. Asked while
+somebody drains; at other times it costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from paraglider.config.model import Endpoint
+from paraglider.health.service import Health, Service
+
+Pair = tuple[Endpoint, Endpoint]
+
+# Connections end when they end: a count a second is enough, and less where counting takes long.
+_COUNT_S = 1.0
+_REST_PER_COUNT = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """What a count has found: pairs of (bind, backend) that have just come to none, and how many
+    connections were cut of those whose time is over."""
+
+    empty: Sequence[Pair]
+    cut: Mapping[Pair, int]
+
+
+class Drains:
+    """Looks after backends that drain."""
+
+    def __init__(
+        self,
+        *,
+        count: Callable[[Collection[Endpoint]], Mapping[Pair, int]],
+        cut: Callable[[Collection[Pair]], int],
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self._count = count
+        self._cut = cut
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._open: dict[Pair, int | None] = {}
+        self._next_s = 0.0
+
+    def next_s(self) -> float | None:
+        """Return when to look next, on the clock; None while nobody drains."""
+        return self._next_s if self._open else None
+
+    def follow(self, services: Iterable[Service]) -> None:
+        """Look after the draining members of `services` from now on."""
+        draining = {
+            (service.bind, member.backend)
+            for service in services
+            for member in service.members
+            if member.health is Health.DRAINING
+        }
+        if draining - self._open.keys():
+            self._next_s = self._clock()  # who has none is done at once
+        self._open = {pair: self._open.get(pair) for pair in draining}
+
+    def look(self, services: Sequence[Service]) -> Drained:
+        """Count, and cut what is over its time; call it when `next_s` has come."""
+        began_s = self._clock()
+        counts = self._count({bind for bind, _ in self._open})
+        cut = {}
+        for pair in self._over_time(services):
+            if counts.get(pair) and (number := self._cut([pair])):
+                cut[pair] = number
+        empty = []
+        for pair, before in self._open.items():
+            left = 0 if pair in cut else counts.get(pair, 0)
+            if not left and before != 0:
+                empty.append(pair)
+            self._open[pair] = left
+        ended_s = self._clock()
+        self._next_s = ended_s + max(_COUNT_S, _REST_PER_COUNT * (ended_s - began_s))
+        return Drained(empty, cut)
+
+    def _over_time(self, services: Iterable[Service]) -> list[Pair]:
+        now_s = self._wall_clock()
+        return [
+            (service.bind, member.backend)
+            for service in services
+            for member in service.members
+            if member.health is Health.DRAINING
+            and member.until_s is not None
+            and member.until_s <= now_s
+        ]

@@ -1,0 +1,29 @@
+"""Memory: what the live rules remember, as the board takes it in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from paraglider.config.model import Family
+from paraglider.health.memory import Key, Memory
+from paraglider.health.service import Health
+from paraglider.rules.describe import describe_states
+from paraglider.rules.state import State
+
+
+def recall(states: Mapping[Family, State]) -> Memory:
+    """Return what an agent before this one, or a `start`, left in the rules."""
+    services = describe_states(states).services
+    members = [(service.bind, member) for service in services for member in service.members]
+
+    def those(health: Health) -> frozenset[Key]:
+        return frozenset((bind, m.backend) for bind, m in members if m.health is health)
+
+    return Memory(
+        down=those(Health.DOWN),
+        draining={
+            (bind, m.backend): m.until_s for bind, m in members if m.health is Health.DRAINING
+        },
+        disabled=those(Health.DISABLED),
+        serving=frozenset((s.bind, share.backend) for s in services for share in s.serving),
+    )

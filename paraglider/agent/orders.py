@@ -1,0 +1,72 @@
+"""Orders: what commands ask of the agent, and the sentences that answer them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from paraglider.agent.agent import Agent
+from paraglider.agent.metrics import metrics_text
+from paraglider.agent.protocol import Answer, Request
+from paraglider.agent.status import Status
+from paraglider.agent.status_text import status_json, status_text
+from paraglider.errors import ParagliderError, UsageError
+
+_DONE = {
+    "drain": "drains",
+    "undrain": "gets new connections again, while its probes are good",
+    "disable": "is out of service",
+    "enable": "is back in service, as its probes find it",
+}
+
+
+class Orders:
+    """Answers requests; `view` reads the status, `end` lets the agent take all rules away."""
+
+    def __init__(
+        self, agent: Agent, *, view: Callable[[], Status], end: Callable[[], None]
+    ) -> None:
+        self._agent = agent
+        self._view = view
+        self._end = end
+
+    def answer(self, request: Request) -> Answer:
+        """Do what is asked, and say what came of it."""
+        try:
+            return self._answer(request)
+        except ParagliderError as error:
+            return Answer(error.exit_code, str(error))
+        except OSError as error:
+            return Answer(1, f"{request.command}: {error}")
+
+    def _answer(self, request: Request) -> Answer:
+        match request.command:
+            case "status":
+                status = self._view()
+                text = status_json(status) if request.is_json else status_text(status)
+                return Answer(0 if status.is_whole else 1, text)
+            case "metrics":
+                return Answer(0, metrics_text(self._view()))
+            case "reload":
+                return Answer(0, self._agent.reload("reload"))
+            case "stop":
+                self._end()
+                return Answer(0, "stopped: all rules are gone, and so is the agent")
+            case "drain" | "undrain" | "disable" | "enable":
+                return Answer(0, self._order(request))
+        raise UsageError(f"no such request: {request.command!r}")
+
+    def _order(self, request: Request) -> str:
+        pairs = self._agent.find(request.backend, request.frontend)
+        lines = []
+        for pair in pairs:
+            self._agent.order(request.command, pair, deadline_s=request.deadline_s)
+        open_now = self._agent.count(pairs)
+        for pair in pairs:
+            left = open_now.get(pair, 0)
+            runs_on = f"; {left} connection{'s' * (left != 1)} run{'s' * (left == 1)} on"
+            ends = "" if request.command in ("undrain", "enable") else runs_on
+            if request.deadline_s is not None:
+                ends += f", for {request.deadline_s:g} s at most"
+            name = self._agent.name_of(pair)
+            lines.append(f"{name}: {pair[1]} {_DONE[request.command]}{ends}")
+        return "\n".join(lines)

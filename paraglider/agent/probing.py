@@ -1,0 +1,182 @@
+"""Probing: the prober process, as the agent sees it.
+
+Whatever talks with strangers (probes, name lookups) is in a child that has given up every privilege
+before it opens its first socket. What it reports is checked, and a child that is gone or says
+nothing any more is replaced; until then everybody's health stays what it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import socket
+from collections.abc import Callable, Mapping, Sequence
+
+from paraglider.agent.loop import SIGNALS, Loop
+from paraglider.health.probe import Target
+from paraglider.health.prober_main import serve_probes
+from paraglider.health.resolver import Name
+from paraglider.health.wire import (
+    MAX_REPORTS_BYTES,
+    LineBuffer,
+    Reports,
+    decode_reports,
+    encode_orders,
+)
+from paraglider.kernel.privileges import drop_privileges
+
+_CHUNK_BYTES = 1 << 16
+_RESTART_S = 1.0
+# So many intervals without a word of any target, and a bit for a host that is busy.
+_SILENT_INTERVALS = 3
+_SILENT_MORE_S = 5.0
+
+
+class Probing:
+    """Keeps a prober at work; `on_reports` is called with what it reports."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        *,
+        on_reports: Callable[[Reports], None],
+        report: Callable[[str], None],
+    ) -> None:
+        self._loop = loop
+        self._on_reports = on_reports
+        self._report = report
+        self._pid = 0
+        self._channel: socket.socket | None = None
+        self._lines = LineBuffer(MAX_REPORTS_BYTES)
+        self._targets: Sequence[Target] = ()
+        self._names: Mapping[Name, float] = {}
+        self._start_s = 0.0
+        self._heard_s = 0.0
+
+    @property
+    def pid(self) -> int:
+        """The prober's process, 0 while there is none."""
+        return self._pid
+
+    def order(self, targets: Sequence[Target], names: Mapping[Name, float]) -> None:
+        """Probe these, and look these up every so many seconds, from now on."""
+        self._targets, self._names = targets, names
+        self._heard_s = self._loop.clock()
+        if self._channel is not None:
+            self._send()
+        elif targets or names:
+            self._start()
+
+    def next_s(self) -> float | None:
+        """Return when `look` has something to do, on the clock of the loop."""
+        if self._channel is None:
+            return self._start_s if self._targets or self._names else None
+        return self._silent_s() if self._targets else None
+
+    def look(self) -> None:
+        """Start a prober where there should be one, and replace one that says nothing."""
+        due_s = self.next_s()
+        if due_s is None or self._loop.clock() < due_s:
+            return
+        if self._channel is not None:
+            self._end(f"the prober says nothing any more (process {self._pid}): replaced")
+        self._start()
+
+    def _silent_s(self) -> float:
+        slowest_s = max(t.check.interval_s + t.check.timeout_s for t in self._targets)
+        return self._heard_s + _SILENT_INTERVALS * slowest_s + _SILENT_MORE_S
+
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair()
+        # What the child does not touch stays shared memory, also when the collector runs.
+        gc.collect()
+        gc.freeze()
+        agent = os.getpid()
+        pid = os.fork()
+        if not pid:
+            _be_prober(theirs, agent)
+        gc.unfreeze()
+        theirs.close()
+        self._pid, self._channel = pid, ours
+        self._lines = LineBuffer(MAX_REPORTS_BYTES)
+        self._loop.watch(ours.fileno(), self._hear)
+        self._send()
+
+    def _send(self) -> None:
+        if self._channel is None:
+            return
+        self._channel.settimeout(1.0)
+        try:
+            self._channel.sendall(encode_orders(self._targets, self._names))
+        except OSError as error:
+            self._end(f"the prober cannot be told anything ({error}): replaced")
+            return
+        self._channel.setblocking(False)
+
+    def _hear(self) -> None:
+        if self._channel is None:
+            return
+        try:
+            data = self._channel.recv(_CHUNK_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._end("the prober has ended: replaced, everybody's health stays what it was")
+            return
+        self._heard_s = self._loop.clock()
+        try:
+            reports = [decode_reports(line) for line in self._lines.feed(data)]
+        except ValueError as error:
+            self._end(f"the prober says what no prober says ({error}): replaced")
+            return
+        for told in reports:
+            self._on_reports(told)
+
+    def _end(self, why: str) -> None:
+        self.close()
+        self._report(why)
+        self._start_s = self._loop.clock() + _RESTART_S
+
+    def close(self) -> None:
+        """End the prober."""
+        if self._channel is None:
+            return
+        self._loop.forget(self._channel.fileno())
+        self._channel.close()
+        self._channel = None
+        with contextlib.suppress(OSError):
+            os.kill(self._pid, signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            os.waitpid(self._pid, 0)
+        self._pid = 0
+
+
+def _be_prober(channel: socket.socket, agent: int) -> None:
+    """Go on as the prober, in a process that was just forked, and never return."""
+    code = 1
+    try:
+        for number in SIGNALS:  # a terminal's Ctrl-C is for the agent to answer
+            signal.signal(number, signal.SIG_IGN)
+        signal.set_wakeup_fd(-1)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        kept = channel.fileno()
+        for name in os.listdir("/proc/self/fd"):
+            if int(name) > 2 and int(name) != kept:
+                with contextlib.suppress(OSError):
+                    os.close(int(name))
+        drop_privileges(parent=agent)
+        serve_probes(channel, random=_random)
+        code = 0
+    except Exception as error:  # noqa: BLE001 - the outermost loop of this process
+        os.write(2, f"paraglider: the prober cannot go on: {error!r}\n".encode())
+    finally:
+        os._exit(code)
+
+
+def _random() -> float:
+    """Return 0.0 to below 1.0, without the memory that the module random takes."""
+    return int.from_bytes(os.urandom(4), "big") / (1 << 32)

@@ -1,0 +1,63 @@
+"""Record: what happened since the agent started, as far as status and metrics tell it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from paraglider.agent.status import AgentStatus
+
+
+@dataclass(slots=True)
+class Record:
+    """Counts, and last words. `started_s` is of the clock, `reloaded_s` since the epoch."""
+
+    started_s: float
+    config: str = ""
+    reloads: int = 0
+    reloaded_s: float = 0.0
+    reload_error: str = ""
+    repairs: int = 0
+    last_repair: str = ""
+    sync_failures: int = 0
+    trouble: str = ""
+
+    def status(self, now_s: float) -> AgentStatus:
+        """Return what is to be told of it."""
+        return AgentStatus(
+            pid=os.getpid(),
+            up_s=now_s - self.started_s,
+            config=self.config,
+            reloads=self.reloads,
+            reloaded_s=self.reloaded_s,
+            reload_error=self.reload_error,
+            repairs=self.repairs,
+            last_repair=self.last_repair,
+            sync_failures=self.sync_failures,
+            trouble=self.trouble,
+        )
+
+
+@dataclass(slots=True)
+class Trouble:
+    """Tells of a failure once, and of its end."""
+
+    report: Callable[[str], None]
+    record: Record
+    _told: dict[str, str] = field(default_factory=dict)
+
+    def begin(self, what: str, error: Exception) -> None:
+        """`what` failed: told if it did not fail with the same words before."""
+        self.record.sync_failures += 1
+        text = f"{what}: {error}"
+        if self._told.get(what) != text:
+            self.report(f"{text}\ntrying again")
+        self._told[what] = text
+        self.record.trouble = text
+
+    def end(self, what: str) -> None:
+        """`what` worked."""
+        if self._told.pop(what, None):
+            self.report(f"{what}: works again")
+            self.record.trouble = next(iter(self._told.values()), "")

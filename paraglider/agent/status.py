@@ -1,0 +1,145 @@
+"""Status: what this host balances now, as values; text and JSON are made of them.
+
+Read from the kernel, with or without an agent: what an agent knows beyond the rules (why a backend
+is down, how long, what it repaired) it adds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from paraglider.config.model import Endpoint, Family
+from paraglider.health.service import Health, Service
+from paraglider.kernel.apply import find_missing_anchors, read_states
+from paraglider.kernel.conntrack import count_connections
+from paraglider.kernel.host import Conntrack, Host
+from paraglider.kernel.variant import Choice
+from paraglider.rules.describe import describe_states
+
+Pair = tuple[Endpoint, Endpoint]
+
+
+@dataclass(frozen=True, slots=True)
+class BackendStatus:
+    """One backend of one frontend.
+
+    `percent` of an equal share of new connections, 0 if none; `open` connections now, and how many
+    were sent there since its rule was made. `told` is what its last probe found, `for_s` how long
+    its health is what it is, `until_s` (seconds since the epoch) when what is left is cut.
+    """
+
+    backend: Endpoint
+    health: Health
+    percent: int
+    open: int
+    total: int
+    told: str = ""
+    for_s: float | None = None
+    until_s: int | None = None
+    is_backup: bool = False
+    is_leaving: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FrontendStatus:
+    """One frontend."""
+
+    name: str
+    bind: Endpoint
+    privateip: str
+    backends: tuple[BackendStatus, ...]
+    is_leaving: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AgentStatus:
+    """The agent that keeps all this true. `reload_error` is why the file that is there now is not
+    in force, '' where it is; `repairs` counts what others changed and was put back; `trouble` is
+    what keeps the rules from being as wanted now, and `sync_failures` how often something did."""
+
+    pid: int
+    up_s: float
+    config: str
+    reloads: int
+    reloaded_s: float
+    reload_error: str
+    repairs: int
+    last_repair: str
+    sync_failures: int
+    trouble: str
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What the kernel does, and what it runs on. `forwarding` holds the families in use only;
+    `is_whole` is whether every rule, and the NAT anchor, is in place."""
+
+    is_whole: bool
+    choice: Choice
+    conntrack: Conntrack | None
+    forwarding: Mapping[Family, bool]
+    frontends: tuple[FrontendStatus, ...]
+    agent: AgentStatus | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there are any rules of ours."""
+        return bool(self.forwarding)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the kernel says: services as the rules tell them, connections sent and open."""
+
+    services: tuple[Service, ...]
+    totals: Mapping[Pair, int]
+    open: Mapping[Pair, int]
+    families: Sequence[Family]
+    is_whole: bool
+
+
+def read_kernel(choice: Choice, host: Host) -> Reading:
+    """Read the rules of this host, and its connections."""
+    states = read_states(choice.variant, host)
+    description = describe_states(states)
+    is_whole = description.is_whole and not find_missing_anchors(choice.variant, states)
+    counts = count_connections([service.bind for service in description.services])
+    return Reading(description.services, description.connections, counts, sorted(states), is_whole)
+
+
+def read_status(choice: Choice, host: Host) -> Status:
+    """Return the state of this host, where no agent runs."""
+    reading = read_kernel(choice, host)
+    frontends = tuple(_frontend(service, reading) for service in reading.services)
+    return make_status(choice, host, reading, frontends)
+
+
+def make_status(
+    choice: Choice,
+    host: Host,
+    reading: Reading,
+    frontends: tuple[FrontendStatus, ...],
+    agent: AgentStatus | None = None,
+) -> Status:
+    """Return the status of `frontends`, with what else this host says."""
+    forwarding = {family: host.is_forwarding(family) for family in reading.families}
+    conntrack = host.read_conntrack()
+    return Status(reading.is_whole, choice, conntrack, forwarding, frontends, agent)
+
+
+def _frontend(service: Service, reading: Reading) -> FrontendStatus:
+    shares = {share.backend: share.percent for share in service.serving}
+    backends = tuple(
+        BackendStatus(
+            backend=member.backend,
+            health=member.health,
+            percent=shares.get(member.backend, 0),
+            open=reading.open.get((service.bind, member.backend), 0),
+            total=reading.totals.get((service.bind, member.backend), 0),
+            until_s=member.until_s,
+        )
+        for member in service.members
+    )
+    privateip = str(service.privateip)
+    return FrontendStatus(service.name, service.bind, privateip, backends, service.is_leaving)

@@ -1,0 +1,158 @@
+"""Status as text: for a person, as JSON for programs, as metrics for Prometheus."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+
+from paraglider.agent.status import AgentStatus, BackendStatus, FrontendStatus, Status
+from paraglider.health.service import FULL, Health
+
+_ORDERED = (Health.DRAINING, Health.DISABLED)
+
+
+def status_text(status: Status) -> str:
+    """Return the lines that a person reads."""
+    return "\n".join(_lines(status))
+
+
+def _lines(status: Status) -> Iterator[str]:
+    variant = status.choice.variant.value
+    if status.is_whole:
+        yield f"running, in iptables ({variant})"
+    elif status.is_running and status.agent:
+        yield "damaged: rules are missing or changed; the agent is about to mend it"
+    elif status.is_running:
+        yield "damaged: rules are missing or changed; mend it with 'paraglider start'"
+    else:
+        yield "not running"
+    if status.agent is not None:
+        yield from _agent_lines(status.agent)
+    elif status.is_running:
+        yield "no agent: nobody checks the backends; 'paraglider run' does"
+    for frontend in status.frontends:
+        yield f"{frontend.name}: {_what(frontend)}"
+        yield from _backend_lines(frontend)
+    if status.conntrack is not None:
+        used, limit = status.conntrack.entries, status.conntrack.limit
+        share = f" ({100 * used / limit:.0f} %)" if limit else ""
+        yield f"conntrack: {used} of {limit} entries in use{share}"
+    for family, is_on in status.forwarding.items():
+        if not is_on:
+            yield f"IPv{family.value} forwarding is OFF: no connection passes"
+
+
+def _what(frontend: FrontendStatus) -> str:
+    if frontend.is_leaving:
+        return f"{frontend.bind} is configured no more; its connections run on"
+    return f"{frontend.bind} as {frontend.privateip}"
+
+
+def _agent_lines(agent: AgentStatus) -> Iterator[str]:
+    repairs = f", {agent.repairs} repairs (last: {agent.last_repair})" if agent.repairs else ""
+    yield f"agent: process {agent.pid}, up {_span(agent.up_s)}, {agent.config}{repairs}"
+    if agent.reload_error:
+        yield f"the configuration that is there now is NOT in force: {agent.reload_error}"
+    if agent.trouble:
+        yield f"trouble: {agent.trouble}"
+
+
+def _backend_lines(frontend: FrontendStatus) -> Iterator[str]:
+    rows = [_row(frontend, backend) for backend in frontend.backends]
+    widths = [max(len(row[i]) for row in rows) for i in range(4)] if rows else []
+    for name, health, is_open, total, share, note in rows:
+        cells = f"{name:<{widths[0]}}  {health:<{widths[1]}}  {is_open:>{widths[2]}} open"
+        yield f"  {cells}  {total:>{widths[3]}} connections  {share:>7}  {note}".rstrip()
+
+
+def _row(frontend: FrontendStatus, backend: BackendStatus) -> tuple[str, ...]:
+    total = sum(b.total for b in frontend.backends)
+    share = f"{100 * backend.total / total:5.1f} %" if total else ""
+    health = backend.health.value
+    return (
+        str(backend.backend),
+        health,
+        str(backend.open),
+        str(backend.total),
+        share,
+        _note(backend),
+    )
+
+
+def _note(backend: BackendStatus) -> str:
+    notes = []
+    if backend.for_s is not None and backend.health is not Health.UNKNOWN:
+        notes.append(f"for {_span(backend.for_s)}")
+    if backend.is_leaving:
+        notes.append("configured no more")
+    if backend.until_s is not None:
+        left = backend.until_s - time.time()
+        notes.append(f"cut in {_span(left)}" if left > 0 else "deadline over")
+    if backend.is_backup:
+        notes.append("backup")
+    if 0 < backend.percent < FULL:
+        notes.append(f"{backend.percent} % of a share")
+    if backend.health in (Health.DOWN, Health.UNKNOWN) and backend.told:
+        notes.append(backend.told)
+    if backend.percent and backend.health in (Health.DOWN, *_ORDERED):
+        notes.append("serving, as nobody else is up")
+    return ", ".join(notes)
+
+
+def _span(seconds: float) -> str:
+    """Return a span of time as people say it: ``5 s``, ``12 min``, ``3 h``, ``9 d``."""
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds // size:.0f} {unit}"
+    return f"{max(0, seconds):.0f} s"
+
+
+def status_json(status: Status) -> str:
+    """Return the same as JSON, for programs."""
+    conntrack, agent = status.conntrack, status.agent
+    document = {
+        "running": status.is_running,
+        "whole": status.is_whole,
+        "iptables": status.choice.variant.value,
+        "iptables_reason": status.choice.reason,
+        "forwarding": {f"ipv{f.value}": is_on for f, is_on in status.forwarding.items()},
+        "conntrack": conntrack and {"entries": conntrack.entries, "limit": conntrack.limit},
+        "agent": agent
+        and {
+            "pid": agent.pid,
+            "up_s": round(agent.up_s, 3),
+            "config": agent.config,
+            "reload_error": agent.reload_error or None,
+            "repairs_total": agent.repairs,
+            "last_repair": agent.last_repair or None,
+            "trouble": agent.trouble or None,
+        },
+        "frontends": [_frontend_json(frontend) for frontend in status.frontends],
+    }
+    return json.dumps(document, indent=2)
+
+
+def _frontend_json(frontend: FrontendStatus) -> dict[str, object]:
+    return {
+        "name": frontend.name,
+        "bind": str(frontend.bind),
+        "privateip": frontend.privateip,
+        "leaving": frontend.is_leaving,
+        "backends": [_backend_json(backend) for backend in frontend.backends],
+    }
+
+
+def _backend_json(backend: BackendStatus) -> dict[str, object]:
+    return {
+        "backend": str(backend.backend),
+        "health": backend.health.value,
+        "health_for_s": None if backend.for_s is None else round(backend.for_s, 3),
+        "last_probe": backend.told or None,
+        "share_percent": backend.percent,
+        "connections_open": backend.open,
+        "connections_total": backend.total,
+        "cut_at": backend.until_s,
+        "backup": backend.is_backup,
+        "leaving": backend.is_leaving,
+    }

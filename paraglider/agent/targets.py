@@ -1,0 +1,23 @@
+"""Targets: what the prober is told to probe, for the backends that the board wants probed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from paraglider.agent.drains import Pair
+from paraglider.config.model import Backend, Frontend
+from paraglider.health.probe import Target
+
+
+def plan_targets(
+    probed: Iterable[tuple[Pair, Backend, Frontend]],
+) -> tuple[list[Target], Mapping[str, Pair]]:
+    """Return a target for each (bind, backend), and what the keys of their results stand for."""
+    targets, keys = [], {}
+    for pair, backend, _ in probed:
+        bind, endpoint = pair
+        key = f"{bind} {endpoint}"
+        host_name = backend.host if isinstance(backend.host, str) else ""
+        targets.append(Target(key, host_name, endpoint.address, endpoint.port, backend.check))
+        keys[key] = pair
+    return targets, keys

@@ -1,0 +1,183 @@
+"""Writer: brings what was decided into the kernel, and keeps it there.
+
+Owns when the rules are written, looked after and tried again, and whose connections are counted or
+cut. What fails is told once, stays due, and keeps nothing else from being done.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from paraglider.agent.drains import Drains, Pair
+from paraglider.agent.loop import Loop
+from paraglider.agent.record import Record, Trouble
+from paraglider.config.model import Endpoint
+from paraglider.errors import ParagliderError
+from paraglider.health.service import Service
+from paraglider.kernel.conntrack import count_connections, cut_connections
+from paraglider.kernel.iptables import Variant
+from paraglider.kernel.reconcile import Reconciler
+from paraglider.rules.plan import plan_rulesets
+
+# Between tries of what failed.
+_RETRY_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """How connections are counted and cut (in conntrack, but for tests), and the clock that their
+    deadlines are on, seconds since the epoch."""
+
+    count: Callable[[Collection[Endpoint]], Mapping[Pair, int]] = count_connections
+    cut: Callable[[Collection[Pair]], int] = cut_connections
+    clock: Callable[[], float] = time.time
+
+
+class Writer:
+    """Writes services into the kernel."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        reconciler: Reconciler,
+        connections: Connections,
+        record: Record,
+        report: Callable[[str], None],
+    ) -> None:
+        self._loop = loop
+        self._reconciler = reconciler
+        self._connections = connections
+        self._record = record
+        self._report = report
+        self._trouble = Trouble(report, record)
+        self._drains = Drains(
+            count=connections.count,
+            cut=connections.cut,
+            clock=loop.clock,
+            wall_clock=connections.clock,
+        )
+        self._to_cut: set[Pair] = set()
+        self._is_due = False
+        self._retry_s = 0.0
+        self._feed = -1
+
+    @property
+    def is_due(self) -> bool:
+        """Whether something that was decided is not in the rules yet."""
+        return self._is_due
+
+    def take_over(self, services: Sequence[Service], variant: Variant) -> bool:
+        """Make the kernel hold what `services` ask for, from whatever state; return whether
+        anything had to be changed. Raises what keeps it from that."""
+        is_changed = self._reconciler.take_over(plan_rulesets(services), variant)
+        self._is_due = False
+        self._drains.follow(services)
+        self._listen()
+        return is_changed
+
+    def want(self) -> None:
+        """Something was decided: the next `sync` writes it."""
+        self._is_due = True
+
+    def want_now(self) -> None:
+        """The same, without waiting for the time of the next try."""
+        self._is_due, self._retry_s = True, 0.0
+
+    def want_cut(self, pair: Pair) -> None:
+        """Cut the connections of a (bind, backend), once the rules send it no more."""
+        self._to_cut.add(pair)
+
+    def sync(self, services: Sequence[Service]) -> None:
+        """Write what is due, then cut who is to be cut."""
+        if self._loop.clock() < self._retry_s:
+            return
+        if self._is_due:
+            rulesets = plan_rulesets(services)
+            if self._try("cannot change the rules", lambda: self._reconciler.update(rulesets)):
+                self._is_due = False
+                self._drains.follow(services)
+        if self._to_cut and not self._is_due:
+            self._try("cannot cut connections", self._cut)
+
+    def _cut(self) -> None:
+        number = self._connections.cut(self._to_cut)
+        if number:
+            listed = ", ".join(sorted({str(backend) for _, backend in self._to_cut}))
+            self._report(f"{number} connection{'s' * (number != 1)} of {listed} cut")
+        self._to_cut.clear()
+
+    def look(self, services: Sequence[Service]) -> Sequence[Pair]:
+        """Put right what others have changed, and look at those that drain; return who of them has
+        come to an end."""
+        self._try("cannot look after the rules", self._repair)
+        empty = list[Pair]()
+        next_s = self._drains.next_s()
+        if next_s is not None and next_s <= self._loop.clock() and not self._is_due:
+            self._try("cannot count connections", lambda: empty.extend(self._drain(services)))
+        return empty
+
+    def _repair(self) -> None:
+        repair = self._reconciler.look()
+        if repair is None:
+            return
+        chains = ", ".join(repair.chains)
+        by = f" ({', '.join(repair.by)})" if repair.by else ""
+        self._record.repairs += 1
+        self._record.last_repair = chains
+        self._report(
+            f"somebody else{by} changed {chains}: as it was again, in {1000 * repair.took_s:.0f} ms"
+        )
+
+    def _drain(self, services: Sequence[Service]) -> Sequence[Pair]:
+        drained = self._drains.look(services)
+        for (_, backend), number in drained.cut.items():
+            ended = f"{number} connection{'s' * (number != 1)} cut"
+            self._report(f"{backend}: its time to drain is over, {ended}")
+        for _, backend in drained.empty:
+            self._report(f"{backend}: has no connections left")
+        return drained.empty
+
+    def _try(self, what: str, action: Callable[[], object]) -> bool:
+        try:
+            action()
+        except (ParagliderError, OSError) as error:
+            self._trouble.begin(what, error)
+            self._retry_s = self._loop.clock() + _RETRY_S
+            return False
+        self._trouble.end(what)
+        return True
+
+    def next_s(self) -> float | None:
+        """Return when there is something to do, on the clock of the loop."""
+        is_waiting = self._is_due or bool(self._to_cut)
+        times = [
+            self._retry_s if is_waiting else None,
+            self._drains.next_s(),
+            self._reconciler.next_s(),
+        ]
+        return min((time_s for time_s in times if time_s is not None), default=None)
+
+    def count(self, binds: Collection[Endpoint]) -> Mapping[Pair, int]:
+        """Return how many connections each (bind, backend) has."""
+        return self._connections.count(binds)
+
+    def close(self) -> None:
+        """Look after the rules no more; they stay."""
+        self._unlisten()
+        self._reconciler.close()
+
+    def _listen(self) -> None:
+        """Wake up when the kernel tells of a change."""
+        feed = self._reconciler.fileno()
+        if feed != self._feed:
+            self._unlisten()
+            if feed >= 0:
+                self._loop.watch(feed, lambda: None)
+            self._feed = feed
+
+    def _unlisten(self) -> None:
+        if self._feed >= 0:
+            self._loop.forget(self._feed)
+        self._feed = -1

@@ -1,0 +1,71 @@
+"""The command `run`: puts the agent together with this host, and runs it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from paraglider.agent.agent import Agent, World
+from paraglider.agent.loop import Loop
+from paraglider.agent.memory import recall
+from paraglider.agent.protocol import socket_path
+from paraglider.agent.run import Running, run_agent
+from paraglider.agent.view import read_view
+from paraglider.agent.watch import FileWatch
+from paraglider.cli.times import read_time
+from paraglider.config.load import find_file
+from paraglider.config.model import Config
+from paraglider.kernel.agent_lock import hold_agent_lock
+from paraglider.kernel.apply import read_states
+from paraglider.kernel.reconcile import Reconciler
+
+if TYPE_CHECKING:
+    from paraglider.cli.context import Context
+
+DRAIN_VARIABLE = "PARAGLIDER_DRAIN"
+
+
+def run_here(
+    context: Context,
+    *,
+    survey: Callable[[Context, Config], Sequence[str]],
+    remove: Callable[[Context], int],
+) -> int:
+    """Run the agent of this host until it is told to end."""
+
+    # Whoever read the log may be gone; the rules are more than that.
+    def report(text: str) -> None:
+        with contextlib.suppress(OSError):
+            context.report(text)
+
+    def say(text: str) -> None:
+        with contextlib.suppress(OSError):
+            context.say(text)
+
+    arguments, environment = context.arguments, context.environment
+    drain = arguments.drain or environment.get(DRAIN_VARIABLE)
+    drain_s = read_time(drain, "--drain, or " + DRAIN_VARIABLE) if drain else 0.0
+    loop = Loop()
+    reconciler = Reconciler(host=context.host, report=report)
+    world = World(
+        load=context.load_config,
+        choose=context.choose_variant,
+        survey=lambda config: survey(context, config),
+        remember=lambda choice: recall(read_states(choice.variant, context.host)),
+        report=report,
+        say=say,
+    )
+    agent = Agent(loop, reconciler, world)
+    running = Running(
+        watch=FileWatch(find_file(arguments.config, environment=environment)),
+        socket_path=socket_path(environment),
+        view=lambda: read_view(agent, context.host, loop.clock()),
+        remove=lambda: remove(context),
+        report=report,
+        drain_s=drain_s,
+    )
+    with hold_agent_lock() as lock:
+        loop.watch(lock.fileno(), lock.see_off)
+        run_agent(loop, agent, running)
+    return 0

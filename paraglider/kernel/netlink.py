@@ -1,0 +1,131 @@
+"""Netlink: requests to the kernel's netfilter subsystems, and the attributes of what it says.
+
+Owns the frame of messages (linux/netlink.h, linux/netfilter/nfnetlink.h); what is in them belongs
+to who asks.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Iterator
+
+from paraglider.errors import ParagliderError, PermissionDenied, UnavailableError
+
+NETLINK_NETFILTER = 12
+NLA_F_NESTED = 0x8000
+NLM_F_REQUEST = 0x1
+NLM_F_ACK = 0x4
+NLM_F_DUMP_INTR = 0x10
+NLM_F_DUMP = 0x300
+NLMSG_ERROR = 2
+NLMSG_DONE = 3
+
+# struct nlmsghdr: length, type, flags, sequence, port; struct nfgenmsg: family, version, resource.
+HEADER = struct.Struct("=IHHII")
+FRAME_BYTES = HEADER.size + 4
+_ATTRIBUTE = struct.Struct("=HH")  # length, type
+_TYPE_MASK = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
+_ERRNO = struct.Struct("=i")
+_CHUNK_BYTES = 1 << 16  # twice the most that the kernel sends at once
+_TIMEOUT_S = 10.0
+
+Span = tuple[int, int]
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    """Return one attribute, padded to four bytes."""
+    return _ATTRIBUTE.pack(4 + len(value), kind) + value + b"\0" * (-len(value) % 4)
+
+
+def nested(kind: int, *inside: bytes) -> bytes:
+    """Return an attribute that holds others."""
+    return attribute(kind | NLA_F_NESTED, b"".join(inside))
+
+
+def message(kind: int, flags: int, sequence: int, family: int, attributes: bytes) -> bytes:
+    """Return a whole request."""
+    length = FRAME_BYTES + len(attributes)
+    head = HEADER.pack(length, kind, NLM_F_REQUEST | flags, sequence, 0)
+    return head + bytes((family, 0, 0, 0)) + attributes
+
+
+def spans(data: bytes, start: int, end: int) -> dict[int, Span]:
+    """Return where the value of each attribute between `start` and `end` of `data` is, by type."""
+    found = {}
+    while start + 4 <= end:
+        length, kind = _ATTRIBUTE.unpack_from(data, start)
+        if length < 4:
+            break
+        found[kind & _TYPE_MASK] = (start + 4, min(start + length, end))
+        start += (length + 3) & ~3
+    return found
+
+
+def find(data: bytes, start: int, end: int, kind: int) -> Span | None:
+    """Return where the value of the attribute `kind` between `start` and `end` is; None without."""
+    read, last = _ATTRIBUTE.unpack_from, end - 4
+    while start <= last:
+        length, found = read(data, start)
+        if length < 4:
+            break
+        if found & _TYPE_MASK == kind:
+            return start + 4, start + length
+        start += length + 3 & ~3
+    return None
+
+
+class Netlink:
+    """A socket to the kernel's netfilter subsystems."""
+
+    def __init__(self) -> None:
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
+        try:
+            self._socket = socket.socket(socket.AF_NETLINK, kind, NETLINK_NETFILTER)
+            self._socket.bind((0, 0))
+        except OSError as error:
+            raise explain("open a netlink socket", error.errno or 0) from error
+        self._socket.settimeout(_TIMEOUT_S)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def send(self, data: bytes) -> None:
+        """Send one or more whole messages."""
+        self._socket.send(data)
+
+    def receive(self, what: str) -> Iterator[tuple[bytes, int, int, int, int, int]]:
+        """Yield (data, type, flags, sequence, start, end) of each message that comes, without an
+        end; `what` is said where none comes. `start` is behind the frame."""
+        while True:
+            try:
+                data = self._socket.recv(_CHUNK_BYTES)
+            except TimeoutError as error:
+                raise UnavailableError(f"cannot {what}: the kernel does not answer") from error
+            except OSError as error:
+                raise explain(what, error.errno or 0) from error
+            at = 0
+            while at + HEADER.size <= len(data):
+                length, kind, flags, sequence, _ = HEADER.unpack_from(data, at)
+                if length < HEADER.size:
+                    break
+                yield data, kind, flags, sequence, at + FRAME_BYTES, at + length
+                at += (length + 3) & ~3
+
+
+def error_number(data: bytes, start: int) -> int:
+    """Return the errno of an NLMSG_ERROR whose value begins where others' frame ends: 0 is an
+    acknowledgement."""
+    return -int(_ERRNO.unpack_from(data, start - FRAME_BYTES + HEADER.size)[0])
+
+
+def explain(what: str, number: int) -> ParagliderError:
+    """Return the error for an errno that came back."""
+    told = f"cannot {what}: {os.strerror(number)}"
+    if number in (1, 13):
+        return PermissionDenied(f"{told}\nrun as root, or docker run --cap-add=NET_ADMIN")
+    return UnavailableError(
+        f"{told}\nthe kernel may lack a module: try modprobe nf_conntrack_netlink"
+    )

@@ -1,0 +1,198 @@
+"""Reconcile: keep the rules of one variant as they are wanted, while others change theirs.
+
+Owns what was applied last and whether somebody may have touched it. Three ways to the kernel:
+everything from whatever state (`take_over`), the chains that a decision changes (`update`), and
+what others took away or changed (`look`). Nothing here decides what the rules are, or when to try
+again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from paraglider.config.model import Family
+from paraglider.kernel.apply import Report, Step, apply_rulesets, plan_step, put_anchor
+from paraglider.kernel.changes import Changes
+from paraglider.kernel.host import Host
+from paraglider.kernel.iptables import Iptables, Variant, find_iptables
+from paraglider.kernel.lock import hold_rules_lock
+from paraglider.kernel.nat_anchor import find_anchor
+from paraglider.rules.diff import differing_chains
+from paraglider.rules.ruleset import Ruleset, TableName
+from paraglider.rules.state import State, state_of_ruleset
+
+# Who looks after rules can look again, and must not be late for what comes meanwhile.
+_LOCK_WAIT_S = 1
+# How long to rest after a look, in lengths of that look: where others change rules all the time,
+# reading all of them takes a tenth of a core, unless that would leave ours away for too long.
+_REST_PER_LOOK = 9
+_MOST_REST_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """What was not as applied, and is again: ``TABLE CHAIN`` for each chain; `by` names the
+    programs that changed rules since the look before, where the kernel tells."""
+
+    chains: Sequence[str]
+    by: Sequence[str]
+    took_s: float
+
+
+class Reconciler:
+    """Keeps the kernel's rules of one variant."""
+
+    def __init__(
+        self,
+        *,
+        host: Host,
+        report: Report,
+        listen: Callable[[Variant], Changes] = Changes,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._host = host
+        self._report = report
+        self._listen = listen
+        self._clock = clock
+        self._variant: Variant | None = None
+        self._changes: Changes | None = None
+        self._wanted: Mapping[Family, State] = {}
+        self._rulesets: Sequence[Ruleset] = ()
+        self._held: dict[Family, State] = {}
+        self._by: frozenset[str] = frozenset()
+        self._is_due = False
+        self._rest_until_s = 0.0
+
+    def fileno(self) -> int:
+        """Return the file that is readable when the kernel tells of a change, -1 where it never
+        does."""
+        return -1 if self._changes is None else self._changes.fileno()
+
+    def next_s(self) -> float | None:
+        """Return when `look` has something to do unless the kernel tells before, on the clock."""
+        if self._is_due:
+            return self._rest_until_s
+        return None if self._changes is None else self._changes.next_s()
+
+    def take_over(self, rulesets: Sequence[Ruleset], variant: Variant) -> bool:
+        """Make the kernel hold exactly `rulesets`, whatever it holds now; return whether anything
+        had to be changed. Raises as `apply_rulesets` does, with the rules as they were."""
+        if variant is not self._variant:
+            self.close()
+            # Before the rules are read: what is changed from then on is heard of.
+            self._variant, self._changes = variant, self._listen(variant)
+        is_changed = apply_rulesets(rulesets, variant=variant, host=self._host, report=self._report)
+        self._rulesets = rulesets
+        self._wanted = {r.family: state_of_ruleset(r) for r in rulesets}
+        self._held = {}
+        self._is_due, self._rest_until_s = True, 0.0
+        return is_changed
+
+    def update(self, rulesets: Sequence[Ruleset]) -> bool:
+        """Write the chains that differ from what was applied last; return whether any did.
+
+        Where others have changed rules meanwhile, or a family comes or goes, does what `take_over`
+        does. LockHeldError where somebody keeps the rules locked: nothing is changed then.
+        """
+        if self._variant is None or self._changes is None:
+            raise RuntimeError("nothing was taken over")
+        wanted = {r.family: state_of_ruleset(r) for r in rulesets}
+        if wanted == self._wanted:
+            return False
+        self._note_changes()
+        if self._is_due or set(wanted) != set(self._held):
+            return self.take_over(rulesets, self._variant)
+        with hold_rules_lock(wait_s=_LOCK_WAIT_S):
+            is_known = all(self._write(family, state) for family, state in wanted.items())
+        if not is_known:
+            return self.take_over(rulesets, self._variant)
+        self._wanted, self._rulesets = wanted, rulesets
+        return True
+
+    def _write(self, family: Family, wanted: State) -> bool:
+        """Write what differs in one family; return False, and write nothing, where the kernel's
+        nat table is not the one that was applied."""
+        held = self._held[family]
+        if wanted.tables == held.tables:
+            return True
+        tools = self._tools(family)
+        # The one table whose counters are somebody's totals.
+        nat = tools.read_table(TableName.NAT)
+        if nat != held.table(TableName.NAT):
+            return False
+        before = replace(held, tables={**held.tables, TableName.NAT: nat})
+        step = plan_step(tools, before, wanted)
+        if step.text and self._changes is not None:
+            with self._changes.ours():
+                tools.apply_restore(step.text)
+        self._held[family] = _as_written(before, wanted)
+        return True
+
+    def look(self) -> Repair | None:
+        """Set right what others have changed since the last look; None where nothing was.
+
+        LockHeldError or another ParagliderError where that could not be: it stays due.
+        """
+        self._note_changes()
+        if not self._is_due or self._clock() < self._rest_until_s or self._variant is None:
+            return None
+        began_s = self._clock()
+        chains = list[str]()
+        with hold_rules_lock(wait_s=_LOCK_WAIT_S):
+            for family in self._wanted:
+                chains += self._set_right(family)
+        took_s = self._clock() - began_s
+        self._rest_until_s = self._clock() + min(_REST_PER_LOOK * took_s, _MOST_REST_S)
+        by, self._by = sorted(self._by), frozenset()
+        # What was written is read back by one more look.
+        self._is_due = bool(chains)
+        return Repair(chains, by, took_s) if chains else None
+
+    def _set_right(self, family: Family) -> list[str]:
+        tools, wanted = self._tools(family), self._wanted[family]
+        # First what keeps established connections alive.
+        anchored = self._mend_anchor(tools, wanted)
+        live = tools.read_state()
+        chains = [f"nft {family.name.lower()} paraglider"] if anchored else []
+        chains += differing_chains(live, wanted)
+        step = plan_step(tools, live, wanted)
+        if step.text:
+            tools.apply_restore(step.text)
+        self._held[family] = _as_written(live, wanted)
+        return chains
+
+    def _mend_anchor(self, tools: Iptables, wanted: State) -> bool:
+        anchor = find_anchor(tools.family)
+        if tools.variant is not Variant.NFT or anchor.nft_path is None or anchor.is_whole():
+            return False
+        before = tools.read_state()
+        return put_anchor(Step(tools, before, wanted, ""), self._report)
+
+    def _note_changes(self) -> None:
+        seen = self._changes.seen() if self._changes is not None else None
+        if seen is not None:
+            self._is_due = True
+            self._by |= seen
+
+    def _tools(self, family: Family) -> Iptables:
+        if self._variant is None:
+            raise RuntimeError("nothing was taken over")
+        return replace(find_iptables(self._variant, family), lock_wait_s=_LOCK_WAIT_S)
+
+    def close(self) -> None:
+        """Listen no more; the rules stay."""
+        if self._changes is not None:
+            self._changes.close()
+        self._changes = self._variant = None
+
+
+def _as_written(before: State, wanted: State) -> State:
+    """Return the state that the kernel has after `wanted` was written over `before`, as far as the
+    next comparison looks: its jumps stand where they stood, or where they belong."""
+    tables = {}
+    for name, table in wanted.tables.items():
+        there = before.table(name)
+        tables[name] = replace(there, chains=table.chains, hooks=there.fit(table.hooks))
+    return State(tables, before.existing)

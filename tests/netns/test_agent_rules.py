@@ -1,0 +1,215 @@
+"""The agent: others change its rules, its file changes, it is killed, and traffic goes on."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.netns.harness import BALANCER, FOREIGN, IPV4, Topology, Variant
+
+_ONLY_IPV4 = pytest.mark.parametrize("addresses", [IPV4], indirect=True, ids=["ipv4"])
+_ONLY_NFT = pytest.mark.parametrize("variant", [Variant.NFT], indirect=True, ids=["nft"])
+_ONLY_LEGACY = pytest.mark.parametrize("variant", [Variant.LEGACY], indirect=True, ids=["legacy"])
+
+
+@pytest.mark.parametrize(
+    ("told", "commands"),
+    [
+        ("filter FORWARD", ["-I FORWARD -j DROP"]),
+        ("filter FORWARD", ["-P FORWARD DROP", "-D FORWARD -j PARAGLIDER-FORWARD"]),
+        ("nat PARAGLIDER-DNAT", ["-t nat -F"]),
+        ("nat PARAGLIDER-default", ["-t nat -F PARAGLIDER-default"]),
+        ("nat PARAGLIDER-default", ["-t nat -D PARAGLIDER-default 2"]),
+        ("nat PARAGLIDER-SNAT", ["-t nat -A PARAGLIDER-SNAT -j ACCEPT"]),
+        ("filter PARAGLIDER-INPUT", ["-F"]),
+        ("mangle PARAGLIDER-PIN", ["-t mangle -F", "-t mangle -X"]),
+    ],
+    ids=["behind", "jump", "table nat", "chain", "rule", "rule more", "table filter", "pin"],
+)
+def test_what_others_take_away_is_back(topology: Topology, told: str, commands: list[str]) -> None:
+    """As a firewall that reloads does it: nothing that is open breaks, and new connections are
+    balanced again without anybody doing anything."""
+    agent = topology.start_agent()
+    before = topology.save()
+    with topology.hold(30) as held:
+        for command in commands:
+            topology.balancer.iptables(*command.split())
+        assert told in agent.until("as it was again")
+        assert topology.connect(30).by_backend == {"b1": 10, "b2": 10, "b3": 10}
+        assert held.settle().broken == 0
+    after = (
+        topology.save()
+        .replace("-A FORWARD -j DROP\n", "")
+        .replace("FORWARD DROP", "FORWARD ACCEPT")
+    )
+    assert after == before
+    assert topology.balancer.paraglider("status").returncode == 0
+
+
+@_ONLY_NFT
+def test_a_table_that_is_deleted_is_back(topology: Topology) -> None:
+    """`nft delete table`: of iptables' own, and of the one that keeps connections alive."""
+    family = "ip6" if topology.addresses.version == 6 else "ip"
+    agent = topology.start_agent()
+    with topology.hold(30) as held:
+        for table in ("nat", "paraglider", "filter"):
+            topology.balancer.run("nft", "delete", "table", family, table)
+            agent.until("as it was again")
+        assert topology.connect(30).by_backend == {"b1": 10, "b2": 10, "b3": 10}
+        assert held.settle().broken == 0
+    assert topology.balancer.paraglider("status").returncode == 0
+
+
+@_ONLY_NFT
+def test_the_whole_ruleset_flushed_is_back(topology: Topology) -> None:
+    """New connections are balanced again; what that costs established ones is measured elsewhere,
+    as it takes away what would protect them."""
+    agent = topology.start_agent()
+    topology.balancer.run("nft", "flush", "ruleset")
+    assert "nft" in agent.until("as it was again")
+    assert topology.connect(30).by_backend == {"b1": 10, "b2": 10, "b3": 10}
+
+
+def test_run_takes_the_rules_away_when_it_is_told_to_end(topology: Topology) -> None:
+    """SIGHUP reads the file again and drops nothing, a wrong one changes nothing; SIGTERM removes
+    the rules and ends it with 0."""
+    balancer, addresses = topology.balancer, topology.addresses
+    balancer.restore(FOREIGN)
+    before = balancer.save()
+    agent = topology.start_agent()
+    with topology.hold(30) as held:
+        agent.write(addresses.make_config(addresses.backend_endpoints[1:]))
+        agent.running.send_signal(signal.SIGHUP)
+        agent.until("rules are in iptables")
+        assert topology.connect(10).by_backend == {"b2": 5, "b3": 5}
+        agent.write("frontend: wrong")
+        agent.running.send_signal(signal.SIGHUP)
+        agent.until("what is in force stays")
+        assert topology.connect(10).by_backend == {"b2": 5, "b3": 5}
+        assert "is NOT in force" in agent.order("status")
+        assert held.settle().broken == 0
+    agent.running.send_signal(signal.SIGTERM)
+    assert agent.running.wait(10) == 0
+    assert balancer.save() == before
+
+
+@_ONLY_IPV4
+def test_a_changed_file_is_in_force_without_a_word(topology: Topology) -> None:
+    """Written over, and replaced as editors do; totals go on, and the chains that do not differ
+    are not written."""
+    addresses = topology.addresses
+    agent = topology.start_agent()
+    topology.connect(30)
+    agent.write(addresses.make_config(addresses.backend_endpoints[:2]))
+    agent.until("rules are in iptables")
+    assert topology.connect(10).by_backend == {"b1": 5, "b2": 5}
+    first = agent.backends()[addresses.backend_endpoints[0]]
+    assert first["connections_total"] == 15
+    new = f"{agent.path}.new"
+    topology.balancer.run("tee", new, input=topology.config)
+    topology.balancer.run("mv", new, str(agent.path))
+    agent.until("rules are in iptables")
+    assert topology.connect(30).by_backend == {"b1": 10, "b2": 10, "b3": 10}
+
+
+@_ONLY_IPV4
+def test_twenty_reloads_cost_no_connection(topology: Topology) -> None:
+    """Each with another set of backends, with 100 connections open and new ones made all along."""
+    addresses = topology.addresses
+    agent = topology.start_agent()
+    with topology.hold(100) as held:
+        for turn in range(20):
+            backends = addresses.backend_endpoints[: 2 + turn % 2]
+            agent.write(addresses.make_config(backends))
+            agent.order("reload")
+            assert topology.connect(10).failures == ()
+        assert held.settle().broken == 0
+
+
+def test_a_killed_agent_leaves_connections_alone_and_its_successor_changes_nothing(
+    topology: Topology, tmp_path: Path
+) -> None:
+    """After SIGKILL 30 connections go on and new ones are balanced; a second agent takes over
+    without calling iptables-restore, and knows who was down."""
+    check = "check: {interval: 200ms, timeout: 150ms, fall: 2}"
+    addresses = topology.addresses
+    first = addresses.backend_endpoints[0]
+    agent = topology.start_agent(config=addresses.make_config(addresses.backend_endpoints, check))
+    topology.stop_backend("b1")
+    agent.until(f"{first} is down")
+    with topology.hold(30) as held:
+        agent.kill()
+        assert topology.connect(30).by_backend == {"b2": 15, "b3": 15}
+        command = topology.balancer.without_restore(tmp_path)
+        agent.process = topology.lab.start(BALANCER, [*command, "-config", str(agent.path), "run"])
+        agent.until("nothing to change")
+        assert agent.backends()[first]["health"] == "down"
+        assert held.settle().broken == 0
+
+
+@_ONLY_IPV4
+def test_there_is_one_agent_on_a_host(topology: Topology) -> None:
+    """A second one, and a `start`, are refused and say who it is; `stop` ends it."""
+    agent = topology.start_agent()
+    second = topology.balancer.paraglider("run", config=topology.config)
+    assert second.returncode == 69
+    assert f"an agent (process {agent.running.pid}" in second.stderr
+    start = topology.balancer.paraglider("start", config=topology.config)
+    assert start.returncode == 69
+    assert "paraglider reload" in start.stderr
+    assert "so is the agent" in agent.order("stop")
+    assert agent.running.wait(10) == 0
+    assert "PARAGLIDER" not in topology.save()
+
+
+@_ONLY_IPV4
+@_ONLY_LEGACY
+def test_a_lock_that_others_hold_is_waited_for(topology: Topology) -> None:
+    """The failover is late, said, and then done."""
+    check = "check: {interval: 200ms, timeout: 150ms, fall: 2}"
+    addresses = topology.addresses
+    first = addresses.backend_endpoints[0]
+    agent = topology.start_agent(config=addresses.make_config(addresses.backend_endpoints, check))
+    holder = topology.lab.start(BALANCER, ["flock", "/run/xtables.lock", "sleep", "5"])
+    topology.stop_backend("b1")
+    agent.until("cannot change the rules: ")
+    agent.until("cannot change the rules: works again")
+    assert topology.connect(10).by_backend == {"b2": 5, "b3": 5}
+    assert holder.wait(10) == 0
+    assert f"{first} is down" in agent.said
+
+
+@_ONLY_IPV4
+def test_a_name_is_followed(topology: Topology) -> None:
+    """Each of its addresses is a backend; more, fewer and others are taken in without a reload,
+    and a name that is lost keeps its last ones."""
+    addresses = topology.addresses
+    config = addresses.make_config([f"shop:{addresses.backend_port}"], "resolve: 1s")
+    hosts = "/run/hosts"
+
+    def stand_for(count: int) -> None:
+        lines = [f"{address} shop\n" for address in addresses.backends[:count]]
+        topology.balancer.run("tee", hosts, input="".join(lines))
+
+    stand_for(1)
+    topology.balancer.run("mount", "--bind", hosts, "/etc/hosts")
+    agent = topology.start_agent(config=config)
+    assert topology.connect(3).by_backend == {"b1": 3}
+    stand_for(3)
+    _until_balanced(topology, {"b1": 2, "b2": 2, "b3": 2})
+    stand_for(2)
+    _until_balanced(topology, {"b1": 3, "b2": 3})
+    stand_for(0)
+    agent.until("its last addresses stay")
+    agent.kill()
+    agent.start(until="nothing to change")
+    assert topology.connect(6).by_backend == {"b1": 3, "b2": 3}
+
+
+def _until_balanced(topology: Topology, wanted: dict[str, int]) -> None:
+    deadline = time.monotonic() + 15
+    while (found := topology.connect(sum(wanted.values())).by_backend) != wanted:
+        assert time.monotonic() < deadline, found

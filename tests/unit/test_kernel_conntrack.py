@@ -1,0 +1,258 @@
+"""Counting and cutting connections, against a kernel that is played."""
+
+from __future__ import annotations
+
+import errno
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+
+import pytest
+
+from paraglider.config.model import Endpoint, Family
+from paraglider.errors import PermissionDenied, UnavailableError
+from paraglider.kernel.conntrack import count_connections, cut_connections
+from paraglider.kernel.netlink import (
+    FRAME_BYTES,
+    HEADER,
+    NLM_F_DUMP_INTR,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    Netlink,
+    attribute,
+    message,
+    nested,
+    spans,
+)
+
+BIND = {4: Endpoint(ip_address("10.0.0.1"), 80), 6: Endpoint(ip_address("fd00::1"), 80)}
+BACKEND = {4: Endpoint(ip_address("10.1.0.2"), 5555), 6: Endpoint(ip_address("fd01::2"), 5555)}
+CLIENT = {4: Endpoint(ip_address("10.2.0.9"), 40000), 6: Endpoint(ip_address("fd02::9"), 40000)}
+FAMILIES = pytest.mark.parametrize("version", [4, 6])
+
+# enum ctattr_type and its like, and enum tcp_conntrack
+ORIG, REPLY, STATUS, PROTOINFO, TIMEOUT, ID, ZONE, FILTER = 1, 2, 3, 4, 7, 12, 18, 25
+ESTABLISHED, TIME_WAIT = 3, 7
+DST_NAT = 0x20
+NEW, DELETE = 1 << 8, 1 << 8 | 2
+
+
+@dataclass(frozen=True)
+class Connection:
+    """An entry of the kernel's table."""
+
+    bind: Endpoint
+    backend: Endpoint
+    client: Endpoint
+    state: int = ESTABLISHED
+    status: int = DST_NAT
+    protocol: int = 6
+    number: int = 1
+    # Written in another order than usual, in a zone.
+    is_odd: bool = False
+
+    def attributes(self) -> bytes:
+        """Return it as the kernel writes it."""
+        parts = [
+            nested(ORIG, *self._tuple(self.client, self.bind)),
+            nested(REPLY, *self._tuple(self.backend, self.client)),
+            attribute(STATUS, struct.pack("!I", self.status)),
+            attribute(TIMEOUT, struct.pack("!I", 120)),
+            nested(PROTOINFO, nested(1, attribute(1, bytes([self.state])), attribute(2, b"\x07"))),
+            attribute(ID, struct.pack("!I", self.number)),
+        ]
+        if self.is_odd:
+            parts = [*reversed(parts), attribute(ZONE, b"\0\x05")]
+        return b"".join(parts)
+
+    def _tuple(self, source: Endpoint, target: Endpoint) -> Sequence[bytes]:
+        kinds = (1, 2) if source.family is Family.IPV4 else (3, 4)
+        ends = list(zip(kinds, (source.address, target.address), strict=True))
+        ports = [(2, source.port), (3, target.port)]
+        proto = [attribute(kind, struct.pack("!H", port)) for kind, port in ports]
+        ip = [attribute(kind, address.packed) for kind, address in ends]
+        if self.is_odd:
+            return nested(2, *reversed(proto), attribute(1, bytes([self.protocol]))), nested(1, *ip)
+        return nested(1, *ip), nested(2, attribute(1, bytes([self.protocol])), *proto)
+
+
+def connection(version: int, **changes: object) -> Connection:
+    """Return a balanced connection, but for what is said."""
+    parts = {"bind": BIND[version], "backend": BACKEND[version], "client": CLIENT[version]}
+    return Connection(**{**parts, **changes})  # type: ignore[arg-type]
+
+
+@dataclass
+class Kernel:
+    """What answers: a table, which a filter is refused or an interruption reported for."""
+
+    table: list[Connection] = field(default_factory=list)
+    interruptions: int = 0
+    filter_error: int = 0
+    delete_error: int = 0
+    dumps: list[bytes] = field(default_factory=list)
+    deleted: list[bytes] = field(default_factory=list)
+
+    def open(self) -> Netlink:
+        """Return a socket to it."""
+        return FakeNetlink(self)
+
+    def answer(self, data: bytes) -> Iterator[bytes]:
+        """Yield the messages that come of some."""
+        at = 0
+        while at < len(data):
+            length, kind, _, sequence, _ = HEADER.unpack_from(data, at)
+            family, body = data[at + HEADER.size], data[at + FRAME_BYTES : at + length]
+            if kind == DELETE:
+                self.deleted.append(body)
+                yield error(sequence, self.delete_error)
+            else:
+                yield from self._dump(family, body)
+            at += length
+
+    def _dump(self, family: int, body: bytes) -> Iterator[bytes]:
+        self.dumps.append(body)
+        if body and self.filter_error:
+            yield error(1, self.filter_error)
+            return
+        flags = NLM_F_DUMP_INTR if self.interruptions else 0
+        self.interruptions -= bool(self.interruptions)
+        for entry in self.table:
+            if entry.bind.family is (Family.IPV4 if family == 2 else Family.IPV6):
+                yield message(NEW, flags, 1, family, entry.attributes())
+        yield message(NLMSG_DONE, flags, 1, 0, b"")
+
+
+def error(sequence: int, number: int) -> bytes:
+    """Return the answer that says how it went."""
+    return HEADER.pack(HEADER.size + 4, NLMSG_ERROR, 0, sequence, 0) + struct.pack("=i", -number)
+
+
+class FakeNetlink(Netlink):
+    """A socket to a Kernel."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._answers = list[bytes]()
+
+    def close(self) -> None:
+        """Close nothing."""
+
+    def send(self, data: bytes) -> None:
+        """Let the kernel answer."""
+        self._answers += self._kernel.answer(data)
+
+    def receive(self, what: str) -> Iterator[tuple[bytes, int, int, int, int, int]]:
+        """Yield what it answered."""
+        for data in self._answers:
+            length, kind, flags, sequence, _ = HEADER.unpack_from(data)
+            yield data, kind, flags, sequence, FRAME_BYTES, length
+        raise AssertionError(f"nothing more comes: {what}")
+
+
+@FAMILIES
+def test_live_connections_are_counted_by_pair(version: int) -> None:
+    """In every state but those behind the end, whether written as usual or not."""
+    other = Endpoint(BACKEND[version].address, 5556)
+    states = [connection(version, state=state, is_odd=state % 2 == 0) for state in range(10)]
+    kernel = Kernel([*states, connection(version, backend=other)])
+    counts = count_connections([BIND[version]], open_netlink=kernel.open)
+    assert counts == {(BIND[version], BACKEND[version]): 6, (BIND[version], other): 1}
+
+
+@FAMILIES
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"status": 0x0E},
+        {"protocol": 17},
+        {"bind": Endpoint(ip_address("10.0.0.1"), 81)},
+        {"bind": Endpoint(ip_address("10.0.0.2"), 80)},
+    ],
+    ids=["not translated", "UDP", "another port", "another address"],
+)
+@pytest.mark.parametrize("is_odd", [False, True])
+def test_what_is_not_balanced_is_not_counted(
+    version: int, changes: dict[str, object], is_odd: bool
+) -> None:
+    """Though it is in the table, and a kernel that does not sort it out sends it."""
+    kernel = Kernel([connection(version, is_odd=is_odd, **changes)])
+    assert count_connections([BIND[version]], open_netlink=kernel.open) == {}
+
+
+def test_both_families_are_counted_at_once() -> None:
+    """One after another, each by its own request."""
+    kernel = Kernel([connection(4), connection(6), connection(6)])
+    counts = count_connections(list(BIND.values()), open_netlink=kernel.open)
+    assert counts == {(BIND[4], BACKEND[4]): 1, (BIND[6], BACKEND[6]): 2}
+    assert len(kernel.dumps) == 2
+
+
+def test_nothing_is_asked_for_nobody() -> None:
+    """Without a bind there is nothing to count."""
+    kernel = Kernel([connection(4)])
+    assert count_connections([], open_netlink=kernel.open) == {}
+    assert kernel.dumps == []
+
+
+def test_a_kernel_that_refuses_to_sort_is_asked_for_all() -> None:
+    """It counts the same."""
+    kernel = Kernel([connection(4)], filter_error=errno.EOPNOTSUPP)
+    counts = count_connections([BIND[4]], open_netlink=kernel.open)
+    assert counts == {(BIND[4], BACKEND[4]): 1}
+    assert [bool(body) for body in kernel.dumps] == [True, False]
+
+
+@pytest.mark.parametrize(("interruptions", "dumps"), [(1, 2), (9, 4)])
+def test_a_table_that_changed_under_the_reader_is_read_again(
+    interruptions: int, dumps: int
+) -> None:
+    """A few times; then what was read is as good as it gets."""
+    kernel = Kernel([connection(4)], interruptions=interruptions)
+    counts = count_connections([BIND[4]], open_netlink=kernel.open)
+    assert counts == {(BIND[4], BACKEND[4]): 1}
+    assert len(kernel.dumps) == dumps
+
+
+@FAMILIES
+@pytest.mark.parametrize("is_odd", [False, True])
+def test_a_connection_is_cut_by_what_names_it_alone(version: int, is_odd: bool) -> None:
+    """The tuple of its client, its number and its zone: no later one has all of these."""
+    kernel = Kernel([connection(version, number=7, is_odd=is_odd)])
+    pair = (BIND[version], BACKEND[version])
+    assert cut_connections([pair], open_netlink=kernel.open) == 1
+    entry, named = kernel.table[0].attributes(), kernel.deleted[0]
+    there, said = spans(entry, 0, len(entry)), spans(named, 0, len(named))
+    assert set(said) == {ORIG, ID} | ({ZONE} if is_odd else set())
+    assert all(named[slice(*said[kind])] == entry[slice(*there[kind])] for kind in said)
+
+
+def test_all_of_a_pair_are_cut_and_the_live_ones_are_told() -> None:
+    """More than one message holds, those that are over too; not those of another backend."""
+    pair = (BIND[4], BACKEND[4])
+    other = connection(4, backend=CLIENT[4])
+    kernel = Kernel([connection(4)] * 100 + [connection(4, state=TIME_WAIT)] * 50 + [other])
+    assert cut_connections([pair], open_netlink=kernel.open) == 100
+    assert len(kernel.deleted) == 150
+
+
+def test_what_has_ended_meanwhile_was_not_cut() -> None:
+    """Nothing is wrong with that."""
+    kernel = Kernel([connection(4)], delete_error=errno.ENOENT)
+    assert cut_connections([(BIND[4], BACKEND[4])], open_netlink=kernel.open) == 0
+
+
+def test_what_the_kernel_does_not_let_go_of_is_tried_again_and_told() -> None:
+    """A few times."""
+    kernel = Kernel([connection(4)], delete_error=errno.EBUSY)
+    with pytest.raises(UnavailableError, match="1 cannot be"):
+        cut_connections([(BIND[4], BACKEND[4])], open_netlink=kernel.open)
+    assert len(kernel.deleted) == 4
+
+
+def test_who_may_not_is_told_what_is_lacking() -> None:
+    """The capability, and how to get it."""
+    kernel = Kernel([connection(4)], filter_error=errno.EPERM, delete_error=errno.EPERM)
+    with pytest.raises(PermissionDenied, match=r"cannot cut connections: .*\n.*NET_ADMIN"):
+        cut_connections([(BIND[4], BACKEND[4])], open_netlink=kernel.open)
