@@ -10,6 +10,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from bench.agent import measure_agent
 from bench.command import DidNotRun
 from bench.files import measure_files
 from bench.markdown import describe_software
@@ -20,6 +21,7 @@ BENCHES: Mapping[str, tuple[str, Callable[[], Iterator[str]]]] = {
     "startup": ("`paraglider check` beside an import of PyYAML, whole processes", measure_startup),
     "files": ("time and memory of hostile and of large configuration files", measure_files),
     "probes": ("the prober's processor time and memory, at 1,000 backends", measure_probes),
+    "agent": ("decisions, reloads, flushes by others, and rest; as root", measure_agent),
 }
 
 

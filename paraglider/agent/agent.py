@@ -123,9 +123,9 @@ class Agent:
         return self._board.configure(config, self._names.addresses, self._loop.clock())
 
     def _tell(self, change: Change) -> None:
-        is_same = change.before is change.after
-        health = f"is {change.after}" if not is_same else f"goes on {change.after}"
-        self._world.report(f"{change.frontend}: {change.key[1]} {health}: {change.why}")
+        frontend, backend = change.frontend, change.key[1]
+        verb = "stays" if change.before is change.after else "is"
+        self._world.report(f"{frontend}: {backend} {verb} {change.after}: {change.why}")
 
     def _tell_in_force(self, services: Sequence[Service], *, is_changed: bool) -> None:
         if not is_changed:
@@ -195,13 +195,9 @@ class Agent:
 
     def next_s(self) -> float:
         """Return when `tick` is to be called again at the latest, on the clock of the loop."""
-        now_s = self._loop.clock()
-        times = [
-            self._board.next_change_s(now_s),
-            self._writer.next_s(),
-            self._probing.next_s(),
-        ]
-        return min((time_s for time_s in times if time_s is not None), default=now_s + 60.0)
+        times = [self._step_s, self._writer.next_s(), self._probing.next_s()]
+        longest_s = self._loop.clock() + 60.0
+        return min((time_s for time_s in times if time_s is not None), default=longest_s)
 
     def tick(self) -> None:
         """Do what is due."""
@@ -209,16 +205,15 @@ class Agent:
         if self._step_s is not None and self._step_s <= self._loop.clock():
             self._writer.want()
         self._sync()
-        leaving = set(self._board.leaving())
-        for pair in self._writer.look(self.services()):
-            if pair in leaving:
+        for pair in self._writer.look(self.services):
+            if pair in self._board.leaving():
                 self._board.forget(pair)
                 self._writer.want()
 
     def _sync(self) -> None:
         if self._writer.is_due:
             self._step_s = self._board.next_change_s(self._loop.clock())
-        self._writer.sync(self.services())
+        self._writer.sync(self.services)
 
     # -- for commands ------------------------------------------------------------------------------
 

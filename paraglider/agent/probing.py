@@ -54,6 +54,7 @@ class Probing:
         self._names: Mapping[Name, float] = {}
         self._start_s = 0.0
         self._heard_s = 0.0
+        self._patience_s = _SILENT_MORE_S
 
     @property
     def pid(self) -> int:
@@ -63,6 +64,8 @@ class Probing:
     def order(self, targets: Sequence[Target], names: Mapping[Name, float]) -> None:
         """Probe these, and look these up every so many seconds, from now on."""
         self._targets, self._names = targets, names
+        slowest_s = max((t.check.interval_s + t.check.timeout_s for t in targets), default=0.0)
+        self._patience_s = _SILENT_INTERVALS * slowest_s + _SILENT_MORE_S
         self._heard_s = self._loop.clock()
         if self._channel is not None:
             self._send()
@@ -73,7 +76,7 @@ class Probing:
         """Return when `look` has something to do, on the clock of the loop."""
         if self._channel is None:
             return self._start_s if self._targets or self._names else None
-        return self._silent_s() if self._targets else None
+        return self._heard_s + self._patience_s if self._targets else None
 
     def look(self) -> None:
         """Start a prober where there should be one, and replace one that says nothing."""
@@ -83,10 +86,6 @@ class Probing:
         if self._channel is not None:
             self._end(f"the prober says nothing any more (process {self._pid}): replaced")
         self._start()
-
-    def _silent_s(self) -> float:
-        slowest_s = max(t.check.interval_s + t.check.timeout_s for t in self._targets)
-        return self._heard_s + _SILENT_INTERVALS * slowest_s + _SILENT_MORE_S
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()

@@ -19,6 +19,8 @@ from paraglider.agent.status import Status
 from paraglider.agent.watch import LOOK_S, FileWatch
 from paraglider.errors import ParagliderError, UnavailableError
 
+# A look at the file that is due so soon is done on the way, where something else woke the agent.
+_ON_THE_WAY_S = 0.25
 # Between counts of what is left, when the agent lets connections end before it does.
 _CLOSING_LOOK_S = 0.5
 
@@ -105,7 +107,7 @@ class _Runner:
             self._agent.reload(why)
 
     def _tick(self) -> None:
-        if self._loop.clock() >= self._file_s:
+        if self._loop.clock() >= self._file_s - _ON_THE_WAY_S:
             self._file_s = self._loop.clock() + LOOK_S
             if self._running.watch.is_changed():
                 self._reload("the file was changed")

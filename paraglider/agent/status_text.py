@@ -12,16 +12,17 @@ from paraglider.health.service import FULL, Health
 _ORDERED = (Health.DRAINING, Health.DISABLED)
 
 
-def status_text(status: Status) -> str:
-    """Return the lines that a person reads."""
-    return "\n".join(_lines(status))
+def status_text(status: Status, *, unasked: str = "") -> str:
+    """Return the lines that a person reads; `unasked` says which agent there is, and why it was
+    not asked."""
+    return "\n".join(_lines(status, unasked))
 
 
-def _lines(status: Status) -> Iterator[str]:
+def _lines(status: Status, unasked: str) -> Iterator[str]:
     variant = status.choice.variant.value
     if status.is_whole:
         yield f"running, in iptables ({variant})"
-    elif status.is_running and status.agent:
+    elif status.is_running and (status.agent or unasked):
         yield "damaged: rules are missing or changed; the agent is about to mend it"
     elif status.is_running:
         yield "damaged: rules are missing or changed; mend it with 'paraglider start'"
@@ -29,6 +30,8 @@ def _lines(status: Status) -> Iterator[str]:
         yield "not running"
     if status.agent is not None:
         yield from _agent_lines(status.agent)
+    elif unasked:
+        yield unasked
     elif status.is_running:
         yield "no agent: nobody checks the backends; 'paraglider run' does"
     for frontend in status.frontends:

@@ -89,15 +89,16 @@ class Writer:
         """Cut the connections of a (bind, backend), once the rules send it no more."""
         self._to_cut.add(pair)
 
-    def sync(self, services: Sequence[Service]) -> None:
-        """Write what is due, then cut who is to be cut."""
+    def sync(self, services: Callable[[], Sequence[Service]]) -> None:
+        """Write what is due, then cut who is to be cut. `services` is asked if that is needed."""
         if self._loop.clock() < self._retry_s:
             return
         if self._is_due:
-            rulesets = plan_rulesets(services)
+            wanted = services()
+            rulesets = plan_rulesets(wanted)
             if self._try("cannot change the rules", lambda: self._reconciler.update(rulesets)):
                 self._is_due = False
-                self._drains.follow(services)
+                self._drains.follow(wanted)
         if self._to_cut and not self._is_due:
             self._try("cannot cut connections", self._cut)
 
@@ -108,14 +109,14 @@ class Writer:
             self._report(f"{number} connection{'s' * (number != 1)} of {listed} cut")
         self._to_cut.clear()
 
-    def look(self, services: Sequence[Service]) -> Sequence[Pair]:
+    def look(self, services: Callable[[], Sequence[Service]]) -> Sequence[Pair]:
         """Put right what others have changed, and look at those that drain; return who of them has
         come to an end."""
         self._try("cannot look after the rules", self._repair)
         empty = list[Pair]()
         next_s = self._drains.next_s()
         if next_s is not None and next_s <= self._loop.clock() and not self._is_due:
-            self._try("cannot count connections", lambda: empty.extend(self._drain(services)))
+            self._try("cannot count connections", lambda: empty.extend(self._drain(services())))
         return empty
 
     def _repair(self) -> None:

@@ -170,22 +170,30 @@ def status(context: Context) -> int:
     from paraglider.agent.protocol import Request
 
     arguments = context.arguments
-    answer = context.ask(Request(command="status", is_json=arguments.json))
+    request = Request(command="status", is_json=arguments.json)
+    answer, is_silent = context.ask_or_look(request)
     if answer is None:
-        answer = _status_here(context)
+        answer = _status_here(context, is_silent=is_silent)
     if not arguments.quiet:
         context.say(answer.text)
     return answer.exit_code
 
 
-def _status_here(context: Context) -> Answer:
+def _status_here(context: Context, *, is_silent: bool) -> Answer:
+    """Read from the kernel; an agent that does not answer looks after nothing."""
     from paraglider.agent.protocol import Answer
     from paraglider.agent.status import read_status
     from paraglider.agent.status_text import status_json, status_text
+    from paraglider.kernel.agent_lock import find_agent
 
     found = read_status(context.choose_variant(where_ours_are=True), context.host)
-    text = status_json(found) if context.arguments.json else status_text(found)
-    return Answer(0 if found.is_whole else 1, text)
+    if context.arguments.json:
+        text = status_json(found)
+    else:
+        agent = find_agent()
+        why = "does not answer" if is_silent else "keeps the rules, and cannot be asked from here"
+        text = status_text(found, unasked=f"{agent} {why}" if agent else "")
+    return Answer(0 if found.is_whole and not is_silent else 1, text)
 
 
 def metrics(context: Context) -> int:
@@ -194,7 +202,7 @@ def metrics(context: Context) -> int:
     from paraglider.agent.protocol import Request
     from paraglider.agent.status import read_status
 
-    answer = context.ask(Request(command="metrics"))
+    answer, _ = context.ask_or_look(Request(command="metrics"))
     if answer is None:
         choice = context.choose_variant(where_ours_are=True)
         context.out.write(metrics_text(read_status(choice, context.host)))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from paraglider.config.model import Config
+from paraglider.errors import UnavailableError
 from paraglider.kernel.host import Host
 
 if TYPE_CHECKING:
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
     from paraglider.agent.protocol import Answer, Request
     from paraglider.kernel.variant import Choice
+
+
+_LOOK_WAIT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +46,21 @@ class Context:
         path: str | None = self.arguments.config
         return load_config(path, environment=self.environment, stdin=self.stdin)
 
-    def ask(self, request: Request) -> Answer | None:
+    def ask(self, request: Request, *, wait_s: float | None = None) -> Answer | None:
         """Return what the agent of this host answers, None where there is none to be asked."""
-        from paraglider.agent.client import ask_agent
+        from paraglider.agent.client import ANSWER_WAIT_S, ask_agent
         from paraglider.agent.protocol import socket_path
 
-        return ask_agent(socket_path(self.environment), request)
+        return ask_agent(socket_path(self.environment), request, wait_s=wait_s or ANSWER_WAIT_S)
+
+    def ask_or_look(self, request: Request) -> tuple[Answer | None, bool]:
+        """The same for what can be read without an agent, too: one that does not answer soon is
+        reported, and is none; with it comes whether that was so."""
+        try:
+            return self.ask(request, wait_s=_LOOK_WAIT_S), False
+        except UnavailableError as error:
+            self.report(f"warning: {error}; this is what the kernel says")
+            return None, True
 
     def choose_variant(self, *, where_ours_are: bool = False) -> Choice:
         """Return the variant of iptables to use here, or the one that ours are in."""

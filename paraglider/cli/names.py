@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from paraglider.config.model import Config
 from paraglider.errors import UnavailableError
-from paraglider.health.service import Addresses
+
+if TYPE_CHECKING:
+    from paraglider.health.service import Addresses
 
 
 def resolve_names(config: Config) -> Addresses:

@@ -25,7 +25,7 @@ BLIND_S = 5.0
 
 # Of a core, for looks at the heads of large tables and for all of them: 0.4 % in all.
 _HEAD_SHARE = 0.0015
-_WHOLE_SHARE = 0.0025
+_WHOLE_SHARE = 0.001
 # Of a table; its built-in chains and some 300 rules, as most hosts have in all.
 HEAD_BYTES = 1 << 16
 
@@ -203,8 +203,8 @@ class LegacyWatch:
 
     Twice a second at number and size of all rules, where the built-in chains are, and the first
     rules of each table, the built-in chains' as a rule: that is where rules go, are taken away or
-    moved. At every rule as often where there are some 1,000, every ten seconds where there are
-    20,000: what it finds later is a rule that became another one of the same size.
+    moved. At every rule as often where there are some hundreds, every twenty seconds where
+    there are 20,000: what it finds later is a rule that became another one of the same size.
     """
 
     def __init__(

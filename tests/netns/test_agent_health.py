@@ -188,3 +188,22 @@ def test_a_backend_that_starts_slowly_gets_fewer_at_first(topology: Topology) ->
     assert shares[0] < 50
     assert early["b1"] < 20
     assert topology.connect(30).by_backend == {"b1": 10, "b2": 10, "b3": 10}
+
+
+@_ONLY_IPV4
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
+def test_without_a_prober_health_stays_what_it_was(
+    topology: Topology, number: signal.Signals
+) -> None:
+    """Nothing changes until there is a new one, which finds what is true then."""
+    first, second, _ = topology.addresses.backend_endpoints
+    agent = topology.start_agent(config=_config(topology))
+    topology.stop_backend("b1")
+    agent.until(f"{first} is down")
+    before = topology.save()
+    prober = topology.balancer.run("pgrep", "-u", "nobody", "-f", "paraglider").stdout.split()
+    topology.balancer.run("kill", f"-{number.value}", *prober)
+    agent.until("replaced", timeout_s=30)
+    assert topology.save() == before
+    topology.stop_backend("b2")
+    agent.until(f"{second} is down")

@@ -1,0 +1,229 @@
+"""The agent: how soon a decision is in the kernel, what reloads and flushes cost, what rest costs.
+
+In network namespaces without a way out, as root. `python -m bench.agent VARIANT` is the part that
+runs on the balancer: it measures decisions alone, and prints JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from ipaddress import ip_address
+from pathlib import Path
+
+from bench.command import DidNotRun
+from bench.markdown import head, row, spread, verdict
+from paraglider.config.model import Endpoint
+from paraglider.health.service import Health, Member, Service, Share
+from paraglider.kernel.host import Host
+from paraglider.kernel.iptables import Variant
+from paraglider.kernel.reconcile import Reconciler
+from paraglider.lab.actors import start_backend
+from paraglider.lab.hosts import Lab
+from paraglider.rules.plan import plan_rulesets
+from tests.netns.harness import BACKENDS, BALANCER, IPV4, Agent, Topology, build_topology
+
+FRONTENDS = BACKENDS_EACH = 10
+DECISIONS = 30
+DECISION_MS = 100.0
+CONNECTIONS = 1000
+RELOADS = 50
+ROUNDS = 5
+REST_S = 20.0
+REST_PERCENT = 0.5
+FOREIGN_RULES = 20_000
+
+_FLUSHES = {
+    "`iptables -t nat -F`": ("-t", "nat", "-F"),
+    "`nft delete table ip nat`": None,
+    "`nft flush ruleset`": None,
+}
+
+
+def measure_agent() -> Iterator[str]:
+    """Yield the tables."""
+    if os.geteuid():
+        raise DidNotRun("namespaces and rules need root")
+    yield "A backend goes down: from decision to kernel, 10 frontends of 10 backends (ms)\n"
+    needed = f"at most {DECISION_MS:g} ms"
+    yield from _table(_decisions, needed=needed, most=DECISION_MS, digits=0)
+    yield f"\n{RELOADS} reloads with other backends, {CONNECTIONS} connections held, new made\n"
+    yield from _reloads()
+    yield f"\nOthers flush, {CONNECTIONS} connections held: how many break ({ROUNDS} rounds)\n"
+    yield from _flushes()
+    yield "\nAt rest, 10 backends checked every 2 s: agent and prober, percent of a core\n"
+    yield from _rest()
+
+
+def _table(
+    measure: Callable[[Variant], list[float]], *, needed: str, most: float, digits: int
+) -> Iterator[str]:
+    yield head("variant", "min", "median", "max", texts=1)
+    broken = []
+    for variant in Variant:
+        values = measure(variant)
+        yield row(variant.value, *spread(values, digits=digits))
+        if max(values) > most:
+            broken.append(variant.value)
+    yield verdict(needed, broken_by=broken)
+
+
+def _decisions(variant: Variant) -> list[float]:
+    with Lab() as lab:
+        topology = build_topology(lab, addresses=IPV4, variant=variant)
+        argv = [sys.executable, "-m", "bench.agent", variant.value]
+        values: list[float] = json.loads(lab.run(BALANCER, argv).stdout)
+        del topology
+    return values
+
+
+def decide(variant: Variant) -> list[float]:
+    """Take backends down and up, one at a time; return how long each took to be in the kernel."""
+    services = [_service(number) for number in range(FRONTENDS)]
+    reconciler = Reconciler(host=Host(), report=lambda _: None)
+    reconciler.take_over(plan_rulesets(services), variant)
+    took_ms = []
+    for turn in range(DECISIONS):
+        reconciler.look()  # as the agent does between decisions
+        time.sleep(0.05)
+        reconciler.look()
+        at = turn % FRONTENDS
+        changed = [*services]
+        if turn % 2 == 0:
+            changed[at] = _without(services[at], turn % BACKENDS_EACH)
+        began_s = time.monotonic()
+        reconciler.update(plan_rulesets(changed))
+        took_ms.append(1000 * (time.monotonic() - began_s))
+    reconciler.close()
+    return took_ms
+
+
+def _service(number: int) -> Service:
+    backends = [
+        Endpoint(ip_address(f"172.19.{number + 1}.{index + 1}"), 80)
+        for index in range(BACKENDS_EACH)
+    ]
+    bind = Endpoint(ip_address(IPV4.bind), 8000 + number)
+    members, serving = tuple(map(Member, backends)), tuple(map(Share, backends))
+    return Service(f"f{number}", bind, ip_address(IPV4.privateip), members, serving)
+
+
+def _without(service: Service, index: int) -> Service:
+    gone = service.members[index].backend
+    return replace(
+        service,
+        members=tuple(
+            Member(gone, Health.DOWN) if m.backend == gone else m for m in service.members
+        ),
+        serving=tuple(share for share in service.serving if share.backend != gone),
+    )
+
+
+def _reloads() -> Iterator[str]:
+    yield head("variant", "held, broken", "new, failed", "new, made", texts=1)
+    broken = []
+    for variant in Variant:
+        with Lab() as lab:
+            topology = build_topology(lab, addresses=IPV4, variant=variant)
+            agent = topology.start_agent()
+            failed = made = 0
+            with topology.hold(CONNECTIONS, timeout_s=30) as held:
+                for turn in range(RELOADS):
+                    backends = IPV4.backend_endpoints[: 2 + turn % 2]
+                    agent.write(IPV4.make_config(backends))
+                    agent.order("reload")
+                    tally = topology.connect(20)
+                    made, failed = made + 20, failed + len(tally.failures)
+                lost = held.settle().broken
+        yield row(variant.value, lost, failed, made)
+        if lost or failed:
+            broken.append(variant.value)
+    yield verdict("none broken, none failed", broken_by=broken)
+
+
+def _flushes() -> Iterator[str]:
+    yield head("what", "variant", "min", "median", "max", texts=2)
+    for what in _FLUSHES:
+        for variant in Variant:
+            if "nft" in what and variant is Variant.LEGACY:
+                continue
+            losses = [float(_lose(what, variant)) for _ in range(ROUNDS)]
+            yield row(what, variant.value, *spread(losses, digits=0))
+
+
+def _lose(what: str, variant: Variant) -> int:
+    with Lab() as lab:
+        topology = build_topology(lab, addresses=IPV4, variant=variant)
+        agent = topology.start_agent()
+        with topology.hold(CONNECTIONS, timeout_s=30) as held:
+            held.settle()
+            words = _FLUSHES[what]
+            if words is not None:
+                topology.balancer.iptables(*words)
+            else:
+                topology.balancer.run(*what.strip("`").split())
+            agent.until("as it was again")
+            return held.settle().broken
+
+
+def _rest() -> Iterator[str]:
+    yield head("variant", "rules of others", "agent", "prober", "together", texts=1)
+    broken = []
+    for variant in Variant:
+        for rules in (0, FOREIGN_RULES):
+            shares = _rest_of(variant, rules)
+            yield row(variant.value, rules, *(f"{s:.2f}" for s in (*shares, sum(shares))))
+            if sum(shares) > REST_PERCENT:
+                broken.append(f"{variant.value} with {rules} rules")
+    yield verdict(f"under {REST_PERCENT} % of a core", broken_by=broken)
+
+
+def _rest_of(variant: Variant, rules: int) -> list[float]:
+    with Lab() as lab:
+        topology = build_topology(lab, addresses=IPV4, variant=variant)
+        if rules:
+            lines = (f"-A OTHERS -s 10.{n >> 8}.{n & 255}.1 -j RETURN\n" for n in range(rules))
+            topology.balancer.restore(f"*filter\n:OTHERS - [0:0]\n{''.join(lines)}COMMIT\n")
+        agent = topology.start_agent(config=IPV4.make_config(_ten(topology)))
+        time.sleep(5)
+        processes = _family(agent)
+        before = [_seconds(pid) for pid in processes]
+        time.sleep(REST_S)
+        return [
+            100 * (_seconds(pid) - b) / REST_S for pid, b in zip(processes, before, strict=True)
+        ]
+
+
+def _ten(topology: Topology) -> list[str]:
+    backends = list(IPV4.backend_endpoints)
+    for number in range(7):
+        at = number % 3
+        endpoint = IPV4.endpoint(IPV4.backends[at], 6000 + number)
+        start_backend(topology.lab, BACKENDS[at], listen=endpoint)
+        backends.append(endpoint)
+    return backends
+
+
+def _family(agent: Agent) -> list[int]:
+    """The agent's process and the prober's; whoever started it may be before it in line."""
+    pid = agent.running.pid
+    while "run" not in Path(f"/proc/{pid}/cmdline").read_text().split("\0") or (
+        b"nsenter" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ):
+        pid = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+    child = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+    return [pid, child]
+
+
+def _seconds(pid: int) -> float:
+    """The processor time of a process, exactly: /proc/PID/stat counts whole ticks."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+
+
+if __name__ == "__main__":
+    print(json.dumps(decide(Variant(sys.argv[1]))))
