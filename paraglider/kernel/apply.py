@@ -148,8 +148,8 @@ def _verify(step: Step, report: Report) -> None:
     # Docker, say, which may also have made its chain DOCKER-USER since we looked.
     if is_complete(now, step.wanted):
         report(
-            "another program has just put a rule before ours: they work, and 'paraglider start' "
-            "puts them first again"
+            "another program has just put a rule before ours: they work, and the agent, or "
+            "'paraglider start' without one, puts them first again"
         )
         return
     raise UnavailableError(

@@ -23,7 +23,7 @@ LOOK_S = 0.5
 # When the kernel lets nobody look, the rules themselves are read: every few seconds.
 BLIND_S = 5.0
 
-# Of a core, for looks at the heads of large tables and for all of them: 0.4 % in all.
+# Of a core, for looks at the heads of large tables and for all of them: a quarter percent in all.
 _HEAD_SHARE = 0.0015
 _WHOLE_SHARE = 0.001
 # Of a table; its built-in chains and some 300 rules, as most hosts have in all.

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from paraglider.config.model import Family
+from paraglider.kernel.anchor_revival import revive_anchors
 from paraglider.kernel.apply import Report, Step, apply_rulesets, plan_step, put_anchor
 from paraglider.kernel.changes import Changes
 from paraglider.kernel.host import Host
@@ -62,6 +63,8 @@ class Reconciler:
         self._rulesets: Sequence[Ruleset] = ()
         self._held: dict[Family, State] = {}
         self._by: frozenset[str] = frozenset()
+        self._revived: set[Family] = set()
+        self._is_anchored = False
         self._is_due = False
         self._rest_until_s = 0.0
 
@@ -87,6 +90,7 @@ class Reconciler:
         self._rulesets = rulesets
         self._wanted = {r.family: state_of_ruleset(r) for r in rulesets}
         self._held = {}
+        self._is_anchored = all(find_anchor(family).nft_path for family in self._wanted)
         self._is_due, self._rest_until_s = True, 0.0
         return is_changed
 
@@ -153,7 +157,8 @@ class Reconciler:
     def _set_right(self, family: Family) -> list[str]:
         tools, wanted = self._tools(family), self._wanted[family]
         # First what keeps established connections alive.
-        anchored = self._mend_anchor(tools, wanted)
+        anchored = self._mend_anchor(tools, wanted) or family in self._revived
+        self._revived.discard(family)
         live = tools.read_state()
         chains = [f"nft {family.name.lower()} paraglider"] if anchored else []
         chains += differing_chains(live, wanted)
@@ -172,9 +177,13 @@ class Reconciler:
 
     def _note_changes(self) -> None:
         seen = self._changes.seen() if self._changes is not None else None
-        if seen is not None:
-            self._is_due = True
-            self._by |= seen
+        if seen is None:
+            return
+        self._is_due = True
+        self._by |= seen
+        if self._variant is Variant.NFT and self._is_anchored:
+            # Before anything else, and without a rest: until then connections are being reset.
+            self._revived |= set(revive_anchors(self._wanted))
 
     def _tools(self, family: Family) -> Iptables:
         if self._variant is None:
