@@ -20,7 +20,10 @@ from typing import IO, Any, NoReturn, Protocol, TypeVar, runtime_checkable
 import pytest
 
 IMAGE = "paraglider"
+# The least that an appliance needs; and what docs/container.md recommends, for an agent that is not
+# root.
 HARDENED = ("--read-only", "--cap-drop=ALL", "--cap-add=NET_ADMIN")
+WITH_USER = (*HARDENED, "--cap-add=SETUID", "--cap-add=KILL")
 LAB = ("python3", "-m", "paraglider.lab.traffic")
 TIMEOUT_S = 60.0
 _POLL_S = 0.05  # most of what is waited for is in logs and rules of others, who tell nobody

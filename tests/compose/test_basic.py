@@ -48,6 +48,13 @@ def test_the_appliance_becomes_healthy(basic: Stack) -> None:
     )
 
 
+def test_its_agent_is_not_root(basic: Stack) -> None:
+    """The capabilities in the compose file are those that it takes."""
+    pid = basic.appliance.agent_pid()
+    assert basic.appliance.execute("stat", "-c", "%U", f"/proc/{pid}") == "paraglider\n"
+    assert "as root" not in basic.appliance.logs()
+
+
 def test_a_killed_agent_is_replaced_without_a_trace(basic: Stack) -> None:
     """While the agent is dead and when its successor takes over, no connection breaks, none fails,
     and no rule changes."""

@@ -41,12 +41,12 @@ def test_a_wrong_variable_is_told_again_and_again(demo: Demo) -> None:
     """The container ends with code 78 and is started again, and no rule of before is left."""
     file = demo.folder / "compose.yaml"
     right = file.read_text()
-    file.write_text(right.replace(",10.77.4.13:8080", ",nobody:8080"))
+    file.write_text(right.replace(",10.77.4.13:8080", ",10.77.4.13:80800"))
     demo.stack.do("up --detach appliance")
     appliance = demo.stack.appliance
     until(lambda: appliance.inspect(".RestartCount") > 1, what="it is started again")
     until(lambda: appliance.inspect(".State.ExitCode") == 78, what="it ends with code 78")
-    assert "PARAGLIDER_BACKENDS[2]: 'nobody' is a name" in appliance.logs()
+    assert "PARAGLIDER_BACKENDS[2]: port '80800' is out of range" in appliance.logs()
     assert "PARAGLIDER-" not in rules_of_the_host(demo.stack.engine)
     file.write_text(right)
     demo.stack.do("up --detach appliance")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import subprocess
 import zlib
 
@@ -14,6 +16,15 @@ from tests.compose.stack import DEMOS
 MAX_BYTES = 60_000_000
 MAX_COMPRESSED_BYTES = 25_000_000
 SAMPLE = DEMOS / "basic/glider.yaml"
+BUILD_STAGE = f"{IMAGE}-build"  # as image/build names it
+AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
+LIST_AUTHORITIES = """
+import hashlib, ssl
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+context.load_default_certs()
+for certificate in context.get_ca_certs(binary_form=True):
+    print(hashlib.sha256(certificate).hexdigest())
+"""
 
 pytestmark = pytest.mark.usefixtures("image")
 
@@ -53,19 +64,44 @@ def test_it_tells_the_engine_how_to_stop_and_watch_it() -> None:
 
 
 def test_nothing_of_the_build_is_in_it(engine: Engine) -> None:
-    """No certificate of a private authority, no package manager, no tests."""
+    """No certificate but Debian's authorities, no package manager, no tests."""
     command = (
         "find / -xdev -name '*.crt' -o -name pip -o -name 'apt*' -o -name tests -o -name '*.a'"
     )
     ended = engine.run("--entrypoint=sh", IMAGE, "-c", command)
-    assert (ended.code, ended.out) == (0, "")
+    assert (ended.code, ended.out) == (0, f"{AUTHORITIES}\n")
+
+
+def test_it_trusts_debians_authorities_and_no_other(engine: Engine) -> None:
+    """Python finds them by itself, so that an https check needs no `ca`; what a build behind a
+    private authority was given is not among them."""
+    ended = engine.run(*HARDENED, "--entrypoint=python3", IMAGE, "-c", LIST_AUTHORITIES)
+    assert ended.code == 0, ended.err
+    trusted = ended.out.splitlines()
+    package = ("--entrypoint=sh", BUILD_STAGE, "-c", "cat /usr/share/ca-certificates/*/*.crt")
+    shipped = engine.run(*package).out.split("-----END CERTIFICATE-----\n")
+    assert len(trusted) > 100
+    assert set(trusted) <= {digest(one) for one in shipped if one}
+
+
+def digest(certificate: str) -> str:
+    """Return the SHA-256 of a certificate without the armour around it; PEM, but for its end."""
+    body = certificate.removeprefix("-----BEGIN CERTIFICATE-----")
+    return hashlib.sha256(base64.b64decode(body)).hexdigest()
 
 
 def test_scanners_find_its_packages(engine: Engine) -> None:
     """Each Debian package is recorded with its version, as images without dpkg do."""
     command = "grep -h ^Package: /var/lib/dpkg/status.d/*; cat /etc/os-release"
     ended = engine.run("--entrypoint=sh", IMAGE, "-c", command)
-    assert {"Package: iptables", "Package: libssl3t64", "ID=debian"} <= set(ended.out.splitlines())
+    packages = {f"Package: {name}" for name in ("iptables", "util-linux", "libssl3t64")}
+    assert {*packages, "ID=debian"} <= set(ended.out.splitlines())
+
+
+def test_the_agents_user_has_a_name(engine: Engine) -> None:
+    """Whoever looks at its files or processes reads who that is; root's group is no accident."""
+    ended = engine.run("--entrypoint=id", IMAGE, "paraglider")
+    assert ended.out.split() == ["uid=65532(paraglider)", "gid=0(root)", "groups=0(root)"]
 
 
 def test_help_needs_nothing(engine: Engine) -> None:

@@ -22,7 +22,17 @@ from ipaddress import IPv4Network, ip_interface
 import pytest
 
 from paraglider.lab.tally import Tally, parse_json
-from tests.compose.engine import DOCKER, HARDENED, IMAGE, LAB, Container, Engine, run, until
+from tests.compose.engine import (
+    DOCKER,
+    HARDENED,
+    IMAGE,
+    LAB,
+    WITH_USER,
+    Container,
+    Engine,
+    run,
+    until,
+)
 from tests.compose.stack import Held, hold_connections
 
 DEVICE_IMAGE = "paraglider-test-device"
@@ -201,7 +211,7 @@ class Device(Engine):
     @property
     def appliance(self) -> Sequence[str]:
         """What to give to `docker run` for Paraglider, as docs/container.md says."""
-        options = ["--network=host", *HARDENED, f"--volume={CONFIG}:{CONFIG}:ro"]
+        options = ["--network=host", *WITH_USER, f"--volume={CONFIG}:{CONFIG}:ro"]
         if self.variant == "legacy":
             options += ["--cap-add=NET_RAW", "--volume=/run/xtables.lock:/run/xtables.lock"]
         return (*options, IMAGE)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+
+import pytest
 
 from tests.compose.device.device import (
     EVEN,
@@ -19,7 +22,7 @@ from tests.compose.device.device import (
     is_blocked,
     serve,
 )
-from tests.compose.engine import Container, Engine
+from tests.compose.engine import Container, Engine, until
 
 EVERYBODY = ("client", "outsider", "host")
 OTHER = ("other", "10.78.3.1", "fd78:3::1")
@@ -93,6 +96,26 @@ def test_without_the_jump_in_docker_user_a_new_network_would_break_it(
         for lane in LANES:
             assert is_blocked(client, lane.bind)
     assert [client.connect(lane.bind, count=3).failures for lane in LANES] == [(), ()]
+
+
+@pytest.mark.parametrize("chain", ["DOCKER-USER", "FORWARD"])
+def test_a_jump_that_somebody_takes_away_is_back_by_itself(
+    device: Device, appliance: Container, client: Host, chain: str
+) -> None:
+    """The agent puts it where it was, says who took it, and breaks nothing that is open."""
+    with ExitStack() as stack:
+        held = [stack.enter_context(client.hold(lane.bind)) for lane in LANES]
+        for lane in LANES:
+            before = device.execute(lane.iptables, "--list-rules", chain)
+            device.execute(lane.iptables, "--delete", chain, "--jump", "PARAGLIDER-FORWARD")
+            until(
+                lambda: device.execute(lane.iptables, "--list-rules", chain) == before,  # noqa: B023
+                what=f"the jump in {chain} is back",
+            )
+            assert client.connect(lane.bind, count=30).by_backend == FEW_EVEN
+        assert [one.settle()["broken"] for one in held] == [0, 0]
+    said = re.findall(r"somebody else .*changed (.*): as it was again", appliance.logs())
+    assert any(chain in chains for chains in said), said
 
 
 def test_dockerd_that_starts_again_breaks_nothing(device: Device, appliance: Container) -> None:
