@@ -70,7 +70,7 @@ def test_forwarding_that_is_off_is_switched_on(tmp_path: Path) -> None:
 def test_forwarding_that_cannot_be_switched_on_names_the_command(tmp_path: Path) -> None:
     """In a container /proc/sys is read-only: the mend is a command on the host."""
 
-    def refuse(_path: Path, _text: str) -> None:
+    def refuse(_path: str, _text: str) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
     proc = _host(tmp_path, sys__net__ipv4__ip_forward="0\n").proc
