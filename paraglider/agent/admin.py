@@ -57,6 +57,8 @@ class AdminServer:
             self._loop.watch(client.fileno(), lambda: self._read(client))
 
     def _read(self, client: socket.socket) -> None:
+        if client not in self._clients:
+            return
         line, _ = self._clients[client]
         try:
             part = client.recv(MAX_LINE_BYTES)

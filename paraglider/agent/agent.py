@@ -71,46 +71,54 @@ class Agent:
         self._keys: Mapping[str, Pair] = {}
         self._is_closing = False
         self._step_s: float | None = None
+        self._untold: list[Change] = []
 
     # -- coming up, and reloading ------------------------------------------------------------------
 
     def start(self) -> None:
         """Put the configuration into force; raises what keeps it from being."""
         config = self._world.load()
-        self._choice = self._world.choose()
-        memory = self._world.remember(self._choice)
+        choice = self._world.choose()
+        memory = self._world.remember(choice)
         self._board = Board(memory)
         self._probing.order((), wanted_names(config))
         deadline_s = self._loop.clock() + _NAMES_WAIT_S
         while self._names.is_waiting(config) and self._loop.clock() < deadline_s:
-            self._loop.wait(deadline_s)
+            if signals := self._loop.wait(deadline_s):
+                self._loop.keep(signals)
+                break
         self._names.adopt(config, memory.members())
-        self._put_in_force(config)
+        self._put_in_force(config, choice)
 
     def reload(self, why: str) -> str:
         """Read the configuration again; return what came of it. Raises what was wrong, with
         everything as it was; it is reported, too."""
+        if self._is_closing:
+            raise UnavailableError(f"{why}: the agent is ending, nothing is read")
         self._world.report(f"{why}: reading the configuration again")
-        before = self._config
+        before = self._board.copy()
         try:
-            config = self._world.load()
-            self._choice = self._world.choose()
-            self._put_in_force(config)
+            config, choice = self._world.load(), self._world.choose()
+            # A name that was not looked up yet stands for those that are served now.
+            self._names.adopt(config, self._serving())
+            self._put_in_force(config, choice)
         except (ParagliderError, OSError) as error:
+            self._board = before
             self.record.reload_error = str(error)
             self._world.report(f"nothing was changed, what is in force stays: {error}")
-            if before is not None and self._config is before:
-                self._configure(before)
             raise
         return f"{config.source} is in force"
 
-    def _put_in_force(self, config: Config) -> None:
+    def _serving(self) -> list[Pair]:
+        return [(s.bind, share.backend) for s in self.services() for share in s.serving]
+
+    def _put_in_force(self, config: Config, choice: Choice) -> None:
         for finding in self._world.survey(config):
             self._world.report(f"warning: {finding}")
         changes = self._configure(config)
         services = self.services()
-        is_changed = self._writer.take_over(services, self.chosen.variant)
-        self._config = config
+        is_changed = self._writer.take_over(services, choice.variant)
+        self._config, self._choice = config, choice
         self.record.config, self.record.reload_error = config.source, ""
         self.record.reloads += 1
         self.record.reloaded_s = self._world.connections.clock()
@@ -156,8 +164,7 @@ class Agent:
         for resolved in reports.resolved:
             is_renamed |= self._names.note(resolved)
         if is_renamed and self._config is not None:
-            for left in self._configure(self._config):
-                self._tell(left)
+            self._untold += self._configure(self._config)
             self._order_probes()
             self._writer.want()
         now_s = self._loop.clock()
@@ -170,10 +177,12 @@ class Agent:
                 self._take_change(change)
 
     def _take_change(self, change: Change) -> None:
-        self._tell(change)
+        self._untold.append(change)
         self._writer.want()
         if change.after is Health.DOWN and self._on_down(change.key) is OnDown.CUT:
             self._writer.want_cut(change.key)
+        else:
+            self._writer.keep(change.key)
 
     def _on_down(self, pair: Pair) -> OnDown:
         frontends = self._config.frontends if self._config else ()
@@ -214,6 +223,10 @@ class Agent:
         if self._writer.is_due:
             self._step_s = self._board.next_change_s(self._loop.clock())
         self._writer.sync(self.services)
+        # Told once they are in the rules, or once it was told why they are not.
+        untold, self._untold = self._untold, []
+        for change in untold:
+            self._tell(change)
 
     # -- for commands ------------------------------------------------------------------------------
 
@@ -227,29 +240,32 @@ class Agent:
         ]
         return match_backend(text, frontend, members)
 
-    def order(self, command: str, pair: Pair, *, deadline_s: float | None) -> None:
-        """Drain, undrain, disable or enable a backend; it is written into the rules at once, or
+    def order(self, command: str, pairs: Sequence[Pair], *, deadline_s: float | None) -> None:
+        """Drain, undrain, disable or enable backends; it is written into the rules at once, or
         raised why not, and then tried again."""
+        for pair in pairs:
+            change = self._order_one(command, pair, deadline_s)
+            if change is not None:
+                self._untold.append(change)
+                self._writer.want_now()
+        self._order_probes()
+        self._sync()
+        if self._writer.is_due:
+            raise UnavailableError(f"ordered, but not done yet: {self.record.trouble}")
+
+    def _order_one(self, command: str, pair: Pair, deadline_s: float | None) -> Change | None:
         now_s = self._loop.clock()
         match command:
             case "drain":
                 until_s = None
                 if deadline_s is not None:
                     until_s = math.ceil(self._world.connections.clock() + deadline_s)
-                change = self._board.drain(pair, until_s, now_s)
+                return self._board.drain(pair, until_s, now_s)
             case "undrain":
-                change = self._board.undrain(pair, now_s)
+                return self._board.undrain(pair, now_s)
             case "disable":
-                change = self._board.disable(pair, now_s)
-            case _:
-                change = self._board.enable(pair, now_s)
-        if change is not None:
-            self._tell(change)
-            self._order_probes()
-            self._writer.want_now()
-            self._sync()
-            if self._writer.is_due:
-                raise UnavailableError(f"ordered, but not done yet: {self.record.trouble}")
+                return self._board.disable(pair, now_s)
+        return self._board.enable(pair, now_s)
 
     def views(self) -> tuple[FrontendView, ...]:
         """Return what is known of every frontend, in the order of `services`."""
@@ -276,10 +292,6 @@ class Agent:
         self._sync()
 
     def let_go(self) -> None:
-        """Look after the rules no more, before they are taken away."""
+        """Look after the rules no more; they stay as they are."""
         self._writer.close()
         self._probing.close()
-
-    def close(self) -> None:
-        """Let go of everything; the rules stay."""
-        self.let_go()

@@ -21,10 +21,11 @@ _REST_PER_COUNT = 20
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """What a count has found: pairs of (bind, backend) that have just come to none, and how many
-    connections were cut of those whose time is over."""
+    """What a count has found: pairs of (bind, backend) that have none, of these the ones that have
+    just come to none, and how many connections were cut of those whose time is over."""
 
     empty: Sequence[Pair]
+    ended: Sequence[Pair]
     cut: Mapping[Pair, int]
 
 
@@ -70,15 +71,13 @@ class Drains:
         for pair in self._over_time(services):
             if counts.get(pair) and (number := self._cut([pair])):
                 cut[pair] = number
-        empty = []
-        for pair, before in self._open.items():
-            left = 0 if pair in cut else counts.get(pair, 0)
-            if not left and before != 0:
-                empty.append(pair)
-            self._open[pair] = left
+        before = self._open
+        self._open = {pair: 0 if pair in cut else counts.get(pair, 0) for pair in before}
+        empty = [pair for pair, left in self._open.items() if not left]
+        ended = [pair for pair in empty if before[pair] != 0]
         ended_s = self._clock()
         self._next_s = ended_s + max(_COUNT_S, _REST_PER_COUNT * (ended_s - began_s))
-        return Drained(empty, cut)
+        return Drained(empty, ended, cut)
 
     def _over_time(self, services: Iterable[Service]) -> list[Pair]:
         now_s = self._wall_clock()

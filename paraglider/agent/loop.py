@@ -22,6 +22,7 @@ class Loop:
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self._selector = selectors.DefaultSelector()
+        self._kept: list[signal.Signals] = []
         self._reading, self._writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._selector.register(self._reading, selectors.EVENT_READ, None)
 
@@ -56,13 +57,20 @@ class Loop:
         return the signals that came, in their order."""
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         try:
-            ready = self._selector.select(max(0.0, until_s - self.clock()))
+            wait_s = 0.0 if self._kept else max(0.0, until_s - self.clock())
+            ready = self._selector.select(wait_s)
         finally:
             signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         for key, _ in ready:
-            if key.data is not None:
+            # One that was called before may have let go of this one.
+            if key.data is not None and self._selector.get_map().get(key.fd) is key:
                 key.data()
-        return self._signals()
+        kept, self._kept = self._kept, []
+        return kept + self._signals()
+
+    def keep(self, signals: list[signal.Signals]) -> None:
+        """Let the next `wait` return these, and not wait."""
+        self._kept = signals
 
     def _signals(self) -> list[signal.Signals]:
         try:

@@ -20,13 +20,20 @@ _DONE = {
 
 
 class Orders:
-    """Answers requests; `view` reads the status, `end` lets the agent take all rules away."""
+    """Answers requests; `view` reads the status, `reload` reads the configuration again, and `end`
+    lets the agent take all rules away."""
 
     def __init__(
-        self, agent: Agent, *, view: Callable[[], Status], end: Callable[[], None]
+        self,
+        agent: Agent,
+        *,
+        view: Callable[[], Status],
+        reload: Callable[[str], str],
+        end: Callable[[], None],
     ) -> None:
         self._agent = agent
         self._view = view
+        self._reload = reload
         self._end = end
 
     def answer(self, request: Request) -> Answer:
@@ -47,7 +54,7 @@ class Orders:
             case "metrics":
                 return Answer(0, metrics_text(self._view()))
             case "reload":
-                return Answer(0, self._agent.reload("reload"))
+                return Answer(0, self._reload("reload"))
             case "stop":
                 self._end()
                 return Answer(0, "stopped: all rules are gone, and so is the agent")
@@ -58,8 +65,7 @@ class Orders:
     def _order(self, request: Request) -> str:
         pairs = self._agent.find(request.backend, request.frontend)
         lines = []
-        for pair in pairs:
-            self._agent.order(request.command, pair, deadline_s=request.deadline_s)
+        self._agent.order(request.command, pairs, deadline_s=request.deadline_s)
         open_now = self._agent.count(pairs)
         for pair in pairs:
             left = open_now.get(pair, 0)

@@ -76,7 +76,7 @@ class Probing:
         """Return when `look` has something to do, on the clock of the loop."""
         if self._channel is None:
             return self._start_s if self._targets or self._names else None
-        return self._heard_s + self._patience_s if self._targets else None
+        return self._heard_s + self._patience_s if self._targets or self._names else None
 
     def look(self) -> None:
         """Start a prober where there should be one, and replace one that says nothing."""
@@ -84,20 +84,35 @@ class Probing:
         if due_s is None or self._loop.clock() < due_s:
             return
         if self._channel is not None:
+            self._hear()  # what it said while we were busy
+            if self._channel is None or self._loop.clock() < (self.next_s() or 0.0):
+                return
             self._end(f"the prober says nothing any more (process {self._pid}): replaced")
         self._start()
 
     def _start(self) -> None:
+        try:
+            self._fork()
+        except OSError as error:
+            self._report(f"cannot start a prober: {error}; trying again")
+            self._start_s = self._loop.clock() + _RESTART_S
+
+    def _fork(self) -> None:
         ours, theirs = socket.socketpair()
         # What the child does not touch stays shared memory, also when the collector runs.
         gc.collect()
         gc.freeze()
         agent = os.getpid()
-        pid = os.fork()
-        if not pid:
-            _be_prober(theirs, agent)
-        gc.unfreeze()
-        theirs.close()
+        try:
+            pid = os.fork()
+            if not pid:
+                _be_prober(theirs, agent)
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            gc.unfreeze()
+            theirs.close()
         self._pid, self._channel = pid, ours
         self._lines = LineBuffer(MAX_REPORTS_BYTES)
         self._loop.watch(ours.fileno(), self._hear)

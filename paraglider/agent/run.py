@@ -15,12 +15,15 @@ from paraglider.agent.admin import AdminServer
 from paraglider.agent.agent import Agent
 from paraglider.agent.loop import Loop
 from paraglider.agent.orders import Orders
+from paraglider.agent.protocol import Answer, Request
 from paraglider.agent.status import Status
 from paraglider.agent.watch import LOOK_S, FileWatch
-from paraglider.errors import ParagliderError, UnavailableError
+from paraglider.errors import ConfigError, ParagliderError, UnavailableError
 
 # A look at the file that is due so soon is done on the way, where something else woke the agent.
 _ON_THE_WAY_S = 0.25
+# What failed for another reason than the file may work later.
+_RELOAD_AGAIN_S = 5.0
 # Between counts of what is left, when the agent lets connections end before it does.
 _CLOSING_LOOK_S = 0.5
 
@@ -48,7 +51,7 @@ def run_agent(loop: Loop, agent: Agent, running: Running) -> None:
             agent.start()
             _Runner(loop, agent, running).run()
         finally:
-            agent.close()
+            agent.let_go()
 
 
 class _Runner:
@@ -58,74 +61,109 @@ class _Runner:
         self._running = running
         self._report = running.report
         self._file_s = loop.clock() + LOOK_S
+        self._again_s: float | None = None
         self._closing_until_s: float | None = None
         self._is_over = False
+        self._error: Exception | None = None
 
     def run(self) -> None:
         admin = self._open_admin()
         try:
             while not self._is_over:
                 for number in self._loop.wait(self._next_s()):
-                    self._answer(number)
+                    if not self._is_over:
+                        self._answer(number)
                 if not self._is_over:
                     self._tick()
         finally:
             if admin is not None:
                 admin.close()
+        if self._error is not None:
+            raise self._error
 
     def _open_admin(self) -> AdminServer | None:
-        orders = Orders(self._agent, view=self._running.view, end=self._end)
+        orders = Orders(self._agent, view=self._running.view, reload=self._reload, end=self._end)
+
+        def answer(request: Request) -> Answer:
+            if self._is_over:
+                return Answer(UnavailableError.exit_code, "the agent is ending")
+            return orders.answer(request)
+
         try:
-            return AdminServer(self._loop, self._running.socket_path, orders.answer)
+            return AdminServer(self._loop, self._running.socket_path, answer)
         except UnavailableError as error:
             self._report(str(error))
             return None
 
     def _next_s(self) -> float:
-        next_s = min(self._agent.next_s(), self._file_s)
         if self._closing_until_s is not None:
-            next_s = min(next_s, self._loop.clock() + _CLOSING_LOOK_S)
-        return next_s
+            return min(self._agent.next_s(), self._loop.clock() + _CLOSING_LOOK_S)
+        return min(self._agent.next_s(), self._file_s)
 
     def _answer(self, number: signal.Signals) -> None:
         if number is signal.SIGHUP:
-            self._reload("SIGHUP")
+            self._try_reload("SIGHUP")
         elif self._running.drain_s and self._closing_until_s is None:
+            self._closing_until_s = self._loop.clock() + self._running.drain_s
+            self._agent.refuse_all()
             self._report(
                 f"{number.name}: new connections are refused, those that are open may end within "
                 f"{self._running.drain_s:g} s; once more ends them now"
             )
-            self._closing_until_s = self._loop.clock() + self._running.drain_s
-            self._agent.refuse_all()
         else:
             self._report(f"{number.name}: taking the rules away")
-            self._end()
+            with contextlib.suppress(ParagliderError, OSError):  # raised at the end of `run`
+                self._end()
 
-    def _reload(self, why: str) -> None:
+    def _reload(self, why: str) -> str:
+        self._running.watch.is_read()
+        self._again_s = None
+        try:
+            return self._agent.reload(why)
+        except ConfigError:
+            raise  # another try would find the same
+        except (ParagliderError, OSError):
+            self._again_s = self._loop.clock() + _RELOAD_AGAIN_S
+            raise
+
+    def _try_reload(self, why: str) -> None:
         # What was wrong is reported, and everything is as it was.
         with contextlib.suppress(ParagliderError, OSError):
-            self._agent.reload(why)
+            self._reload(why)
 
     def _tick(self) -> None:
-        if self._loop.clock() >= self._file_s - _ON_THE_WAY_S:
-            self._file_s = self._loop.clock() + LOOK_S
-            if self._running.watch.is_changed():
-                self._reload("the file was changed")
+        if self._loop.clock() >= self._file_s - _ON_THE_WAY_S and self._closing_until_s is None:
+            self._look_at_file()
         self._agent.tick()
         if self._closing_until_s is not None:
             self._look_at_closing(self._closing_until_s)
 
+    def _look_at_file(self) -> None:
+        self._file_s = self._loop.clock() + LOOK_S
+        if self._running.watch.is_changed():
+            self._try_reload("the file was changed")
+        elif self._again_s is not None and self._loop.clock() >= self._again_s:
+            self._try_reload("trying again")
+
     def _look_at_closing(self, until_s: float) -> None:
-        left = self._agent.count_all()
-        if not left:
+        left: int | None = None
+        with contextlib.suppress(ParagliderError, OSError):
+            left = self._agent.count_all()
+        if left == 0:
             self._report("no connections are left: taking the rules away")
         elif self._loop.clock() >= until_s:
-            self._report(f"time is over for {left} connections: taking the rules away")
+            many = "some" if left is None else left
+            self._report(f"time is over for {many} connections: taking the rules away")
         else:
             return
-        self._end()
+        with contextlib.suppress(ParagliderError, OSError):  # raised at the end of `run`
+            self._end()
 
     def _end(self) -> None:
         self._is_over = True
         self._agent.let_go()
-        self._running.remove()
+        try:
+            self._running.remove()
+        except (ParagliderError, OSError) as error:
+            self._error = error
+            raise

@@ -36,6 +36,10 @@ class FileWatch:
         self._known = mark
         return True
 
+    def is_read(self) -> None:
+        """The file has just been read as it is: that is no change any more."""
+        self._known = self._last = self._mark() or self._known
+
     def _mark(self) -> _Mark | None:
         if self._path is None:
             return None

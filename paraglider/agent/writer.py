@@ -23,6 +23,11 @@ from paraglider.rules.plan import plan_rulesets
 
 # Between tries of what failed.
 _RETRY_S = 0.5
+# What it does, as its failures are told.
+_CHANGE = "cannot change the rules"
+_CUT = "cannot cut connections"
+_COUNT = "cannot count connections"
+_REPAIR = "cannot look after the rules"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,7 @@ class Writer:
         )
         self._to_cut: set[Pair] = set()
         self._is_due = False
-        self._retry_s = 0.0
+        self._retry_s: dict[str, float] = {}
         self._feed = -1
 
     @property
@@ -83,24 +88,27 @@ class Writer:
 
     def want_now(self) -> None:
         """The same, without waiting for the time of the next try."""
-        self._is_due, self._retry_s = True, 0.0
+        self._is_due = True
+        self._retry_s.pop(_CHANGE, None)
 
     def want_cut(self, pair: Pair) -> None:
         """Cut the connections of a (bind, backend), once the rules send it no more."""
         self._to_cut.add(pair)
 
+    def keep(self, pair: Pair) -> None:
+        """Cut them not, after all."""
+        self._to_cut.discard(pair)
+
     def sync(self, services: Callable[[], Sequence[Service]]) -> None:
         """Write what is due, then cut who is to be cut. `services` is asked if that is needed."""
-        if self._loop.clock() < self._retry_s:
-            return
-        if self._is_due:
+        if self._is_due and self._may(_CHANGE):
             wanted = services()
             rulesets = plan_rulesets(wanted)
-            if self._try("cannot change the rules", lambda: self._reconciler.update(rulesets)):
+            if self._try(_CHANGE, lambda: self._reconciler.update(rulesets)):
                 self._is_due = False
                 self._drains.follow(wanted)
-        if self._to_cut and not self._is_due:
-            self._try("cannot cut connections", self._cut)
+        if self._to_cut and not self._is_due and self._may(_CUT):
+            self._try(_CUT, self._cut)
 
     def _cut(self) -> None:
         number = self._connections.cut(self._to_cut)
@@ -112,11 +120,13 @@ class Writer:
     def look(self, services: Callable[[], Sequence[Service]]) -> Sequence[Pair]:
         """Put right what others have changed, and look at those that drain; return who of them has
         come to an end."""
-        self._try("cannot look after the rules", self._repair)
+        if self._may(_REPAIR):
+            self._try(_REPAIR, self._repair)
         empty = list[Pair]()
         next_s = self._drains.next_s()
-        if next_s is not None and next_s <= self._loop.clock() and not self._is_due:
-            self._try("cannot count connections", lambda: empty.extend(self._drain(services())))
+        is_time = next_s is not None and next_s <= self._loop.clock() and self._may(_COUNT)
+        if is_time and not self._is_due:
+            self._try(_COUNT, lambda: empty.extend(self._drain(services())))
         return empty
 
     def _repair(self) -> None:
@@ -136,7 +146,7 @@ class Writer:
         for (_, backend), number in drained.cut.items():
             ended = f"{number} connection{'s' * (number != 1)} cut"
             self._report(f"{backend}: its time to drain is over, {ended}")
-        for _, backend in drained.empty:
+        for _, backend in drained.ended:
             self._report(f"{backend}: has no connections left")
         return drained.empty
 
@@ -145,20 +155,30 @@ class Writer:
             action()
         except (ParagliderError, OSError) as error:
             self._trouble.begin(what, error)
-            self._retry_s = self._loop.clock() + _RETRY_S
+            self._retry_s[what] = self._loop.clock() + _RETRY_S
             return False
+        self._retry_s.pop(what, None)
         self._trouble.end(what)
         return True
 
+    def _may(self, what: str) -> bool:
+        """Return whether it is time for something that may have failed before."""
+        return self._loop.clock() >= self._retry_s.get(what, 0.0)
+
     def next_s(self) -> float | None:
         """Return when there is something to do, on the clock of the loop."""
-        is_waiting = self._is_due or bool(self._to_cut)
-        times = [
-            self._retry_s if is_waiting else None,
-            self._drains.next_s(),
-            self._reconciler.next_s(),
-        ]
-        return min((time_s for time_s in times if time_s is not None), default=None)
+        times = {
+            _CHANGE: 0.0 if self._is_due else None,
+            _CUT: 0.0 if self._to_cut and not self._is_due else None,
+            _COUNT: None if self._is_due else self._drains.next_s(),
+            _REPAIR: self._reconciler.next_s(),
+        }
+        due = (
+            max(time_s, self._retry_s.get(what, 0.0))
+            for what, time_s in times.items()
+            if time_s is not None
+        )
+        return min(due, default=None)
 
     def count(self, binds: Collection[Endpoint]) -> Mapping[Pair, int]:
         """Return how many connections each (bind, backend) has."""

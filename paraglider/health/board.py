@@ -8,7 +8,7 @@ to ask again. It never touches a socket or a rule.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from paraglider.config.model import Address, Backend, Config, Endpoint, Frontend
 from paraglider.health.memory import NO_MEMORY, Key, Memory, recall_rosters
@@ -74,6 +74,17 @@ class Board:
             if roster.standings:
                 self._rosters[bind] = roster
         return [] if memory is not None else list(self._changes_since(before))
+
+    def copy(self) -> Board:
+        """Return a board that knows the same, and goes its own way from here."""
+        board = Board(NO_MEMORY if self._memory is None else self._memory)
+        if self._memory is None:
+            board._memory = None
+        board._rosters = {
+            bind: replace(roster, standings=dict(roster.standings))
+            for bind, roster in self._rosters.items()
+        }
+        return board
 
     def note(self, key: Key, *, is_good: bool, told: str, now_s: float) -> Change | None:
         """Take in what a probe found; return the change if there is one."""

@@ -82,11 +82,22 @@ class Reconciler:
     def take_over(self, rulesets: Sequence[Ruleset], variant: Variant) -> bool:
         """Make the kernel hold exactly `rulesets`, whatever it holds now; return whether anything
         had to be changed. Raises as `apply_rulesets` does, with the rules as they were."""
-        if variant is not self._variant:
-            self.close()
+        changes = self._changes
+        if changes is None or variant is not self._variant:
             # Before the rules are read: what is changed from then on is heard of.
-            self._variant, self._changes = variant, self._listen(variant)
-        is_changed = apply_rulesets(rulesets, variant=variant, host=self._host, report=self._report)
+            changes = self._listen(variant)
+        try:
+            is_changed = apply_rulesets(
+                rulesets, variant=variant, host=self._host, report=self._report
+            )
+        except BaseException:
+            self._is_due = True
+            if changes is not self._changes:
+                changes.close()
+            raise
+        if changes is not self._changes:
+            self.close()
+            self._variant, self._changes = variant, changes
         self._rulesets = rulesets
         self._wanted = {r.family: state_of_ruleset(r) for r in rulesets}
         self._held = {}
@@ -132,6 +143,7 @@ class Reconciler:
             with self._changes.ours():
                 tools.apply_restore(step.text)
         self._held[family] = _as_written(before, wanted)
+        self._wanted = {**self._wanted, family: wanted}  # also if the other family fails
         return True
 
     def look(self) -> Repair | None:

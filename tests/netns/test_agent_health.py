@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import signal
+import time
 
 import pytest
 
 from tests.netns.harness import IPV4, Topology
 
-# Quick checks, so that a test takes seconds.
-CHECK = "check: {interval: 200ms, timeout: 150ms, rise: 2, fall: 2}"
+# Quick checks, so that a test takes seconds; and patient ones, on a machine that is busy.
+CHECK = "check: {interval: 400ms, timeout: 400ms, rise: 2, fall: 3}"
 _ONLY_IPV4 = pytest.mark.parametrize("addresses", [IPV4], indirect=True, ids=["ipv4"])
 
 
@@ -68,7 +69,7 @@ def test_where_no_backend_is_left_clients_are_refused_at_once(topology: Topology
 
 def test_all_serve_where_the_file_says_so_and_nobody_is_up(topology: Topology) -> None:
     """no_backend: serve-all. Here the check asks a port that nobody listens on."""
-    check = "check: {interval: 200ms, timeout: 150ms, fall: 2, port: 9}"
+    check = "check: {interval: 400ms, timeout: 400ms, fall: 3, port: 9}"
     backends = topology.addresses.backend_endpoints
     config = topology.addresses.make_config(backends, check, "no_backend: serve-all")
     agent = topology.start_agent(config=config)
@@ -139,6 +140,20 @@ def test_a_backend_that_leaves_the_file_drains(topology: Topology) -> None:
     agent.until(f"{first}: has no connections left")
     agent.order("reload")  # answered after what was decided before is in the rules
     assert first not in agent.backends()
+
+
+@_ONLY_IPV4
+def test_a_drained_backend_without_connections_leaves_at_once(topology: Topology) -> None:
+    """It was told to be empty before it left."""
+    first, *others = topology.addresses.backend_endpoints
+    agent = topology.start_agent(config=_config(topology))
+    agent.order("drain", first)
+    agent.until(f"{first}: has no connections left")
+    agent.write(topology.addresses.make_config(others, CHECK))
+    agent.order("reload")
+    deadline = time.monotonic() + 10
+    while first in agent.backends():
+        assert time.monotonic() < deadline
 
 
 def test_a_frontend_that_leaves_the_file_keeps_its_connections(topology: Topology) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.netns.harness import BALANCER, FOREIGN, IPV4, Topology, Variant
+from tests.netns.harness import BALANCER, FOREIGN, IPV4, PARAGLIDER, Agent, Topology, Variant
 
 _ONLY_IPV4 = pytest.mark.parametrize("addresses", [IPV4], indirect=True, ids=["ipv4"])
 _ONLY_NFT = pytest.mark.parametrize("variant", [Variant.NFT], indirect=True, ids=["nft"])
@@ -25,7 +26,7 @@ _ONLY_LEGACY = pytest.mark.parametrize("variant", [Variant.LEGACY], indirect=Tru
         ("nat PARAGLIDER-default", ["-t nat -D PARAGLIDER-default 2"]),
         ("nat PARAGLIDER-SNAT", ["-t nat -A PARAGLIDER-SNAT -j ACCEPT"]),
         ("filter PARAGLIDER-INPUT", ["-F"]),
-        ("mangle PARAGLIDER-PIN", ["-t mangle -F", "-t mangle -X"]),
+        ("mangle PARAGLIDER-PIN", ["-t mangle -F"]),
     ],
     ids=["behind", "jump", "table nat", "chain", "rule", "rule more", "table filter", "pin"],
 )
@@ -134,7 +135,7 @@ def test_a_killed_agent_leaves_connections_alone_and_its_successor_changes_nothi
 ) -> None:
     """After SIGKILL 30 connections go on and new ones are balanced; a second agent takes over
     without calling iptables-restore, and knows who was down."""
-    check = "check: {interval: 200ms, timeout: 150ms, fall: 2}"
+    check = "check: {interval: 400ms, timeout: 400ms, fall: 3}"
     addresses = topology.addresses
     first = addresses.backend_endpoints[0]
     agent = topology.start_agent(config=addresses.make_config(addresses.backend_endpoints, check))
@@ -169,7 +170,7 @@ def test_there_is_one_agent_on_a_host(topology: Topology) -> None:
 @_ONLY_LEGACY
 def test_a_lock_that_others_hold_is_waited_for(topology: Topology) -> None:
     """The failover is late, said, and then done."""
-    check = "check: {interval: 200ms, timeout: 150ms, fall: 2}"
+    check = "check: {interval: 400ms, timeout: 400ms, fall: 3}"
     addresses = topology.addresses
     first = addresses.backend_endpoints[0]
     agent = topology.start_agent(config=addresses.make_config(addresses.backend_endpoints, check))
@@ -207,6 +208,47 @@ def test_a_name_is_followed(topology: Topology) -> None:
     agent.kill()
     agent.start(until="nothing to change")
     assert topology.connect(6).by_backend == {"b1": 3, "b2": 3}
+
+
+@_ONLY_IPV4
+def test_told_to_end_and_to_reload_at_once_it_ends(topology: Topology) -> None:
+    """As a service manager does that sends both: no rule is put back after they were taken away."""
+    agent = topology.start_agent()
+    for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGHUP, signal.SIGCONT):
+        agent.running.send_signal(number)
+    assert agent.running.wait(10) == 0
+    assert "PARAGLIDER" not in topology.save()
+
+
+@_ONLY_IPV4
+def test_a_reload_that_the_kernel_refuses_leaves_everything_as_it_was(
+    topology: Topology, tmp_path: Path
+) -> None:
+    """Here the other family's tools fail; failover goes on in this one."""
+    fake = tmp_path / f"ip6tables-{topology.balancer.variant.value}-restore"
+    fake.write_text("#!/bin/sh\necho no >&2\nexit 1\n")
+    fake.chmod(0o755)
+    addresses = topology.addresses
+    first = addresses.backend_endpoints[0]
+    check = "check: {interval: 400ms, timeout: 400ms, fall: 3}"
+    good = addresses.make_config(addresses.backend_endpoints, check)
+    agent = Agent(topology.balancer, Path("/run/glider.yaml"))
+    agent.write(good)
+    variant = f"PARAGLIDER_IPTABLES={topology.balancer.variant.value}"
+    command = ["env", f"PATH={tmp_path}:/usr/sbin:/usr/bin:/sbin:/bin", variant, *PARAGLIDER]
+    agent.process = topology.lab.start(
+        BALANCER, [*command, "-config", str(agent.path), "run"], stderr=subprocess.STDOUT
+    )
+    agent.until("rules are in iptables")
+    one = "{{name: {}, bind: '{}', privateip: '{}', backends: ['{}']}}"
+    four = one.format("four", addresses.bind_endpoint, addresses.privateip, "172.19.0.9:80")
+    six = one.format("six", "[fd00::1]:80", "fd00::1", "[fd00::9]:80")
+    agent.write(f"frontends: [{four}, {six}]")
+    agent.until("what is in force stays")
+    assert first in agent.backends()
+    topology.stop_backend("b1")
+    agent.until(f"{first} is down")
+    assert topology.connect(10).by_backend == {"b2": 5, "b3": 5}
 
 
 def _until_balanced(topology: Topology, wanted: dict[str, int]) -> None:

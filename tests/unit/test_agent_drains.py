@@ -84,10 +84,11 @@ def test_the_end_of_the_last_connection_is_told_once() -> None:
     drains = kernel.drains()
     services = _services(_draining(_A), _draining(_B))
     drains.follow(services)
-    assert drains.look(services) == Drained([(_BIND, _B)], {})
+    assert drains.look(services).ended == [(_BIND, _B)]
     kernel.open[_BIND, _A] = 0
-    assert drains.look(services) == Drained([(_BIND, _A)], {})
-    assert drains.look(services) == Drained([], {})
+    assert drains.look(services).ended == [(_BIND, _A)]
+    third = drains.look(services)
+    assert (set(third.empty), third.ended) == ({(_BIND, _A), (_BIND, _B)}, [])
 
 
 def test_what_is_left_at_the_deadline_is_cut() -> None:
@@ -96,9 +97,10 @@ def test_what_is_left_at_the_deadline_is_cut() -> None:
     drains = kernel.drains()
     services = _services(_draining(_A, 1_000_110), _draining(_B, 1_000_120))
     drains.follow(services)
-    assert drains.look(services) == Drained([], {})
+    assert drains.look(services) == Drained([], [], {})
     kernel.now_s = 110.0
-    assert drains.look(services) == Drained([(_BIND, _A)], {(_BIND, _A): 4})
+    cut = [(_BIND, _A)]
+    assert drains.look(services) == Drained(cut, cut, {(_BIND, _A): 4})
     assert kernel.open[_BIND, _B] == 5
 
 

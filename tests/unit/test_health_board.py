@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from paraglider.config.model import Backend, Endpoint, Family, NoBackend, Quorum
+from paraglider.config.model import Backend, Config, Endpoint, Family, NoBackend, Quorum
 from paraglider.health.board import Change
 from paraglider.health.memory import Memory
 from paraglider.health.service import Health, Member, Share
@@ -602,3 +602,13 @@ def test_privateip_of_a_frontend_that_left_is_the_last_that_it_had() -> None:
     boarded = Boarded(web("a"))
     boarded.configure(shop("a"))
     assert boarded.service(Endpoint(ip_address("192.0.2.1"), 80)).privateip == PRIVATEIP
+
+
+def test_a_copy_goes_its_own_way() -> None:
+    """What becomes of the one is nothing to the other: a reload that fails goes back to it."""
+    boarded = Boarded(web("ab"))
+    before = boarded.board.copy()
+    boarded.board.disable(key_of("a"), 1.0)
+    boarded.board.configure(Config("other", (shop("c"),)), {}, 1.0)
+    (service,) = before.services(1.0)
+    assert [share.backend for share in service.serving] == [endpoint_of("a"), endpoint_of("b")]
