@@ -48,7 +48,7 @@ def _lines(status: Status, unasked: str) -> Iterator[str]:
 
 def _what(frontend: FrontendStatus) -> str:
     if frontend.is_leaving:
-        return f"{frontend.bind} is configured no more; its connections run on"
+        return "configured no more; its connections run on"
     return f"{frontend.bind} as {frontend.privateip}"
 
 
