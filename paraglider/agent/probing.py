@@ -79,16 +79,17 @@ class Probing:
         return self._heard_s + self._patience_s if self._targets or self._names else None
 
     def look(self) -> None:
-        """Start a prober where there should be one, and replace one that says nothing."""
+        """Start a prober where there should be one, and end one that says nothing."""
         due_s = self.next_s()
         if due_s is None or self._loop.clock() < due_s:
             return
-        if self._channel is not None:
-            self._hear()  # what it said while we were busy
-            if self._channel is None or self._loop.clock() < (self.next_s() or 0.0):
-                return
+        if self._channel is None:
+            self._start()
+            return
+        heard_s = self._heard_s
+        self._hear()  # what it said while we were busy
+        if self._heard_s == heard_s and self._channel is not None:
             self._end(f"the prober says nothing any more (process {self._pid}): replaced")
-        self._start()
 
     def _start(self) -> None:
         try:
@@ -114,6 +115,7 @@ class Probing:
             gc.unfreeze()
             theirs.close()
         self._pid, self._channel = pid, ours
+        self._heard_s = self._loop.clock()
         self._lines = LineBuffer(MAX_REPORTS_BYTES)
         self._loop.watch(ours.fileno(), self._hear)
         self._send()

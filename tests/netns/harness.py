@@ -28,6 +28,9 @@ from paraglider.lab.actors import HeldConnections, connect_from, start_backend
 from paraglider.lab.hosts import Lab, make_environment
 from paraglider.lab.tally import Tally
 
+# Checks that find out within seconds, and yet are patient, on a machine that is busy.
+CHECK = "check: {interval: 400ms, timeout: 400ms, rise: 2, fall: 3}"
+
 CLIENT = "client"
 BALANCER = "balancer"
 BACKENDS = ("b1", "b2", "b3")
@@ -263,6 +266,14 @@ class Agent:
         """Its process."""
         assert self.process is not None
         return self.process
+
+    def prober(self) -> int:
+        """Return the process of its prober: the child that is a copy of it."""
+        pid = self.running.pid
+        own = Path(f"/proc/{pid}/cmdline").read_bytes()
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        (prober,) = (c for c in children if Path(f"/proc/{c}/cmdline").read_bytes() == own)
+        return int(prober)
 
     def until(self, text: str, *, timeout_s: float = 15.0) -> str:
         """Read what it says until `text` is among it; return what was said since the last call."""

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 
 import pytest
 
-from tests.netns.harness import IPV4, Topology
+from tests.netns.harness import CHECK, IPV4, Agent, Topology
 
-# Quick checks, so that a test takes seconds; and patient ones, on a machine that is busy.
-CHECK = "check: {interval: 400ms, timeout: 400ms, rise: 2, fall: 3}"
 _ONLY_IPV4 = pytest.mark.parametrize("addresses", [IPV4], indirect=True, ids=["ipv4"])
 
 
 def _config(topology: Topology, *more: str) -> str:
     return topology.addresses.make_config(topology.addresses.backend_endpoints, CHECK, *more)
+
+
+def _until_down(agent: Agent, *backends: str) -> None:
+    while not all(f"{backend} is down" in agent.said for backend in backends):
+        agent.until(" is down")
 
 
 def test_a_backend_that_dies_gets_nothing_and_comes_back(topology: Topology) -> None:
@@ -60,8 +64,7 @@ def test_where_no_backend_is_left_clients_are_refused_at_once(topology: Topology
     with topology.hold(9, timeout_s=20) as held:
         for name in ("b1", "b2", "b3"):
             topology.unplug(name)
-        while not all(f"{b} is down" in agent.said for b in topology.addresses.backend_endpoints):
-            agent.until(" is down")
+        _until_down(agent, *topology.addresses.backend_endpoints)
         tally = topology.connect(3, timeout_s=2)
         assert set(tally.failures) == {"connection refused"}
         assert held.settle().broken == 9
@@ -69,12 +72,11 @@ def test_where_no_backend_is_left_clients_are_refused_at_once(topology: Topology
 
 def test_all_serve_where_the_file_says_so_and_nobody_is_up(topology: Topology) -> None:
     """no_backend: serve-all. Here the check asks a port that nobody listens on."""
-    check = "check: {interval: 400ms, timeout: 400ms, fall: 3, port: 9}"
+    check = CHECK.replace("}", ", port: 9}")
     backends = topology.addresses.backend_endpoints
     config = topology.addresses.make_config(backends, check, "no_backend: serve-all")
     agent = topology.start_agent(config=config)
-    while not all(f"{backend} is down" in agent.said for backend in backends):
-        agent.until(" is down")
+    _until_down(agent, *backends)
     assert topology.connect(30).by_backend == {"b1": 10, "b2": 10, "b3": 10}
 
 
@@ -86,12 +88,27 @@ def test_a_backup_serves_while_nobody_else_can(topology: Topology) -> None:
     assert topology.connect(10).by_backend == {"b1": 5, "b2": 5}
     topology.stop_backend("b1")
     topology.stop_backend("b2")
-    while not all(f"{backend} is down" in agent.said for backend in (first, second)):
-        agent.until(" is down")
+    _until_down(agent, first, second)
     assert topology.connect(10).by_backend == {"b3": 10}
     topology.start_backend("b2")
     agent.until(f"{second} is up")
     assert topology.connect(10).by_backend == {"b2": 10}
+
+
+@_ONLY_IPV4
+def test_below_the_quorum_the_backup_serves_instead(topology: Topology) -> None:
+    """One of two is not enough here; both are."""
+    first, second, third = topology.addresses.backend_endpoints
+    backends = [first, second, f'{{address: "{third}", backup: true}}']
+    config = topology.addresses.make_config(backends, CHECK, "quorum: 2")
+    agent = topology.start_agent(config=config)
+    assert topology.connect(10).by_backend == {"b1": 5, "b2": 5}
+    topology.stop_backend("b1")
+    agent.until(f"{first} is down")
+    assert topology.connect(10).by_backend == {"b3": 10}
+    topology.start_backend("b1")
+    agent.until(f"{first} is up")
+    assert topology.connect(10).by_backend == {"b1": 5, "b2": 5}
 
 
 def test_a_drained_backend_keeps_its_connections_until_the_deadline(topology: Topology) -> None:
@@ -216,9 +233,9 @@ def test_without_a_prober_health_stays_what_it_was(
     topology.stop_backend("b1")
     agent.until(f"{first} is down")
     before = topology.save()
-    prober = topology.balancer.run("pgrep", "-u", "nobody", "-f", "paraglider").stdout.split()
-    topology.balancer.run("kill", f"-{number.value}", *prober)
+    os.kill(agent.prober(), number)
     agent.until("replaced", timeout_s=30)
     assert topology.save() == before
     topology.stop_backend("b2")
     agent.until(f"{second} is down")
+    assert agent.said.count("replaced") == 1
