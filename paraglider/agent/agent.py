@@ -58,13 +58,7 @@ class Agent:
         self.record = Record(started_s=loop.clock())
         self._names = Names(world.report)
         self._probing = Probing(loop, on_reports=self._take_reports, report=world.report)
-        self._writer = Writer(
-            loop,
-            reconciler,
-            world.connections,
-            self.record,
-            world.report,
-        )
+        self._writer = Writer(loop, reconciler, world.connections, self.record, world.report)
         self._board = Board()
         self._config: Config | None = None
         self._choice: Choice | None = None
@@ -214,7 +208,7 @@ class Agent:
         if self._step_s is not None and self._step_s <= self._loop.clock():
             self._writer.want()
         self._sync()
-        for pair in self._writer.look(self.services):
+        for pair in self._writer.look():
             if pair in self._board.leaving():
                 self._board.forget(pair)
                 self._writer.want()

@@ -44,6 +44,7 @@ class Drains:
         self._cut = cut
         self._clock = clock
         self._wall_clock = wall_clock
+        self._until_s: dict[Pair, int | None] = {}
         self._open: dict[Pair, int | None] = {}
         self._next_s = 0.0
 
@@ -53,22 +54,22 @@ class Drains:
 
     def follow(self, services: Iterable[Service]) -> None:
         """Look after the draining members of `services` from now on."""
-        draining = {
-            (service.bind, member.backend)
+        self._until_s = {
+            (service.bind, member.backend): member.until_s
             for service in services
             for member in service.members
             if member.health is Health.DRAINING
         }
-        if draining - self._open.keys():
+        if self._until_s.keys() - self._open.keys():
             self._next_s = self._clock()  # who has none is done at once
-        self._open = {pair: self._open.get(pair) for pair in draining}
+        self._open = {pair: self._open.get(pair) for pair in self._until_s}
 
-    def look(self, services: Sequence[Service]) -> Drained:
+    def look(self) -> Drained:
         """Count, and cut what is over its time; call it when `next_s` has come."""
         began_s = self._clock()
         counts = self._count({bind for bind, _ in self._open})
         cut = {}
-        for pair in self._over_time(services):
+        for pair in self._over_time():
             if counts.get(pair) and (number := self._cut([pair])):
                 cut[pair] = number
         before = self._open
@@ -79,13 +80,10 @@ class Drains:
         self._next_s = ended_s + max(_COUNT_S, _REST_PER_COUNT * (ended_s - began_s))
         return Drained(empty, ended, cut)
 
-    def _over_time(self, services: Iterable[Service]) -> list[Pair]:
+    def _over_time(self) -> list[Pair]:
         now_s = self._wall_clock()
         return [
-            (service.bind, member.backend)
-            for service in services
-            for member in service.members
-            if member.health is Health.DRAINING
-            and member.until_s is not None
-            and member.until_s <= now_s
+            pair
+            for pair, until_s in self._until_s.items()
+            if until_s is not None and until_s <= now_s
         ]

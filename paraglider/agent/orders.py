@@ -64,9 +64,9 @@ class Orders:
 
     def _order(self, request: Request) -> str:
         pairs = self._agent.find(request.backend, request.frontend)
-        lines = []
         self._agent.order(request.command, pairs, deadline_s=request.deadline_s)
         open_now = self._agent.count(pairs)
+        lines = []
         for pair in pairs:
             left = open_now.get(pair, 0)
             runs_on = f"; {left} connection{'s' * (left != 1)} run{'s' * (left == 1)} on"

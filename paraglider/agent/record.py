@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-
-from paraglider.agent.status import AgentStatus
 
 
 @dataclass(slots=True)
 class Record:
-    """Counts, and last words. `started_s` is of the clock, `reloaded_s` since the epoch."""
+    """Counts, and last words. `started_s` is of the clock, `reloaded_s` since the epoch.
+
+    `reload_error` is why the file that is there now is not in force, '' where it is; `repairs`
+    counts what others changed and was put back; `trouble` is what keeps the rules from being as
+    wanted now, and `sync_failures` how often something did.
+    """
 
     started_s: float
     config: str = ""
@@ -22,21 +24,6 @@ class Record:
     last_repair: str = ""
     sync_failures: int = 0
     trouble: str = ""
-
-    def status(self, now_s: float) -> AgentStatus:
-        """Return what is to be told of it."""
-        return AgentStatus(
-            pid=os.getpid(),
-            up_s=now_s - self.started_s,
-            config=self.config,
-            reloads=self.reloads,
-            reloaded_s=self.reloaded_s,
-            reload_error=self.reload_error,
-            repairs=self.repairs,
-            last_repair=self.last_repair,
-            sync_failures=self.sync_failures,
-            trouble=self.trouble,
-        )
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from paraglider.agent.record import Record
 from paraglider.config.model import Endpoint, Family
 from paraglider.health.service import Health, Service
 from paraglider.kernel.apply import find_missing_anchors, read_states
@@ -54,20 +55,11 @@ class FrontendStatus:
 
 @dataclass(frozen=True, slots=True)
 class AgentStatus:
-    """The agent that keeps all this true. `reload_error` is why the file that is there now is not
-    in force, '' where it is; `repairs` counts what others changed and was put back; `trouble` is
-    what keeps the rules from being as wanted now, and `sync_failures` how often something did."""
+    """The agent that keeps all this true: its process, how long it has run, and what happened."""
 
     pid: int
     up_s: float
-    config: str
-    reloads: int
-    reloaded_s: float
-    reload_error: str
-    repairs: int
-    last_repair: str
-    sync_failures: int
-    trouble: str
+    record: Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +103,7 @@ def read_kernel(choice: Choice, host: Host) -> Reading:
 def read_status(choice: Choice, host: Host) -> Status:
     """Return the state of this host, where no agent runs."""
     reading = read_kernel(choice, host)
-    frontends = tuple(_frontend(service, reading) for service in reading.services)
+    frontends = tuple(frontend_status(service, reading) for service in reading.services)
     return make_status(choice, host, reading, frontends)
 
 
@@ -128,7 +120,8 @@ def make_status(
     return Status(reading.is_whole, choice, conntrack, forwarding, frontends, agent)
 
 
-def _frontend(service: Service, reading: Reading) -> FrontendStatus:
+def frontend_status(service: Service, reading: Reading) -> FrontendStatus:
+    """Return how it stands with a frontend, as far as its service and the kernel tell."""
     shares = {share.backend: share.percent for share in service.serving}
     backends = tuple(
         BackendStatus(

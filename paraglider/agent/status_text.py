@@ -1,4 +1,4 @@
-"""Status as text: for a person, as JSON for programs, as metrics for Prometheus."""
+"""Status as text: for a person, and as JSON for programs."""
 
 from __future__ import annotations
 
@@ -53,24 +53,25 @@ def _what(frontend: FrontendStatus) -> str:
 
 
 def _agent_lines(agent: AgentStatus) -> Iterator[str]:
-    repairs = f", {agent.repairs} repairs (last: {agent.last_repair})" if agent.repairs else ""
-    yield f"agent: process {agent.pid}, up {_span(agent.up_s)}, {agent.config}{repairs}"
-    if agent.reload_error:
-        yield f"the configuration that is there now is NOT in force: {agent.reload_error}"
-    if agent.trouble:
-        yield f"trouble: {agent.trouble}"
+    record = agent.record
+    repairs = f", {record.repairs} repairs (last: {record.last_repair})" if record.repairs else ""
+    yield f"agent: process {agent.pid}, up {_span(agent.up_s)}, {record.config}{repairs}"
+    if record.reload_error:
+        yield f"the configuration that is there now is NOT in force: {record.reload_error}"
+    if record.trouble:
+        yield f"trouble: {record.trouble}"
 
 
 def _backend_lines(frontend: FrontendStatus) -> Iterator[str]:
-    rows = [_row(frontend, backend) for backend in frontend.backends]
+    total = sum(backend.total for backend in frontend.backends)
+    rows = [_row(backend, total) for backend in frontend.backends]
     widths = [max(len(row[i]) for row in rows) for i in range(4)] if rows else []
-    for name, health, is_open, total, share, note in rows:
+    for name, health, is_open, sent, share, note in rows:
         cells = f"{name:<{widths[0]}}  {health:<{widths[1]}}  {is_open:>{widths[2]}} open"
-        yield f"  {cells}  {total:>{widths[3]}} connections  {share:>7}  {note}".rstrip()
+        yield f"  {cells}  {sent:>{widths[3]}} connections  {share:>7}  {note}".rstrip()
 
 
-def _row(frontend: FrontendStatus, backend: BackendStatus) -> tuple[str, ...]:
-    total = sum(b.total for b in frontend.backends)
+def _row(backend: BackendStatus, total: int) -> tuple[str, ...]:
     share = f"{100 * backend.total / total:5.1f} %" if total else ""
     health = backend.health.value
     return (
@@ -121,19 +122,23 @@ def status_json(status: Status) -> str:
         "iptables_reason": status.choice.reason,
         "forwarding": {f"ipv{f.value}": is_on for f, is_on in status.forwarding.items()},
         "conntrack": conntrack and {"entries": conntrack.entries, "limit": conntrack.limit},
-        "agent": agent
-        and {
-            "pid": agent.pid,
-            "up_s": round(agent.up_s, 3),
-            "config": agent.config,
-            "reload_error": agent.reload_error or None,
-            "repairs_total": agent.repairs,
-            "last_repair": agent.last_repair or None,
-            "trouble": agent.trouble or None,
-        },
+        "agent": agent and _agent_json(agent),
         "frontends": [_frontend_json(frontend) for frontend in status.frontends],
     }
     return json.dumps(document, indent=2)
+
+
+def _agent_json(agent: AgentStatus) -> dict[str, object]:
+    record = agent.record
+    return {
+        "pid": agent.pid,
+        "up_s": round(agent.up_s, 3),
+        "config": record.config,
+        "reload_error": record.reload_error or None,
+        "repairs_total": record.repairs,
+        "last_repair": record.last_repair or None,
+        "trouble": record.trouble or None,
+    }
 
 
 def _frontend_json(frontend: FrontendStatus) -> dict[str, object]:

@@ -117,16 +117,16 @@ class Writer:
             self._report(f"{number} connection{'s' * (number != 1)} of {listed} cut")
         self._to_cut.clear()
 
-    def look(self, services: Callable[[], Sequence[Service]]) -> Sequence[Pair]:
+    def look(self) -> Sequence[Pair]:
         """Put right what others have changed, and look at those that drain; return who of them has
-        come to an end."""
+        no connections."""
         if self._may(_REPAIR):
             self._try(_REPAIR, self._repair)
         empty = list[Pair]()
         next_s = self._drains.next_s()
         is_time = next_s is not None and next_s <= self._loop.clock() and self._may(_COUNT)
         if is_time and not self._is_due:
-            self._try(_COUNT, lambda: empty.extend(self._drain(services())))
+            self._try(_COUNT, lambda: empty.extend(self._drain()))
         return empty
 
     def _repair(self) -> None:
@@ -141,8 +141,8 @@ class Writer:
             f"somebody else{by} changed {chains}: as it was again, in {1000 * repair.took_s:.0f} ms"
         )
 
-    def _drain(self, services: Sequence[Service]) -> Sequence[Pair]:
-        drained = self._drains.look(services)
+    def _drain(self) -> Sequence[Pair]:
+        drained = self._drains.look()
         for (_, backend), number in drained.cut.items():
             ended = f"{number} connection{'s' * (number != 1)} cut"
             self._report(f"{backend}: its time to drain is over, {ended}")

@@ -60,7 +60,6 @@ class Reconciler:
         self._variant: Variant | None = None
         self._changes: Changes | None = None
         self._wanted: Mapping[Family, State] = {}
-        self._rulesets: Sequence[Ruleset] = ()
         self._held: dict[Family, State] = {}
         self._by: frozenset[str] = frozenset()
         self._revived: set[Family] = set()
@@ -98,7 +97,6 @@ class Reconciler:
         if changes is not self._changes:
             self.close()
             self._variant, self._changes = variant, changes
-        self._rulesets = rulesets
         self._wanted = {r.family: state_of_ruleset(r) for r in rulesets}
         self._held = {}
         self._is_anchored = all(find_anchor(family).nft_path for family in self._wanted)
@@ -123,7 +121,7 @@ class Reconciler:
             is_known = all(self._write(family, state) for family, state in wanted.items())
         if not is_known:
             return self.take_over(rulesets, self._variant)
-        self._wanted, self._rulesets = wanted, rulesets
+        self._wanted = wanted
         return True
 
     def _write(self, family: Family, wanted: State) -> bool:
@@ -168,24 +166,18 @@ class Reconciler:
 
     def _set_right(self, family: Family) -> list[str]:
         tools, wanted = self._tools(family), self._wanted[family]
-        # First what keeps established connections alive.
-        anchored = self._mend_anchor(tools, wanted) or family in self._revived
-        self._revived.discard(family)
         live = tools.read_state()
-        chains = [f"nft {family.name.lower()} paraglider"] if anchored else []
+        is_anchored = put_anchor(Step(tools, live, wanted, ""), self._report)
+        if family in self._revived:
+            self._revived.discard(family)
+            is_anchored = True
+        chains = [f"nft {family.name.lower()} paraglider"] if is_anchored else []
         chains += differing_chains(live, wanted)
         step = plan_step(tools, live, wanted)
         if step.text:
             tools.apply_restore(step.text)
         self._held[family] = _as_written(live, wanted)
         return chains
-
-    def _mend_anchor(self, tools: Iptables, wanted: State) -> bool:
-        anchor = find_anchor(tools.family)
-        if tools.variant is not Variant.NFT or anchor.nft_path is None or anchor.is_whole():
-            return False
-        before = tools.read_state()
-        return put_anchor(Step(tools, before, wanted, ""), self._report)
 
     def _note_changes(self) -> None:
         seen = self._changes.seen() if self._changes is not None else None

@@ -17,22 +17,22 @@ def diff_states(live: State, wanted: State) -> list[str]:
         + -p tcp -j DNAT --to-destination 192.0.2.8:80
     """
     lines: list[str] = []
-    for name in TableName:
-        for title, before, after in _pairs(live.table(name), wanted.table(name)):
-            if before != after:
-                lines += [f"{name.value} {title}", *_compare(before, after)]
+    for title, before, after in _differences(live, wanted):
+        lines += [title, *_compare(before, after)]
     return lines
 
 
 def differing_chains(live: State, wanted: State) -> list[str]:
     """Return ``TABLE CHAIN`` for each chain of ours that is not as wanted, and for each chain of
     others whose jumps to ours are not."""
-    return [
-        f"{name.value} {title}"
-        for name in TableName
-        for title, before, after in _pairs(live.table(name), wanted.table(name))
-        if before != after
-    ]
+    return [title for title, _, _ in _differences(live, wanted)]
+
+
+def _differences(live: State, wanted: State) -> Iterator[tuple[str, list[str], list[str]]]:
+    for name in TableName:
+        for chain, before, after in _pairs(live.table(name), wanted.table(name)):
+            if before != after:
+                yield f"{name.value} {chain}", before, after
 
 
 def _pairs(live: TableState, wanted: TableState) -> Iterator[tuple[str, list[str], list[str]]]:

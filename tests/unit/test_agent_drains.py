@@ -63,7 +63,7 @@ def test_a_new_one_is_counted_at_once_and_then_every_second() -> None:
     services = _services(_draining(_A))
     drains.follow(services)
     assert drains.next_s() == 100.0
-    drains.look(services)
+    drains.look()
     assert drains.next_s() == 101.0
 
 
@@ -74,7 +74,7 @@ def test_counting_that_takes_long_is_done_less_often() -> None:
     drains = kernel.drains()
     services = _services(_draining(_A))
     drains.follow(services)
-    drains.look(services)
+    drains.look()
     assert drains.next_s() == 100.5 + 10.0
 
 
@@ -84,10 +84,10 @@ def test_the_end_of_the_last_connection_is_told_once() -> None:
     drains = kernel.drains()
     services = _services(_draining(_A), _draining(_B))
     drains.follow(services)
-    assert drains.look(services).ended == [(_BIND, _B)]
+    assert drains.look().ended == [(_BIND, _B)]
     kernel.open[_BIND, _A] = 0
-    assert drains.look(services).ended == [(_BIND, _A)]
-    third = drains.look(services)
+    assert drains.look().ended == [(_BIND, _A)]
+    third = drains.look()
     assert (set(third.empty), third.ended) == ({(_BIND, _A), (_BIND, _B)}, [])
 
 
@@ -97,10 +97,10 @@ def test_what_is_left_at_the_deadline_is_cut() -> None:
     drains = kernel.drains()
     services = _services(_draining(_A, 1_000_110), _draining(_B, 1_000_120))
     drains.follow(services)
-    assert drains.look(services) == Drained([], [], {})
+    assert drains.look() == Drained([], [], {})
     kernel.now_s = 110.0
     cut = [(_BIND, _A)]
-    assert drains.look(services) == Drained(cut, cut, {(_BIND, _A): 4})
+    assert drains.look() == Drained(cut, cut, {(_BIND, _A): 4})
     assert kernel.open[_BIND, _B] == 5
 
 
@@ -113,4 +113,4 @@ def test_one_that_drains_no_more_is_not_cut() -> None:
     services = _services(Member(_A, Health.UP))
     drains.follow(services)
     assert drains.next_s() is None
-    assert drains.look(services).cut == {}
+    assert drains.look().cut == {}

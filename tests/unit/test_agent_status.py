@@ -1,0 +1,155 @@
+"""The status: what a person, a program and Prometheus are told of the same host."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from ipaddress import ip_address
+
+from paraglider.agent.metrics import metrics_text
+from paraglider.agent.record import Record
+from paraglider.agent.status import AgentStatus, BackendStatus, FrontendStatus, Status
+from paraglider.agent.status_text import status_json, status_text
+from paraglider.config.model import Endpoint, Family
+from paraglider.health.service import Health
+from paraglider.kernel.host import Conntrack
+from paraglider.kernel.iptables import Variant
+from paraglider.kernel.variant import Choice
+
+
+def _endpoint(address: str, port: int) -> Endpoint:
+    return Endpoint(ip_address(address), port)
+
+
+WEB = FrontendStatus(
+    "web",
+    _endpoint("192.0.2.10", 80),
+    "10.0.0.4",
+    (
+        BackendStatus(
+            _endpoint("10.0.0.11", 8080), Health.UP, 100, 3, 30, "connected", for_s=3600.0
+        ),
+        BackendStatus(_endpoint("10.0.0.12", 8080), Health.DOWN, 0, 0, 10, "refused", for_s=12.4),
+        BackendStatus(
+            _endpoint("10.0.0.13", 8080), Health.DRAINING, 0, 2, 0, for_s=150.0, until_s=1
+        ),
+        BackendStatus(
+            _endpoint("10.0.0.14", 8080), Health.UNKNOWN, 5, 0, 0, for_s=1.0, is_backup=True
+        ),
+    ),
+)
+LEFT = FrontendStatus(
+    "192.0.2.10:81",
+    _endpoint("192.0.2.10", 81),
+    "192.0.2.10",
+    (
+        BackendStatus(
+            _endpoint("10.0.0.15", 80), Health.DRAINING, 0, 1, 0, for_s=5.0, is_leaving=True
+        ),
+    ),
+    is_leaving=True,
+)
+RECORD = Record(
+    started_s=0.0,
+    config="/etc/paraglider/glider.yaml",
+    reloads=2,
+    reloaded_s=1764000000.5,
+    reload_error="f:1:1: wrong",
+    repairs=1,
+    last_repair="nat PREROUTING",
+    sync_failures=3,
+    trouble="cannot change the rules: x",
+)
+STATUS = Status(
+    is_whole=True,
+    choice=Choice(Variant.NFT, "it says so"),
+    conntrack=Conntrack(26, 262144),
+    forwarding={Family.IPV4: True, Family.IPV6: False},
+    frontends=(WEB, LEFT),
+    agent=AgentStatus(7, 90.25, RECORD),
+)
+WITHOUT_AGENT = replace(STATUS, frontends=(), conntrack=None, forwarding={}, agent=None)
+
+
+def test_a_person_is_told_what_is_what() -> None:
+    """Columns under each other, and why somebody gets nothing."""
+    assert status_text(STATUS).splitlines() == [
+        "running, in iptables (nft)",
+        "agent: process 7, up 90 s, /etc/paraglider/glider.yaml, 1 repairs (last: nat PREROUTING)",
+        "the configuration that is there now is NOT in force: f:1:1: wrong",
+        "trouble: cannot change the rules: x",
+        "web: 192.0.2.10:80 as 10.0.0.4",
+        "  10.0.0.11:8080  up        3 open  30 connections   75.0 %  for 60 min",
+        "  10.0.0.12:8080  down      0 open  10 connections   25.0 %  for 12 s, refused",
+        "  10.0.0.13:8080  draining  2 open   0 connections    0.0 %  for 2 min, deadline over",
+        "  10.0.0.14:8080  unknown   0 open   0 connections    0.0 %  backup, 5 % of a share",
+        "192.0.2.10:81: configured no more; its connections run on",
+        "  10.0.0.15:80  draining  1 open  0 connections           for 5 s, configured no more",
+        "conntrack: 26 of 262144 entries in use (0 %)",
+        "IPv6 forwarding is OFF: no connection passes",
+    ]
+
+
+def test_where_nothing_runs_that_is_all_there_is_to_tell() -> None:
+    """In one line."""
+    assert status_text(replace(WITHOUT_AGENT, is_whole=False)) == "not running"
+
+
+def test_a_program_is_told_the_same() -> None:
+    """What there is nothing to say of is null."""
+    told = json.loads(status_json(STATUS))
+    assert told["agent"] == {
+        "pid": 7,
+        "up_s": 90.25,
+        "config": "/etc/paraglider/glider.yaml",
+        "reload_error": "f:1:1: wrong",
+        "repairs_total": 1,
+        "last_repair": "nat PREROUTING",
+        "trouble": "cannot change the rules: x",
+    }
+    assert told["frontends"][0]["backends"][1] == {
+        "backend": "10.0.0.12:8080",
+        "health": "down",
+        "health_for_s": 12.4,
+        "last_probe": "refused",
+        "share_percent": 0,
+        "connections_open": 0,
+        "connections_total": 10,
+        "cut_at": None,
+        "backup": False,
+        "leaving": False,
+    }
+    assert json.loads(status_json(WITHOUT_AGENT))["agent"] is None
+
+
+def test_prometheus_is_told_how_each_backend_is() -> None:
+    """One series a backend, and one for each health that it could have."""
+    lines = metrics_text(STATUS).splitlines()
+    down = 'frontend="web",backend="10.0.0.12:8080"'
+    assert [line for line in lines if down in line] == [
+        f"paraglider_backend_up{{{down}}} 0",
+        f'paraglider_backend_status{{{down},state="unknown"}} 0',
+        f'paraglider_backend_status{{{down},state="up"}} 0',
+        f'paraglider_backend_status{{{down},state="down"}} 1',
+        f'paraglider_backend_status{{{down},state="draining"}} 0',
+        f'paraglider_backend_status{{{down},state="disabled"}} 0',
+        f"paraglider_backend_connections_total{{{down}}} 10",
+        f"paraglider_backend_current_connections{{{down}}} 0",
+    ]
+
+
+def test_prometheus_is_told_how_the_agent_is() -> None:
+    """A file that is not in force, what was undone and what failed; nothing where none runs."""
+    lines = metrics_text(replace(STATUS, frontends=())).splitlines()
+    assert [line for line in lines if "{" not in line and not line.startswith("#")] == [
+        "paraglider_rules_whole 1",
+        "paraglider_conntrack_entries 26",
+        "paraglider_conntrack_entries_limit 262144",
+        "paraglider_uptime_seconds 90.25",
+        "paraglider_rules_repairs_total 1",
+        "paraglider_sync_failures_total 3",
+        "paraglider_config_reloads_total 2",
+        "paraglider_config_last_reload_successful 0",
+        "paraglider_config_last_reload_success_timestamp_seconds 1764000000.5",
+    ]
+    assert "uptime" not in metrics_text(WITHOUT_AGENT)
