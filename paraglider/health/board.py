@@ -77,9 +77,8 @@ class Board:
 
     def copy(self) -> Board:
         """Return a board that knows the same, and goes its own way from here."""
-        board = Board(NO_MEMORY if self._memory is None else self._memory)
-        if self._memory is None:
-            board._memory = None
+        board = Board()
+        board._memory = self._memory
         board._rosters = {
             bind: replace(roster, standings=dict(roster.standings))
             for bind, roster in self._rosters.items()

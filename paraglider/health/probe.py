@@ -12,7 +12,9 @@ import socket
 import struct
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from functools import partial
 from selectors import EVENT_READ, EVENT_WRITE
+from typing import TypeVar
 
 from paraglider.config.model import Address, Check, CheckKind
 from paraglider.health.answer import Answer, BytesAnswer
@@ -46,6 +48,7 @@ _OWN_ERRORS = frozenset(
 )
 
 OpenSocket = Callable[[socket.AddressFamily], socket.socket]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +71,6 @@ def open_socket(family: socket.AddressFamily) -> socket.socket:
     return socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
 
 
-def leave_no_trace(connection: socket.socket) -> None:
-    """Let a connection that is closed as soon as it is made end unseen, as HAProxy's checks do.
-
-    Without the quick ACK the handshake stays one packet short, and the reset that closing then
-    sends is the first that the server hears: its accept() does not return (seen on Linux 6.18,
-    loopback and veth, IPv4 and IPv6), and nobody keeps a TIME_WAIT. Where the backend is that slow
-    that the ACK goes out after all, the server sees a connection that was reset.
-    """
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
-
-
 class Probe:
     """A probe under way. Raises CannotProbe where this host cannot make one (also `advance`).
 
@@ -89,6 +80,7 @@ class Probe:
     def __init__(self, target: Target, contexts: TlsContexts, open_: OpenSocket) -> None:
         self.events = EVENT_WRITE
         self._check = target.check
+        self._host_name = target.host_name
         self._contexts = contexts
         self._address = target.address if self._check.address is None else self._check.address
         self._port = target.port if self._check.port is None else self._check.port
@@ -96,7 +88,6 @@ class Probe:
         self._stage: str | None = ""
         self._is_polite = False
         self._opening, self._answer = _plan_talk(target, self._address, self._port)
-        self._name = self._check.http.host or target.host_name or str(self._address)
         family = socket.AF_INET if self._address.version == 4 else socket.AF_INET6
         try:
             self._connection = open_(family)
@@ -153,8 +144,15 @@ class Probe:
         return answer.end("closed")
 
     def _connect(self) -> Generator[int, None, None]:
+        """Connect. Where nothing is to be said, it leaves no trace, as HAProxy's checks do not.
+
+        Without the quick ACK the handshake stays one packet short, and the reset of `close` is the
+        first that the server hears: its accept() does not return (seen on Linux 6.18, loopback and
+        veth, IPv4 and IPv6), and nobody keeps a TIME_WAIT. Where the backend is that slow that the
+        ACK goes out after all, the server sees a connection that was reset.
+        """
         if not self._opening and self._answer is None:
-            leave_no_trace(self._connection)
+            self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
         code = self._connection.connect_ex((str(self._address), self._port))
         if code == errno.EINPROGRESS:
             yield EVENT_WRITE
@@ -166,38 +164,41 @@ class Probe:
 
     def _shake_hands(self) -> Generator[int, None, None]:
         self._stage = "TLS handshake: "
-        stream = self._contexts.wrap(self._connection, self._check.http, self._name)
+        name = self._check.http.host or self._host_name or str(self._address)
+        stream = self._contexts.wrap(self._connection, self._check.http, name)
         self._stream = stream
-        while True:
-            try:
-                stream.shake_hands()
-                return
-            except WouldBlock as blocked:
-                yield blocked.events
+        yield from _finish(stream.shake_hands, EVENT_READ)
 
     def _send(self) -> Generator[int, None, None]:
         self._stage = None
         unsent = self._opening
         while unsent:
-            try:
-                unsent = unsent[self._stream.send(unsent) :]
-            except BlockingIOError as error:
-                yield error.events if isinstance(error, WouldBlock) else EVENT_WRITE
+            sent_bytes = yield from _finish(partial(self._stream.send, unsent), EVENT_WRITE)
+            unsent = unsent[sent_bytes:]
 
     def _read(self, answer: Answer) -> Generator[int, None, None]:
         """Feed `answer` until it is over, or the backend has closed."""
-        events = EVENT_READ
+        recv = partial(self._stream.recv, _CHUNK_BYTES)
         while not answer.is_over:
-            yield events
-            events = EVENT_READ
-            try:
-                data = self._stream.recv(_CHUNK_BYTES)
-            except BlockingIOError as error:
-                events = error.events if isinstance(error, WouldBlock) else EVENT_READ
-                continue
+            yield EVENT_READ
+            data = yield from _finish(recv, EVENT_READ)
             if not data:
                 return
             answer.feed(data)
+
+
+def _finish(call: Callable[[], _T], events: int) -> Generator[int, None, _T]:
+    """Make a call of a socket, again and again until it does not block; return what it returns.
+
+    Yields what to wait for: `events`, unless TLS knows better.
+    """
+    while True:
+        try:
+            return call()
+        except WouldBlock as blocked:
+            yield blocked.events
+        except BlockingIOError:
+            yield events
 
 
 def _plan_talk(target: Target, address: Address, port: int) -> tuple[bytes, Answer | None]:

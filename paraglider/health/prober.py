@@ -27,7 +27,6 @@ _JITTER = 0.05
 # The same trouble is noted once in this time, and no more than so many troubles.
 _NOTE_AGAIN_S = 60.0
 _MAX_NOTES = 20
-_GONE = -1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +93,6 @@ class Prober:
                 slots[target.key] = _Slot(target, now + within_s * self._random())
         for slot in self._slots.values():
             self._close(slot)
-            slot.wake_at_s = _GONE
         self._slots = slots
         self._heap = [(slot.wake_at_s, next(self._serial), slot) for slot in slots.values()]
         heapq.heapify(self._heap)
@@ -149,9 +147,13 @@ class Prober:
                 self._watch(slot, slot.probe)
                 return
         except CannotProbe as cannot:
-            self._note(str(cannot), self._clock())
-        except Exception as error:  # noqa: BLE001 - foreign bytes; a mistake costs one target only
-            self._note(f"cannot probe {slot.target.key}: {error!r}", self._clock())
+            self._note(str(cannot))
+        except Exception as error:  # noqa: BLE001 - the outermost frame of one probe
+            # What strangers can cause is named, and has a verdict in Probe: this is a mistake of
+            # ours. To end the process would be louder, but its successor would meet the same target
+            # within a second, and so on: no probe would live to its timeout, and one backend that
+            # has found the mistake would keep all that hang from being found down.
+            self._note(f"cannot probe {slot.target.key}: {error!r}")
         self._end(slot, verdict, self._clock())
 
     def _watch(self, slot: _Slot, probe: Probe) -> None:
@@ -185,12 +187,10 @@ class Prober:
         slot.wake_at_s = until_s
         heapq.heappush(self._heap, (until_s, next(self._serial), slot))
 
-    def _note(self, text: str, now: float) -> None:
-        last_s = self._noted_s.get(text)
-        if last_s is not None and now - last_s < _NOTE_AGAIN_S:
-            return
+    def _note(self, text: str) -> None:
+        now = self._clock()
         recent = {known: at for known, at in self._noted_s.items() if now - at < _NOTE_AGAIN_S}
-        self._noted_s = recent
-        if len(recent) < _MAX_NOTES:
+        if text not in recent and len(recent) < _MAX_NOTES:
             recent[text] = now
             self._notes.append(text)
+        self._noted_s = recent

@@ -23,11 +23,11 @@ from paraglider.health.wire import (
     Reports,
     decode_orders,
     encode_reports,
+    receive,
 )
 
-_CHUNK_BYTES = 64 << 10
 # A line, though nothing is in it, comes at least this often: silence means that we hang.
-BEAT_S = 2.0
+_BEAT_S = 2.0
 _MAX_NOTES = 100
 
 
@@ -115,8 +115,7 @@ class _Loop:
         self._lines = LineBuffer(MAX_ORDERS_BYTES)
         self._outbox = Outbox()
         self._is_over = False
-        self._events = selectors.EVENT_READ
-        selector.register(channel, self._events, self._talk)
+        selector.register(channel, selectors.EVENT_READ, self._talk)
         selector.register(self._woken, selectors.EVENT_READ, lambda: os.eventfd_read(self._woken))
 
     def run(self) -> None:
@@ -126,7 +125,7 @@ class _Loop:
             resolved = self._resolver.poll(now)
             notes = self._prober.take_notes()
             if results or resolved or notes or now >= self._beat_s:
-                self._beat_s = now + BEAT_S
+                self._beat_s = now + _BEAT_S
                 self._outbox.put(Reports(tuple(results), tuple(resolved), tuple(notes)))
                 self._write()
         self._prober.close()
@@ -137,12 +136,9 @@ class _Loop:
         self._write()
 
     def _read(self) -> None:
-        try:
-            data = self._channel.recv(_CHUNK_BYTES)
-        except BlockingIOError:
+        data = receive(self._channel)
+        if data is None:
             return
-        except OSError:
-            data = b""
         self._is_over = self._is_over or not data
         # Orders are complete: only the last ones count.
         for line in self._lines.feed(data)[-1:]:
@@ -167,6 +163,4 @@ class _Loop:
         events = selectors.EVENT_READ
         if not self._outbox.is_empty:
             events |= selectors.EVENT_WRITE
-        if events != self._events:
-            self._events = events
-            self._selector.modify(self._channel, events, self._talk)
+        self._selector.modify(self._channel, events, self._talk)

@@ -97,7 +97,6 @@ class TlsContexts:
     def _find(self, ca: str, is_verified: bool) -> ssl.SSLContext:
         import ssl
 
-        shown = printable(ca)
         try:
             stat = os.stat(ca) if ca else None
             stamp = stat and (stat.st_ino, stat.st_size, stat.st_mtime_ns)
@@ -106,9 +105,11 @@ class TlsContexts:
                 return known[1]
             context = _make_context(ca, is_verified)
         except ssl.SSLError as error:
-            raise CannotProbe(f"cannot read certificates of an authority in {shown}") from error
+            told = f"cannot read certificates of an authority in {printable(ca)}"
+            raise CannotProbe(told) from error
         except OSError as error:
-            raise CannotProbe(f"cannot read the authority {shown}: {error.strerror}") from error
+            told = f"cannot read the authority {printable(ca)}: {error.strerror}"
+            raise CannotProbe(told) from error
         self._contexts[ca, is_verified] = (stamp, context)
         return context
 

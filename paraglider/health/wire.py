@@ -12,6 +12,7 @@ configuration could hold, and text that could do harm in a log. Checks have thei
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -41,6 +42,7 @@ _RESULTS_A_LINE = 300
 _RESOLVED_A_LINE = 40
 _NOTES_A_LINE = 100
 MAX_KEY_CHARACTERS = 400
+_CHUNK_BYTES = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,17 @@ class LineBuffer:
         if any(len(line) > self._limit_bytes for line in (*lines, self._unread)):
             raise ValueError(f"a line of more than {self._limit_bytes} bytes")
         return lines
+
+
+def receive(channel: socket.socket) -> bytes | None:
+    """Return what has arrived on a socket that does not block: None where nothing has, b"" where
+    nothing ever will."""
+    try:
+        return channel.recv(_CHUNK_BYTES)
+    except BlockingIOError:
+        return None
+    except OSError:
+        return b""
 
 
 def encode_orders(targets: Iterable[Target], names: Mapping[Name, float]) -> bytes:

@@ -6,6 +6,7 @@ looked at.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from paraglider.config.model import Check, CheckKind, HttpRequest
@@ -21,20 +22,8 @@ from paraglider.health.wire_value import (
 
 _MAX_COUNT = 1_000_000
 _BYTES = "latin-1"
-_CHECK_FIELDS = (
-    "kind",
-    "interval_s",
-    "timeout_s",
-    "rise",
-    "fall",
-    "starts_up",
-    "address",
-    "port",
-    "send",
-    "expect",
-    "http",
-)
-_HTTP_FIELDS = ("method", "path", "host", "statuses", "body", "is_verified", "ca")
+_CHECK_FIELDS = tuple(field.name for field in dataclasses.fields(Check))
+_HTTP_FIELDS = tuple(field.name for field in dataclasses.fields(HttpRequest))
 
 
 def pack_check(check: Check) -> dict[str, object]:

@@ -47,7 +47,7 @@ def as_whole(value: object, least: int, most: int) -> int:
 
 def as_number(value: object, least: float, most: float) -> float:
     """Return a finite number."""
-    if type(value) not in (int, float) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError("expected a number")
     if not least <= value <= most:
         raise ValueError(f"expected a number from {least:g} to {most:g}")

@@ -207,9 +207,9 @@ class Case:
     host_name: str = ""
 
 
-def http(path: str = "/", *, body: str = "", kind: CheckKind = CheckKind.HTTP) -> Check:
+def http(path: str = "/", *, body: str = "") -> Check:
     """Return a check that asks for `path`."""
-    return Check(kind=kind, http=HttpRequest(path=path, body=body), timeout_s=0.5)
+    return Check(kind=CheckKind.HTTP, http=HttpRequest(path=path, body=body), timeout_s=0.5)
 
 
 def https(*, is_trusted: bool = False, is_verified: bool = True) -> Check:

@@ -73,10 +73,10 @@ class Boarded:
         """Return what the frontend at `bind` is to do."""
         return next(s for s in self.board.services(self.now_s) if s.bind == bind)
 
-    def health(self, letter: str, bind: Endpoint = BIND) -> Health:
-        """Return the health of a member."""
+    def health(self, letter: str) -> Health:
+        """Return the health of a member of ``web``."""
         backend = endpoint_of(letter)
-        return next(m.health for m in self.service(bind).members if m.backend == backend)
+        return next(m.health for m in self.service().members if m.backend == backend)
 
     def serving(self) -> str:
         """Return who of ``web`` gets new connections: ``ab``."""

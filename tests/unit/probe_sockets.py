@@ -61,6 +61,6 @@ class Network:
             end.close()
 
 
-def make_target(key: str = "web", check: Check | None = None, *, host_name: str = "") -> Target:
+def make_target(key: str = "web", check: Check | None = None) -> Target:
     """Return a target on port 80 of an address that is nobody's."""
-    return Target(key, host_name, ADDRESS, 80, check or Check())
+    return Target(key, "", ADDRESS, 80, check or Check())

@@ -1,0 +1,187 @@
+"""The board and files: who comes, leaves, stays and comes back when the file changes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address
+
+from paraglider.config.model import Backend, Config, Endpoint, Family
+from paraglider.health.board import Change
+from paraglider.health.service import Health, Member
+from tests.unit.health_boards import (
+    BIND,
+    NO_CHECK,
+    OTHER_BIND,
+    PRIVATEIP,
+    STARTS_DOWN,
+    Boarded,
+    endpoint_of,
+    key_of,
+    shop,
+    web,
+)
+
+
+def test_the_same_file_changes_nothing() -> None:
+    """A reload is no event."""
+    boarded = Boarded(web("ab", "z"), shop("a"))
+    boarded.probe("a", "--")
+    before = boarded.board.views()
+    boarded.now_s += 5
+    assert boarded.configure(web("ab", "z"), shop("a")) == []
+    assert boarded.board.views() == before
+
+
+def test_whoever_is_not_in_the_file_any_more_leaves() -> None:
+    """Its connections go on, in the same frontend."""
+    boarded = Boarded(web("abc"))
+    changes = boarded.configure(web("ac"))
+    why = "it is not configured any more"
+    assert changes == [Change(key_of("b"), "web", Health.UNKNOWN, Health.DRAINING, why)]
+    assert boarded.serving() == "ac"
+    assert boarded.service().members[-1] == Member(endpoint_of("b"), Health.DRAINING)
+
+
+def test_whoever_left_and_has_no_connections_is_gone() -> None:
+    """The agent counts them."""
+    boarded = Boarded(web("abc"))
+    boarded.configure(web("ac"))
+    for key in boarded.board.leaving():
+        boarded.board.forget(key)
+    assert [member.backend for member in boarded.service().members] == [*map(endpoint_of, "ac")]
+
+
+def test_whoever_is_in_the_file_is_not_forgotten() -> None:
+    """A count may come too late."""
+    boarded = Boarded(web("ab"))
+    boarded.board.forget(key_of("a"))
+    assert boarded.serving() == "ab"
+
+
+def test_whoever_comes_back_is_what_it_was() -> None:
+    """A file with a mistake may be followed by the one before it."""
+    boarded = Boarded(web("ab"))
+    boarded.probe("b", "---")
+    boarded.configure(web("a"))
+    changes = boarded.configure(web("ab"))
+    why = "it is configured again"
+    assert changes == [Change(key_of("b"), "web", Health.DRAINING, Health.DOWN, why)]
+
+
+def test_whoever_drains_by_order_leaves_by_its_deadline() -> None:
+    """To take it from the file gives it no more time."""
+    boarded = Boarded(web("ab"))
+    boarded.board.drain(key_of("b"), 10, 1000)
+    boarded.configure(web("a"))
+    assert boarded.service().members[-1] == Member(endpoint_of("b"), Health.DRAINING, 10)
+
+
+def test_whoever_drains_and_leaves_has_another_reason_to_drain() -> None:
+    """It is told, though the health is the same."""
+    boarded = Boarded(web("ab"))
+    boarded.board.drain(key_of("b"), 10, 1000)
+    changes = boarded.configure(web("a"))
+    assert [change.why for change in changes] == ["it is not configured any more"]
+
+
+def test_an_address_that_a_name_has_lost_leaves() -> None:
+    """So that a service can be scaled down."""
+    named = replace(web("a"), backends=(Backend("pool", 8080),))
+    two = {("pool", Family.IPV4): [endpoint_of(letter).address for letter in "ab"]}
+    one = {("pool", Family.IPV4): [endpoint_of("a").address]}
+    boarded = Boarded()
+    boarded.configure(named, addresses=two)
+    changes = boarded.configure(named, addresses=one)
+    assert [(c.key, c.why) for c in changes] == [
+        (key_of("b"), "pool does not stand for it any more")
+    ]
+
+
+def test_a_frontend_that_is_not_in_the_file_any_more_leaves() -> None:
+    """It comes last, serves nobody, and its name is free."""
+    boarded = Boarded(web("ab"), shop("a"))
+    boarded.configure(replace(shop("a"), name="web"))
+    assert [s.bind for s in boarded.board.services(1000)] == [OTHER_BIND, BIND]
+    service = boarded.service()
+    assert (service.is_leaving, service.name, service.serving) == (True, str(BIND), ())
+    assert {member.health for member in service.members} == {Health.DRAINING}
+
+
+def test_members_leave_a_frontend_by_the_name_that_it_had() -> None:
+    """What has no name any more nobody would find in a log."""
+    boarded = Boarded(web("a"), shop("a"))
+    assert [change.frontend for change in boarded.configure(shop("a"))] == ["web"]
+
+
+def test_a_frontend_without_members_is_gone_at_once() -> None:
+    """Its name never stood for anybody, so that nobody can have connections."""
+    boarded = Boarded(replace(web("a"), backends=(Backend("pool", 8080),)), shop("a"))
+    boarded.configure(shop("a"))
+    assert [service.bind for service in boarded.board.services(1000)] == [OTHER_BIND]
+
+
+def test_a_frontend_is_gone_with_the_last_of_its_members() -> None:
+    """Nothing is left to be kept for it."""
+    boarded = Boarded(web("ab"), shop("a"))
+    boarded.configure(shop("a"))
+    for letter in "ab":
+        boarded.board.forget(key_of(letter))
+    assert [service.bind for service in boarded.board.services(1000)] == [OTHER_BIND]
+
+
+def test_a_frontend_with_another_name_is_the_same() -> None:
+    """Clients know its address and port."""
+    boarded = Boarded(web("ab"))
+    boarded.probe("a", "---")
+    boarded.configure(replace(web("ab"), name="www"))
+    assert boarded.service().name == "www"
+    assert boarded.serving() == "b"
+
+
+def test_another_order_in_the_file_is_another_order_of_service() -> None:
+    """Rules are the same for the same file, whatever was before."""
+    boarded = Boarded(web("abc"))
+    boarded.configure(web("cab"))
+    assert boarded.serving() == "cab"
+
+
+def test_a_backend_that_loses_its_check_is_up() -> None:
+    """Nobody would ever find that it is."""
+    boarded = Boarded(web("ab"))
+    boarded.probe("a", "---")
+    changes = boarded.configure(web("ab", check=NO_CHECK))
+    assert [c.why for c in changes] == ["it is not checked any more"] * 2
+    assert boarded.serving() == "ab"
+    assert boarded.board.views()[0].members[endpoint_of("a")].told == ""
+
+
+def test_a_backend_that_gets_a_check_serves_on() -> None:
+    """Also if new ones have to wait: a reload must not take all away."""
+    boarded = Boarded(web("ab", check=NO_CHECK))
+    boarded.configure(web("ab", check=STARTS_DOWN))
+    assert boarded.serving() == "ab"
+
+
+def test_another_check_counts_anew() -> None:
+    """Two refused at one port are no reason to go down for one at another."""
+    boarded = Boarded(web("ab"))
+    boarded.probe("a", "--")
+    boarded.configure(web("ab", check=replace(STARTS_DOWN, starts_up=True, port=9000)))
+    assert boarded.probe("a", "--") == []
+
+
+def test_privateip_of_a_frontend_that_left_is_the_last_that_it_had() -> None:
+    """It is what `status` tells, until its last connection is over."""
+    boarded = Boarded(web("a"))
+    boarded.configure(shop("a"))
+    assert boarded.service(Endpoint(ip_address("192.0.2.1"), 80)).privateip == PRIVATEIP
+
+
+def test_a_copy_goes_its_own_way() -> None:
+    """What becomes of the one is nothing to the other: a reload that fails goes back to it."""
+    boarded = Boarded(web("ab"))
+    before = boarded.board.copy()
+    boarded.board.disable(key_of("a"), 1.0)
+    boarded.board.configure(Config("other", (shop("c"),)), {}, 1.0)
+    (service,) = before.services(1.0)
+    assert [share.backend for share in service.serving] == [endpoint_of("a"), endpoint_of("b")]
