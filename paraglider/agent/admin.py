@@ -16,6 +16,7 @@ from collections.abc import Callable
 from paraglider.agent.loop import Loop
 from paraglider.agent.protocol import MAX_LINE_BYTES, Answer, Request, decode_request, encode
 from paraglider.errors import UnavailableError, UsageError
+from paraglider.health.wire import receive
 
 _MAX_CLIENTS = 16
 _CLIENT_WAIT_S = 5.0
@@ -60,12 +61,9 @@ class AdminServer:
         if client not in self._clients:
             return
         line, _ = self._clients[client]
-        try:
-            part = client.recv(MAX_LINE_BYTES)
-        except BlockingIOError:
+        part = receive(client)
+        if part is None:
             return
-        except OSError:
-            part = b""
         line += part
         if line.endswith(b"\n") and len(line) <= MAX_LINE_BYTES:
             self._loop.forget(client.fileno())

@@ -12,7 +12,6 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from paraglider.agent.drains import Pair
 from paraglider.agent.loop import Loop
 from paraglider.agent.members import match_backend
 from paraglider.agent.names import Names, wanted_names
@@ -24,7 +23,7 @@ from paraglider.config.model import Config, OnDown
 from paraglider.errors import ParagliderError, UnavailableError
 from paraglider.health.board import Board, Change, FrontendView
 from paraglider.health.memory import Memory
-from paraglider.health.service import Health, Service
+from paraglider.health.service import Health, Pair, Service
 from paraglider.health.wire import Reports
 from paraglider.kernel.reconcile import Reconciler
 from paraglider.kernel.variant import Choice

@@ -10,9 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from paraglider.config.model import Endpoint
-from paraglider.health.service import Health, Service
-
-Pair = tuple[Endpoint, Endpoint]
+from paraglider.health.service import Health, Pair, Service
 
 # Connections end when they end: a count a second is enough, and less where counting takes long.
 _COUNT_S = 1.0

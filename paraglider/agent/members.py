@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from paraglider.agent.drains import Pair
 from paraglider.errors import UsageError
+from paraglider.health.service import Pair
 
 
 def match_backend(text: str, frontend: str, members: Sequence[tuple[str, str, Pair]]) -> list[Pair]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from paraglider.config.model import Family
-from paraglider.health.memory import Key, Memory
-from paraglider.health.service import Health
+from paraglider.health.memory import Memory
+from paraglider.health.service import Health, Pair
 from paraglider.rules.describe import describe_states
 from paraglider.rules.state import State
 
@@ -16,7 +16,7 @@ def recall(states: Mapping[Family, State]) -> Memory:
     services = describe_states(states).services
     members = [(service.bind, member) for service in services for member in service.members]
 
-    def those(health: Health) -> frozenset[Key]:
+    def those(health: Health) -> frozenset[Pair]:
         return frozenset((bind, m.backend) for bind, m in members if m.health is health)
 
     return Memory(

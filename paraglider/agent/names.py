@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from paraglider.config.model import Address, Config, Endpoint
+from paraglider.config.model import Address, Config
 from paraglider.health.resolver import Name, Resolved
+from paraglider.health.service import Pair
 
 
 class Names:
@@ -47,7 +48,7 @@ class Names:
             self._report(f"{resolved.name} stands for {listed}{told}")
         return is_changed
 
-    def adopt(self, config: Config, serving: Iterable[tuple[Endpoint, Endpoint]]) -> None:
+    def adopt(self, config: Config, serving: Iterable[Pair]) -> None:
         """Where a name does not resolve, let it stand for those backends that have connections
         (pairs of bind and backend) and no other entry of the file: those it stood for before."""
         pairs = list(serving)

@@ -24,10 +24,10 @@ from paraglider.health.wire import (
     Reports,
     decode_reports,
     encode_orders,
+    receive,
 )
 from paraglider.kernel.privileges import drop_privileges
 
-_CHUNK_BYTES = 1 << 16
 _RESTART_S = 1.0
 # So many intervals without a word of any target, and a bit for a host that is busy.
 _SILENT_INTERVALS = 3
@@ -134,12 +134,9 @@ class Probing:
     def _hear(self) -> None:
         if self._channel is None:
             return
-        try:
-            data = self._channel.recv(_CHUNK_BYTES)
-        except BlockingIOError:
+        data = receive(self._channel)
+        if data is None:
             return
-        except OSError:
-            data = b""
         if not data:
             self._end("the prober has ended: replaced, everybody's health stays what it was")
             return

@@ -11,14 +11,12 @@ from dataclasses import dataclass
 
 from paraglider.agent.record import Record
 from paraglider.config.model import Endpoint, Family
-from paraglider.health.service import Health, Service
+from paraglider.health.service import Health, Pair, Service
 from paraglider.kernel.apply import find_missing_anchors, read_states
 from paraglider.kernel.conntrack import count_connections
 from paraglider.kernel.host import Conntrack, Host
 from paraglider.kernel.variant import Choice
 from paraglider.rules.describe import describe_states
-
-Pair = tuple[Endpoint, Endpoint]
 
 
 @dataclass(frozen=True, slots=True)

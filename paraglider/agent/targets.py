@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from paraglider.agent.drains import Pair
-from paraglider.config.model import Backend, Frontend
+from paraglider.config.model import Backend
 from paraglider.health.probe import Target
+from paraglider.health.service import Pair
 
 
 def plan_targets(
-    probed: Iterable[tuple[Pair, Backend, Frontend]],
+    probed: Iterable[tuple[Pair, Backend]],
 ) -> tuple[list[Target], Mapping[str, Pair]]:
     """Return a target for each (bind, backend), and what the keys of their results stand for."""
     targets, keys = [], {}
-    for pair, backend, _ in probed:
+    for pair, backend in probed:
         bind, endpoint = pair
         key = f"{bind} {endpoint}"
         host_name = backend.host if isinstance(backend.host, str) else ""

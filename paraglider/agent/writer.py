@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from paraglider.agent.drains import Drains, Pair
+from paraglider.agent.drains import Drains
 from paraglider.agent.loop import Loop
 from paraglider.agent.record import Record, Trouble
 from paraglider.config.model import Endpoint
 from paraglider.errors import ParagliderError
-from paraglider.health.service import Service
+from paraglider.health.service import Pair, Service
 from paraglider.kernel.conntrack import count_connections, cut_connections
 from paraglider.kernel.iptables import Variant
 from paraglider.kernel.reconcile import Reconciler

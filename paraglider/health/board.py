@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from paraglider.config.model import Address, Backend, Config, Endpoint, Frontend
-from paraglider.health.memory import NO_MEMORY, Key, Memory, recall_rosters
+from paraglider.health.memory import NO_MEMORY, Memory, recall_rosters
 from paraglider.health.roster import Roster
-from paraglider.health.service import Addresses, Health, Service, expand_backends
+from paraglider.health.service import Addresses, Health, Pair, Service, expand_backends
 from paraglider.health.standing import Standing
 
 
@@ -25,7 +25,7 @@ class Change:
     is the reason or the deadline that became another one.
     """
 
-    key: Key
+    key: Pair
     frontend: str
     before: Health
     after: Health
@@ -85,7 +85,7 @@ class Board:
         }
         return board
 
-    def note(self, key: Key, *, is_good: bool, told: str, now_s: float) -> Change | None:
+    def note(self, key: Pair, *, is_good: bool, told: str, now_s: float) -> Change | None:
         """Take in what a probe found; return the change if there is one."""
         if (found := self._find(key)) is None:
             return None
@@ -100,24 +100,24 @@ class Board:
         why = told if count == 1 else f"{count} {quality} probes in a row, the last: {told}"
         return Change(key, roster.name, was.health, health, why)
 
-    def drain(self, key: Key, until_s: int | None, now_s: float) -> Change | None:
+    def drain(self, key: Pair, until_s: int | None, now_s: float) -> Change | None:
         """Order that it gets no new connections, with a deadline (seconds since the epoch) for
         those that it has, or None. The last order holds: one that was disabled drains then."""
         return self._order(key, "drain", lambda standing: standing.drain(until_s, now_s))
 
-    def undrain(self, key: Key, now_s: float) -> Change | None:
+    def undrain(self, key: Pair, now_s: float) -> Change | None:
         """Order that it drains no more."""
         return self._order(key, "undrain", lambda s: s.release(Health.DRAINING, now_s))
 
-    def disable(self, key: Key, now_s: float) -> Change | None:
+    def disable(self, key: Pair, now_s: float) -> Change | None:
         """Order that it gets no new connections and no probes, unless it is leaving."""
         return self._order(key, "disable", lambda standing: standing.disable(now_s))
 
-    def enable(self, key: Key, now_s: float) -> Change | None:
+    def enable(self, key: Pair, now_s: float) -> Change | None:
         """Order that it is disabled no more. It begins as a new one does, or down if it was."""
         return self._order(key, "enable", lambda s: s.release(Health.DISABLED, now_s))
 
-    def forget(self, key: Key) -> None:
+    def forget(self, key: Pair) -> None:
         """Take it that one that is leaving has no connections left."""
         if (found := self._find(key)) is None or not found[1].is_leaving:
             return
@@ -135,15 +135,15 @@ class Board:
         times_s = [roster.next_change_s(now_s) for roster in self._rosters.values()]
         return min((time_s for time_s in times_s if time_s is not None), default=None)
 
-    def probed(self) -> list[tuple[Key, Backend, Frontend]]:
+    def probed(self) -> list[tuple[Pair, Backend]]:
         """Return who is to be probed."""
         return [
-            (key, standing.backend, roster.frontend)
-            for key, roster, standing in self._each()
-            if standing.is_probed and standing.backend and roster.frontend
+            (key, standing.backend)
+            for key, _, standing in self._each()
+            if standing.is_probed and standing.backend
         ]
 
-    def leaving(self) -> list[Key]:
+    def leaving(self) -> list[Pair]:
         """Return who is to be forgotten once it has no connections."""
         return [key for key, _, standing in self._each() if standing.is_leaving]
 
@@ -154,7 +154,7 @@ class Board:
             for r in self._rosters.values()
         )
 
-    def _order(self, key: Key, order: str, obey: Callable[[Standing], Standing]) -> Change | None:
+    def _order(self, key: Pair, order: str, obey: Callable[[Standing], Standing]) -> Change | None:
         if (found := self._find(key)) is None:
             return None
         roster, before = found
@@ -164,19 +164,19 @@ class Board:
             return None
         return Change(key, roster.name, before.health, after.health, f"{order} was ordered")
 
-    def _each(self) -> Iterator[tuple[Key, Roster, Standing]]:
+    def _each(self) -> Iterator[tuple[Pair, Roster, Standing]]:
         for bind, roster in self._rosters.items():
             for backend, standing in roster.standings.items():
                 yield (bind, backend), roster, standing
 
-    def _find(self, key: Key) -> tuple[Roster, Standing] | None:
+    def _find(self, key: Pair) -> tuple[Roster, Standing] | None:
         bind, backend = key
         roster = self._rosters.get(bind)
         if roster is None or backend not in roster.standings:
             return None
         return roster, roster.standings[backend]
 
-    def _changes_since(self, before: Mapping[Key, tuple[str, Standing]]) -> Iterator[Change]:
+    def _changes_since(self, before: Mapping[Pair, tuple[str, Standing]]) -> Iterator[Change]:
         for key, roster, after in self._each():
             if key not in before:
                 continue

@@ -8,11 +8,8 @@ from dataclasses import dataclass, field, replace
 from paraglider.config.model import Backend, Endpoint
 from paraglider.health.rise_fall import Track
 from paraglider.health.roster import Roster
-from paraglider.health.service import Health
+from paraglider.health.service import Health, Pair
 from paraglider.health.standing import Standing
-
-# A bind and a backend: a frontend may get another name, but it is still the one at its bind.
-Key = tuple[Endpoint, Endpoint]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,12 +17,12 @@ class Memory:
     """Who was down, who drained (with the deadline, in seconds since the epoch) or was disabled,
     and who got new connections."""
 
-    down: frozenset[Key] = frozenset()
-    draining: Mapping[Key, int | None] = field(default_factory=dict)
-    disabled: frozenset[Key] = frozenset()
-    serving: frozenset[Key] = frozenset()
+    down: frozenset[Pair] = frozenset()
+    draining: Mapping[Pair, int | None] = field(default_factory=dict)
+    disabled: frozenset[Pair] = frozenset()
+    serving: frozenset[Pair] = frozenset()
 
-    def members(self) -> list[Key]:
+    def members(self) -> list[Pair]:
         """Return all that is remembered, always in the same order."""
         found = self.down | self.draining.keys() | self.disabled | self.serving
         return sorted(found, key=lambda key: (str(key[0]), str(key[1])))
@@ -56,7 +53,7 @@ def recall_rosters(
     return rosters
 
 
-def _recall(memory: Memory, key: Key, now_s: float, *, is_back: bool) -> Standing:
+def _recall(memory: Memory, key: Pair, now_s: float, *, is_back: bool) -> Standing:
     health = Health.UNKNOWN
     if key in memory.down:
         health = Health.DOWN

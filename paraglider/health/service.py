@@ -14,6 +14,9 @@ from paraglider.config.model import Address, Backend, Config, Endpoint, Family, 
 
 FULL = 100
 
+# A bind and a backend: a frontend may get another name, but it is still the one at its bind.
+Pair = tuple[Endpoint, Endpoint]
+
 
 class Health(StrEnum):
     """The state of one backend of one frontend."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from paraglider.config.model import Endpoint, Family
-from paraglider.health.service import FULL, Member, Service, Share
+from paraglider.health.service import FULL, Member, Pair, Service, Share
 from paraglider.rules.plan import (
     DNAT_CHAIN,
     FORWARD_CHAIN,
@@ -45,7 +45,7 @@ class Description:
     """
 
     services: tuple[Service, ...]
-    connections: Mapping[tuple[Endpoint, Endpoint], int]
+    connections: Mapping[Pair, int]
     is_whole: bool
 
 
@@ -53,7 +53,7 @@ def describe_states(states: Mapping[Family, State]) -> Description:
     """Return what `states` do. Of members, those are known that get connections, or of which the
     rules note why not; a backup that nobody needs is not."""
     services: list[Service] = []
-    connections: dict[tuple[Endpoint, Endpoint], int] = {}
+    connections: dict[Pair, int] = {}
     for family in sorted(states):
         notes = _notes(states[family].table(TableName.MANGLE))
         for service, counts in _services(states[family]):

@@ -8,8 +8,8 @@ from string import ascii_lowercase
 
 from paraglider.config.model import Backend, Check, CheckKind, Config, Endpoint, Frontend
 from paraglider.health.board import Board, Change
-from paraglider.health.memory import NO_MEMORY, Key, Memory
-from paraglider.health.service import Addresses, Health, Service
+from paraglider.health.memory import NO_MEMORY, Memory
+from paraglider.health.service import Addresses, Health, Pair, Service
 
 BIND = Endpoint(ip_address("192.0.2.1"), 80)
 OTHER_BIND = Endpoint(ip_address("192.0.2.1"), 81)
@@ -25,7 +25,7 @@ def endpoint_of(letter: str) -> Endpoint:
     return Endpoint(ip_address(f"198.51.100.{10 + ord(letter) - ord('a')}"), 8080)
 
 
-def key_of(letter: str, bind: Endpoint = BIND) -> Key:
+def key_of(letter: str, bind: Endpoint = BIND) -> Pair:
     """Return what a board calls it."""
     return bind, endpoint_of(letter)
 

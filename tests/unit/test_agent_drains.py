@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from ipaddress import ip_address
 
-from paraglider.agent.drains import Drained, Drains, Pair
+from paraglider.agent.drains import Drained, Drains
 from paraglider.config.model import Endpoint
-from paraglider.health.service import Health, Member, Service
+from paraglider.health.service import Health, Member, Pair, Service
 
 _BIND = Endpoint(ip_address("192.0.2.10"), 80)
 _A = Endpoint(ip_address("10.0.0.11"), 80)

@@ -43,7 +43,7 @@ def test_a_disabled_backend_gets_neither_connections_nor_probes() -> None:
     boarded = Boarded(web("ab"))
     boarded.board.disable(key_of("a"), 1000)
     assert boarded.serving() == "b"
-    assert [key for key, _, _ in boarded.board.probed()] == [key_of("b")]
+    assert [key for key, _ in boarded.board.probed()] == [key_of("b")]
     assert boarded.probe("a", "---") == []
 
 

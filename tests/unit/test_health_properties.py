@@ -10,9 +10,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from paraglider.config.model import Backend, Check, Config, Frontend, NoBackend, Quorum
 from paraglider.health.board import Board
-from paraglider.health.memory import Key, Memory
+from paraglider.health.memory import Memory
 from paraglider.health.rise_fall import Track, advance
-from paraglider.health.service import FULL, Health, Service
+from paraglider.health.service import FULL, Health, Pair, Service
 from paraglider.health.slow_start import find_next_step_s, find_percent
 from tests.unit.health_boards import (
     BIND,
@@ -130,7 +130,7 @@ class BoardMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now_s = 1000.0
-        self.results: dict[Key, list[bool]] = {}  # those that may still count
+        self.results: dict[Pair, list[bool]] = {}  # those that may still count
 
     @initialize(memory=_memories, config=_configs)
     def start(self, memory: Memory, config: Config) -> None:
@@ -138,15 +138,15 @@ class BoardMachine(RuleBasedStateMachine):
         self.config = config
         assert self.board.configure(config, {}, self.now_s) == []
 
-    def health_of(self, key: Key) -> Health | None:
+    def health_of(self, key: Pair) -> Health | None:
         """Return what probes have found, None of strangers."""
         for view in self.board.views():
             if view.bind == key[0] and key[1] in view.members:
                 return view.members[key[1]].track.health
         return None
 
-    def checks(self) -> dict[Key, Check]:
-        return {key: backend.check for key, backend, _ in self.board.probed()}
+    def checks(self) -> dict[Pair, Check]:
+        return {key: backend.check for key, backend in self.board.probed()}
 
     @rule(config=_configs)
     def configure(self, config: Config) -> None:
@@ -164,7 +164,7 @@ class BoardMachine(RuleBasedStateMachine):
         assert self.board.views() == before
 
     @rule(key=_keys, results=st.lists(st.booleans(), min_size=1, max_size=4))
-    def probe(self, key: Key, results: list[bool]) -> None:
+    def probe(self, key: Pair, results: list[bool]) -> None:
         for is_good in results:
             health, check = self.health_of(key), self.checks().get(key)
             change = self.board.note(key, is_good=is_good, told="told", now_s=self.now_s)
@@ -181,7 +181,7 @@ class BoardMachine(RuleBasedStateMachine):
                 found.clear()
 
     @rule(key=_keys, until_s=_untils, order=st.sampled_from(["drain", "undrain", "enable"]))
-    def order(self, key: Key, until_s: int | None, order: str) -> None:
+    def order(self, key: Pair, until_s: int | None, order: str) -> None:
         if order == "drain":
             self.board.drain(key, until_s, self.now_s)
         elif order == "undrain":
@@ -190,12 +190,12 @@ class BoardMachine(RuleBasedStateMachine):
             self.board.enable(key, self.now_s)
 
     @rule(key=_keys)
-    def disable(self, key: Key) -> None:
+    def disable(self, key: Pair) -> None:
         if self.board.disable(key, self.now_s):
             self.results.pop(key, None)
 
     @rule(key=_keys)
-    def forget(self, key: Key) -> None:
+    def forget(self, key: Pair) -> None:
         was_leaving = key in self.board.leaving()
         known = self.health_of(key) is not None
         self.board.forget(key)
