@@ -10,13 +10,13 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_address
-from pathlib import Path
 
 from bench.command import DidNotRun
 from bench.markdown import head, row, spread, verdict
+from bench.process import read_cpu_s
 from paraglider.config.model import Endpoint
 from paraglider.health.service import Health, Member, Service, Share
 from paraglider.kernel.host import Host
@@ -37,11 +37,9 @@ REST_S = 20.0
 REST_PERCENT = 0.5
 FOREIGN_RULES = 20_000
 
-_FLUSHES = {
-    "`iptables -t nat -F`": ("-t", "nat", "-F"),
-    "`nft delete table ip nat`": None,
-    "`nft flush ruleset`": None,
-}
+_SETTLED_WITHIN_S = 30.0
+_POLL_S = 0.1
+_FLUSHES = ("iptables -t nat -F", "nft delete table ip nat", "nft flush ruleset")
 
 
 def measure_agent() -> Iterator[str]:
@@ -49,8 +47,7 @@ def measure_agent() -> Iterator[str]:
     if os.geteuid():
         raise DidNotRun("namespaces and rules need root")
     yield "A backend goes down: from decision to kernel, 10 frontends of 10 backends (ms)\n"
-    needed = f"at most {DECISION_MS:g} ms"
-    yield from _table(_decisions, needed=needed, most=DECISION_MS, digits=0)
+    yield from _decisions()
     yield f"\n{RELOADS} reloads with other backends, {CONNECTIONS} connections held, new made\n"
     yield from _reloads()
     yield f"\nOthers flush, {CONNECTIONS} connections held: how many break ({ROUNDS} rounds)\n"
@@ -59,26 +56,18 @@ def measure_agent() -> Iterator[str]:
     yield from _rest()
 
 
-def _table(
-    measure: Callable[[Variant], list[float]], *, needed: str, most: float, digits: int
-) -> Iterator[str]:
+def _decisions() -> Iterator[str]:
     yield head("variant", "min", "median", "max", texts=1)
     broken = []
     for variant in Variant:
-        values = measure(variant)
-        yield row(variant.value, *spread(values, digits=digits))
-        if max(values) > most:
+        with Lab() as lab:
+            build_topology(lab, addresses=IPV4, variant=variant)
+            argv = [sys.executable, "-m", "bench.agent", variant.value]
+            took_ms: list[float] = json.loads(lab.run(BALANCER, argv).stdout)
+        yield row(variant.value, *spread(took_ms, digits=0))
+        if max(took_ms) > DECISION_MS:
             broken.append(variant.value)
-    yield verdict(needed, broken_by=broken)
-
-
-def _decisions(variant: Variant) -> list[float]:
-    with Lab() as lab:
-        topology = build_topology(lab, addresses=IPV4, variant=variant)
-        argv = [sys.executable, "-m", "bench.agent", variant.value]
-        values: list[float] = json.loads(lab.run(BALANCER, argv).stdout)
-        del topology
-    return values
+    yield verdict(f"at most {DECISION_MS:g} ms", broken_by=broken)
 
 
 def decide(variant: Variant) -> list[float]:
@@ -88,8 +77,8 @@ def decide(variant: Variant) -> list[float]:
     reconciler.take_over(plan_rulesets(services), variant)
     took_ms = []
     for turn in range(DECISIONS):
-        reconciler.look()  # as the agent does between decisions
-        time.sleep(0.05)
+        # As the agent does between decisions: it looks when that is due, and not before.
+        time.sleep(max(0.0, (reconciler.next_s() or 0.0) - time.monotonic()))
         reconciler.look()
         at = turn % FRONTENDS
         changed = [*services]
@@ -149,10 +138,10 @@ def _flushes() -> Iterator[str]:
     yield head("what", "variant", "min", "median", "max", texts=2)
     for what in _FLUSHES:
         for variant in Variant:
-            if "nft" in what and variant is Variant.LEGACY:
+            if what.startswith("nft ") and variant is Variant.LEGACY:
                 continue
             losses = [float(_lose(what, variant)) for _ in range(ROUNDS)]
-            yield row(what, variant.value, *spread(losses, digits=0))
+            yield row(f"`{what}`", variant.value, *spread(losses, digits=0))
 
 
 def _lose(what: str, variant: Variant) -> int:
@@ -161,11 +150,11 @@ def _lose(what: str, variant: Variant) -> int:
         agent = topology.start_agent()
         with topology.hold(CONNECTIONS, timeout_s=30) as held:
             held.settle()
-            words = _FLUSHES[what]
-            if words is not None:
+            program, *words = what.split()
+            if program == "iptables":
                 topology.balancer.iptables(*words)
             else:
-                topology.balancer.run(*what.strip("`").split())
+                topology.balancer.run(program, *words)
             agent.until("as it was again")
             return held.settle().broken
 
@@ -189,12 +178,12 @@ def _rest_of(variant: Variant, rules: int) -> list[float]:
             lines = (f"-A OTHERS -s 10.{n >> 8}.{n & 255}.1 -j RETURN\n" for n in range(rules))
             topology.balancer.restore(f"*filter\n:OTHERS - [0:0]\n{''.join(lines)}COMMIT\n")
         agent = topology.start_agent(config=IPV4.make_config(_ten(topology)))
-        time.sleep(5)
-        processes = _family(agent)
-        before = [_seconds(pid) for pid in processes]
-        time.sleep(REST_S)
+        _wait_until_all_are_up(agent)
+        processes = [agent.running.pid, agent.prober()]
+        before = [read_cpu_s(pid) for pid in processes]
+        time.sleep(REST_S)  # what it does meanwhile is what is measured
         return [
-            100 * (_seconds(pid) - b) / REST_S for pid, b in zip(processes, before, strict=True)
+            100 * (read_cpu_s(pid) - b) / REST_S for pid, b in zip(processes, before, strict=True)
         ]
 
 
@@ -208,21 +197,13 @@ def _ten(topology: Topology) -> list[str]:
     return backends
 
 
-def _family(agent: Agent) -> list[int]:
-    """The agent's process and the prober's; whoever started it may be before it in line."""
-    pid = agent.running.pid
-    while "run" not in Path(f"/proc/{pid}/cmdline").read_text().split("\0") or (
-        b"nsenter" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ):
-        pid = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
-    child = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
-    return [pid, child]
-
-
-def _seconds(pid: int) -> float:
-    """The processor time of a process, exactly: /proc/PID/stat counts whole ticks."""
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+def _wait_until_all_are_up(agent: Agent) -> None:
+    deadline = time.monotonic() + _SETTLED_WITHIN_S
+    while not all(backend["health"] == "up" for backend in agent.backends().values()):
+        if time.monotonic() > deadline:
+            raise DidNotRun(f"not all backends are up within {_SETTLED_WITHIN_S:g} s")
+        # The agent's log tells of a change of health, but not of a first good probe.
+        time.sleep(_POLL_S)
 
 
 if __name__ == "__main__":

@@ -17,11 +17,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Network
-from pathlib import Path
 from threading import Thread
 
 from bench.command import Command, DidNotRun
 from bench.markdown import head, row, spread, verdict
+from bench.process import read_cpu_s, read_memory
 
 IMAGE = "paraglider"
 BACKENDS = 10
@@ -41,6 +41,7 @@ _HARDENED = ("--read-only", "--cap-drop=ALL", "--cap-add=NET_ADMIN")
 _USER = ("--cap-add=SETUID", "--cap-add=KILL")
 _WITHIN_S = 20.0
 _POLL_S = 0.005
+_ASK_S = 0.5
 _SUPERVISORD, _AGENT, _PROBER = "process 1, supervisord", "the agent", "its prober"
 
 
@@ -101,9 +102,10 @@ def _measure_idle(image: str) -> tuple[dict[int, Process], dict[int, Process]]:
         while (up := _docker("exec", name, "paraglider", "status").count(" up ")) < BACKENDS:
             if time.monotonic() > deadline:
                 raise DidNotRun(f"{up} of {BACKENDS} backends are up after {_WITHIN_S:g} s")
-            time.sleep(0.5)
+            # Each question is a process in the container, and must not slow down what it is about.
+            time.sleep(_ASK_S)
         before = _read_processes(name)
-        time.sleep(IDLE_S)
+        time.sleep(IDLE_S)  # what they do meanwhile is what is measured
         after = _read_processes(name)
     # What the agent was just running is in one of them.
     stayed = {pid: process for pid, process in after.items() if pid in before}
@@ -131,6 +133,7 @@ def _wait_until_served(address: str) -> None:
         ):
             if connection.recv(1):
                 return
+        # Nobody outside is told when the rules are in place, and this long is the measure's error.
         time.sleep(_POLL_S)
     raise DidNotRun(f"no connection to {address}:{_PORT} was served within {_WITHIN_S:g} s")
 
@@ -152,12 +155,8 @@ def _read_processes(container: str) -> dict[int, Process]:
 
 
 def _read_process(pid: int, name: str) -> Process:
-    """Read proc_pid_smaps(5), and fields 14 and 15 of proc_pid_stat(5)."""
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
-    sizes = {words[0]: int(words[1]) for line in text.splitlines()[1:] if (words := line.split())}
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    cpu_s = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return Process(name, sizes["Rss:"], sizes["Pss:"], cpu_s)
+    sizes = read_memory(pid)
+    return Process(name, sizes["Rss"], sizes["Pss"], read_cpu_s(pid))
 
 
 @contextmanager

@@ -20,11 +20,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from ipaddress import IPv4Address
-from pathlib import Path
 from statistics import median
 
 from bench.command import Command
 from bench.markdown import head, row, spread, verdict
+from bench.process import read_cpu_s, read_memory
 from paraglider.config.model import Check, CheckKind
 from paraglider.health.probe import Target
 from paraglider.health.prober_main import serve_probes
@@ -106,9 +106,9 @@ def measure_kind(kind: CheckKind) -> Cost:
 
 
 def _measure_round(reports: socket.socket, prober: int) -> tuple[float, int, int]:
-    before_s, began = _read_cpu_s(prober), time.monotonic()
+    before_s, began = read_cpu_s(prober), time.monotonic()
     good, bad = _read_for(reports, ROUND_S)
-    spent_s, passed_s = _read_cpu_s(prober) - before_s, time.monotonic() - began
+    spent_s, passed_s = read_cpu_s(prober) - before_s, time.monotonic() - began
     return 100 * spent_s / passed_s, good, bad
 
 
@@ -128,17 +128,10 @@ def _read_for(reports: socket.socket, duration_s: float) -> tuple[int, int]:
     return results.count(True), results.count(False)
 
 
-def _read_cpu_s(pid: int) -> float:
-    """Return utime and stime together (proc_pid_stat(5), fields 14 and 15)."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def _read_memory(pid: int) -> tuple[int, int]:
     """Return KiB that are resident, and those of them that no other process has."""
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
-    sizes = {words[0]: int(words[1]) for line in text.splitlines()[1:] if (words := line.split())}
-    return sizes["Rss:"], sizes["Private_Clean:"] + sizes["Private_Dirty:"]
+    sizes = read_memory(pid)
+    return sizes["Rss"], sizes["Private_Clean"] + sizes["Private_Dirty"]
 
 
 @contextmanager

@@ -16,19 +16,11 @@ from tempfile import TemporaryDirectory
 from bench.command import ROOT, Command, time_by_turns
 from bench.install import install_plainly
 from bench.markdown import head, row, spread, verdict
+from paraglider.lab.demo import SAMPLE_CONFIG
 
 ROUNDS = 21
 MAX_RATIO = 3.0
 
-_SAMPLE = """\
-frontend:
-  bind: 166.1.101.2:4444
-  privateip: 172.19.0.4
-  backends:
-    - 172.19.0.2:5555
-    - 172.19.0.3:5555
-    - 172.19.0.6:5555
-"""
 _NOTHING, _IMPORT, _CHECK = "`-c pass`", "`-c 'import yaml'`", "`-m paraglider check`"
 
 
@@ -37,7 +29,7 @@ def measure_startup() -> Iterator[str]:
     with TemporaryDirectory(prefix="bench-") as name:
         directory = Path(name)
         sample = directory / "glider.yaml"
-        sample.write_text(_SAMPLE, encoding="utf-8")
+        sample.write_text(SAMPLE_CONFIG, encoding="utf-8")
         python = install_plainly(directory / "environment")
         # -I: neither the working directory nor the user's own packages are looked into. From the
         # source tree they are: the working directory is where the package is.

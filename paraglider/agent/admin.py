@@ -10,17 +10,16 @@ import contextlib
 import os
 import socket
 import stat
-import struct
 from collections.abc import Callable
 
 from paraglider.agent.loop import Loop
 from paraglider.agent.protocol import MAX_LINE_BYTES, Answer, Request, decode_request, encode
 from paraglider.errors import UnavailableError, UsageError
 from paraglider.health.wire import receive
+from paraglider.kernel.agent_lock import read_peer
 
 _MAX_CLIENTS = 16
 _CLIENT_WAIT_S = 5.0
-_CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid
 
 
 class AdminServer:
@@ -46,7 +45,7 @@ class AdminServer:
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             client, _ = self._listener.accept()
-            if not is_welcome(_peer_uid(client), os.geteuid()):
+            if not is_welcome(read_peer(client)[1], os.geteuid()):
                 client.close()
                 return
             client.setblocking(False)
@@ -89,12 +88,6 @@ def is_welcome(peer_uid: int, own_uid: int) -> bool:
     """Return whether a user may ask, whom the socket's mode has let in: not the agent's own, unless
     that is root. It has no one to ask but the prober, which talks with strangers."""
     return peer_uid == 0 or peer_uid != own_uid
-
-
-def _peer_uid(client: socket.socket) -> int:
-    size = _CREDENTIALS.size
-    credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-    return int(_CREDENTIALS.unpack(credentials)[1])
 
 
 def _reply(client: socket.socket, answer: Answer) -> None:

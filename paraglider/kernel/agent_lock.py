@@ -87,11 +87,17 @@ def find_agent() -> AgentProcess | None:
             return None
         except OSError:  # it is there, but too many have asked it, or may not
             return AgentProcess(None, None)
-        # Of who listens, as this process sees it: 0 is a process of another process namespace.
-        pid, uid, _ = _CREDENTIALS.unpack(
-            asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        )
+        pid, uid = read_peer(asking)
     return AgentProcess(pid or None, uid)
+
+
+def read_peer(connection: socket.socket) -> tuple[int, int]:
+    """Return process and user at the other end of a unix socket, as this process sees them (0: a
+    process of another process namespace), and as they were when it connected or began to listen."""
+    size = _CREDENTIALS.size
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    pid, uid, _ = _CREDENTIALS.unpack(credentials)
+    return pid, uid
 
 
 def _open_socket() -> socket.socket:

@@ -20,26 +20,38 @@ from collections.abc import Iterable
 from contextlib import closing
 
 from paraglider.config.model import Family
+from paraglider.kernel.nat_anchor import PRIORITIES, TABLE
 from paraglider.kernel.netlink import (
-    HEADER,
+    NFNL_SUBSYS_NFTABLES,
+    NFPROTO,
+    NFT_GET_TABLE,
+    NFT_NEW_CHAIN,
+    NFT_NEW_RULE,
+    NFT_NEW_TABLE,
     NLM_F_ACK,
-    NLM_F_REQUEST,
+    NLM_F_CREATE,
     NLMSG_ERROR,
     Netlink,
     attribute,
+    batch,
     error_number,
     explain,
+    message,
     nested,
 )
 
-_TABLE = b"paraglider\0"
-_SUBSYSTEM = 10  # NFNL_SUBSYS_NFTABLES
-_NEW_TABLE, _GET_TABLE, _NEW_CHAIN, _NEW_RULE = (_SUBSYSTEM << 8 | n for n in (0, 1, 3, 6))
-_BATCH_BEGIN, _BATCH_END = 0x10, 0x11
-_NLM_F_CREATE = 0x400
-_AF = {Family.IPV4: 2, Family.IPV6: 10}
-# enum nf_inet_hooks, and priorities beside those of iptables' own chains.
-_HOOKS = ((b"prerouting\0", 0, -99), (b"postrouting\0", 4, 101))
+# enum nft_table_attributes and its like
+_TABLE_NAME = 1
+_CHAIN_TABLE, _CHAIN_NAME, _CHAIN_HOOK, _CHAIN_TYPE = 1, 3, 4, 7
+_HOOK_NUMBER, _HOOK_PRIORITY = 1, 2
+_RULE_TABLE, _RULE_CHAIN, _RULE_EXPRESSIONS = 1, 2, 4
+_LIST_ELEMENT = 1
+_EXPRESSION_NAME, _EXPRESSION_DATA = 1, 2
+_CT_REGISTER, _CT_KEY = 1, 2
+
+_HOOKS = {"prerouting": 0, "postrouting": 4}  # enum nf_inet_hooks
+_REGISTER_1, _CT_STATE = 1, 0  # enum nft_registers, enum nft_ct_keys
+_PIN = "pin"
 _NUMBER = struct.Struct("!i")
 
 
@@ -58,45 +70,52 @@ def revive_anchors(families: Iterable[Family]) -> list[Family]:
 
 
 def _has_table(netlink: Netlink, family: Family) -> bool:
-    netlink.send(_message(_GET_TABLE, NLM_F_REQUEST, _AF[family], attribute(1, _TABLE)))
+    netlink.send(message(NFT_GET_TABLE, 0, 0, NFPROTO[family], _text(_TABLE_NAME, TABLE)))
     for _, kind, *_ in netlink.receive("read the NAT anchor"):
         return kind != NLMSG_ERROR
     return False
 
 
 def _revival(family: Family) -> bytes:
-    table = attribute(1, _TABLE)
-    chains = [
-        table
-        + attribute(3, name)
-        + nested(4, attribute(1, _NUMBER.pack(hook)), attribute(2, _NUMBER.pack(priority)))
-        + attribute(7, b"nat\0")
-        for name, hook, priority in _HOOKS
+    number = NFPROTO[family]
+    chains = [_chain(hook) for hook in PRIORITIES]
+    chains.append(_text(_CHAIN_TABLE, TABLE) + _text(_CHAIN_NAME, _PIN))
+    requests = [
+        message(NFT_NEW_TABLE, NLM_F_CREATE, 0, number, _text(_TABLE_NAME, TABLE)),
+        *(message(NFT_NEW_CHAIN, NLM_F_CREATE, 0, number, chain) for chain in chains),
+        message(NFT_NEW_RULE, NLM_F_CREATE | NLM_F_ACK, 0, number, _pin_rule()),
     ]
-    chains.append(table + attribute(3, b"pin\0"))
-    # The state of the connection into a register, and nothing done with it: it has to be known.
-    load = attribute(1, _NUMBER.pack(1)) + attribute(2, _NUMBER.pack(0))
-    expression = nested(1, attribute(1, b"ct\0"), nested(2, load))
-    rule = table + attribute(2, b"pin\0") + nested(4, expression)
-    make = NLM_F_REQUEST | _NLM_F_CREATE
-    return b"".join(
-        [
-            _message(_BATCH_BEGIN, NLM_F_REQUEST, 0, b"", resource=_SUBSYSTEM),
-            _message(_NEW_TABLE, make, _AF[family], table),
-            *(_message(_NEW_CHAIN, make, _AF[family], chain) for chain in chains),
-            _message(_NEW_RULE, make | NLM_F_ACK, _AF[family], rule),
-            _message(_BATCH_END, NLM_F_REQUEST, 0, b"", resource=_SUBSYSTEM),
-        ]
+    return batch(NFNL_SUBSYS_NFTABLES, requests)
+
+
+def _chain(hook: str) -> bytes:
+    place = nested(
+        _CHAIN_HOOK,
+        attribute(_HOOK_NUMBER, _NUMBER.pack(_HOOKS[hook])),
+        attribute(_HOOK_PRIORITY, _NUMBER.pack(PRIORITIES[hook])),
     )
+    names = _text(_CHAIN_TABLE, TABLE) + _text(_CHAIN_NAME, hook)
+    return names + place + _text(_CHAIN_TYPE, "nat")
 
 
-def _message(kind: int, flags: int, family: int, inside: bytes, *, resource: int = 0) -> bytes:
-    frame = bytes((family, 0)) + struct.pack("!H", resource)
-    return HEADER.pack(HEADER.size + 4 + len(inside), kind, flags, 0, 0) + frame + inside
+def _pin_rule() -> bytes:
+    # The state of the connection into a register, and nothing done with it: it has to be known.
+    load = nested(
+        _EXPRESSION_DATA,
+        attribute(_CT_REGISTER, _NUMBER.pack(_REGISTER_1)),
+        attribute(_CT_KEY, _NUMBER.pack(_CT_STATE)),
+    )
+    expression = nested(_LIST_ELEMENT, _text(_EXPRESSION_NAME, "ct"), load)
+    names = _text(_RULE_TABLE, TABLE) + _text(_RULE_CHAIN, _PIN)
+    return names + nested(_RULE_EXPRESSIONS, expression)
 
 
-def _ask(netlink: Netlink, batch: bytes, what: str) -> None:
-    netlink.send(batch)
+def _text(kind: int, text: str) -> bytes:
+    return attribute(kind, text.encode("ascii") + b"\0")
+
+
+def _ask(netlink: Netlink, requests: bytes, what: str) -> None:
+    netlink.send(requests)
     for data, kind, _, _, start, _ in netlink.receive(what):
         if kind == NLMSG_ERROR:
             if number := error_number(data, start):

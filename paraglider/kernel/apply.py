@@ -99,6 +99,7 @@ def _read_all(
 
 
 def plan_step(tools: Iptables, before: State, wanted: State) -> Step:
+    """Return what makes `wanted` out of `before`; ParagliderError where that must not be said."""
     text = plan_restore(before, wanted)
     check_restore(text)
     return Step(tools, before, wanted, text)

@@ -17,22 +17,34 @@ from dataclasses import dataclass
 
 from paraglider.kernel.iptables import Variant
 from paraglider.kernel.legacy_tables import BLIND_S, LegacyWatch
-from paraglider.kernel.netlink import FRAME_BYTES, HEADER, NETLINK_NETFILTER, spans
+from paraglider.kernel.netlink import (
+    CHUNK_BYTES,
+    NETLINK_NETFILTER,
+    NFT_DEL_CHAIN,
+    NFT_DEL_RULE,
+    NFT_DEL_TABLE,
+    NFT_NEW_CHAIN,
+    NFT_NEW_GENERATION,
+    NFT_NEW_RULE,
+    NFT_NEW_TABLE,
+    messages,
+    spans,
+)
 
 # linux/netfilter/nfnetlink.h, linux/socket.h
 _NFNLGRP_NFTABLES = 7
 _SO_RCVBUFFORCE = 33
 # A limit, not a reserve: what a change of some thousand rules says.
 _QUEUE_BYTES = 1 << 20
-_CHUNK_BYTES = 1 << 16
 
-# linux/netfilter/nf_tables.h: what is new or gone of tables, chains and rules. Elements of sets,
-# which some hosts change all the time, move no rule.
-_NFNL_SUBSYS_NFTABLES = 10
-_TELLING = frozenset(_NFNL_SUBSYS_NFTABLES << 8 | number for number in (0, 2, 3, 5, 6, 8))
-# It ends each transaction and says who made it. Its process has the number that it has in the
-# machine's own process namespace, so that no two containers have the same one.
-_NEW_GENERATION = _NFNL_SUBSYS_NFTABLES << 8 | 15
+# What is new or gone of tables, chains and rules. Elements of sets, which some hosts change all the
+# time, move no rule.
+_TELLING = frozenset(
+    {NFT_NEW_TABLE, NFT_DEL_TABLE, NFT_NEW_CHAIN, NFT_DEL_CHAIN, NFT_NEW_RULE, NFT_DEL_RULE}
+)
+# enum nft_gen_attributes of NFT_NEW_GENERATION, which ends each transaction and says who made it.
+# Its process has the number that it has in the machine's own process namespace, so that no two
+# containers have the same one.
 _GEN_PROC_PID, _GEN_PROC_NAME = 2, 3
 _PID = struct.Struct("!I")
 
@@ -71,8 +83,8 @@ class Changes:
         elif (listening := (open_feed or _open_feed)()) is not None:
             self._feed = _Feed(listening)
         self._blind_s = clock()
-        self._is_any = True
-        self._names = set[str]()
+        # What `seen` says next.
+        self._seen: frozenset[str] | None = frozenset()
 
     def fileno(self) -> int:
         """Return the file that is readable when there is something to hear; -1 where there never
@@ -92,14 +104,13 @@ class Changes:
         if self._feed is not None:
             self._note(self._feed.read())
         elif self._watch is not None:
-            self._is_any |= self._watch.look()
+            if self._watch.look():
+                self._note([_SOMEBODY])
         elif self._clock() >= self._blind_s:
             self._blind_s = self._clock() + BLIND_S
-            self._is_any = True
-        if not self._is_any:
-            return None
-        names, self._is_any, self._names = frozenset(self._names), False, set()
-        return names
+            self._note([_SOMEBODY])
+        seen, self._seen = self._seen, None
+        return seen
 
     @contextlib.contextmanager
     def ours(self) -> Iterator[None]:
@@ -120,8 +131,9 @@ class Changes:
             self._note(authors)
 
     def _note(self, authors: list[_Author]) -> None:
-        self._is_any |= bool(authors)
-        self._names |= {author.name for author in authors if author.name}
+        if authors:
+            names = {author.name for author in authors if author.name}
+            self._seen = (self._seen or frozenset()) | names
 
     def close(self) -> None:
         """Listen no more."""
@@ -149,7 +161,7 @@ class _Feed:
         authors = list[_Author]()
         while True:
             try:
-                data = self._socket.recv(_CHUNK_BYTES)
+                data = self._socket.recv(CHUNK_BYTES)
             except BlockingIOError:
                 return authors
             except OSError as error:
@@ -161,15 +173,12 @@ class _Feed:
                 authors += self._hear(data)
 
     def _hear(self, data: bytes) -> Iterator[_Author]:
-        start = 0
-        while start + HEADER.size <= len(data):
-            length, kind, *_ = HEADER.unpack_from(data, start)
+        for _, kind, _, _, start, end in messages(data):
             if kind in _TELLING:
                 self._is_telling = True
-            elif kind == _NEW_GENERATION and self._is_telling:
+            elif kind == NFT_NEW_GENERATION and self._is_telling:
                 self._is_telling = False
-                yield _author(data, start + FRAME_BYTES, start + length)
-            start += max((length + 3) & ~3, HEADER.size)  # NLMSG_ALIGN
+                yield _author(data, start, end)
 
 
 def _author(data: bytes, start: int, end: int) -> _Author:

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from paraglider.config.model import Endpoint, Family
 from paraglider.errors import UnavailableError
+from paraglider.health.service import Pair
 from paraglider.kernel.conntrack_entry import (
     Ends,
     Form,
@@ -26,6 +27,7 @@ from paraglider.kernel.conntrack_entry import (
     read_name,
 )
 from paraglider.kernel.netlink import (
+    NFNL_SUBSYS_CTNETLINK,
     NLM_F_ACK,
     NLM_F_DUMP,
     NLM_F_DUMP_INTR,
@@ -37,13 +39,11 @@ from paraglider.kernel.netlink import (
     message,
 )
 
-Pair = tuple[Endpoint, Endpoint]
-
 _T = TypeVar("_T")
 # Makes what is wanted of an entry, or None: the data, where it starts and ends there, and its ends.
 _Keep = Callable[[bytes, int, int, Ends], _T | None]
 
-_GET, _DELETE = 1 << 8 | 1, 1 << 8 | 2  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_*
+_GET, _DELETE = (NFNL_SUBSYS_CTNETLINK << 8 | n for n in (1, 2))  # enum cntl_msg_types
 _TRIES = 4
 _BATCH = 64
 _READING, _CUTTING = "read the connections", "cut connections"

@@ -11,7 +11,15 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 
 from paraglider.config.model import Endpoint, Family
-from paraglider.kernel.netlink import NLA_F_NESTED, Span, attribute, find, nested, spans
+from paraglider.kernel.netlink import (
+    NFPROTO,
+    NLA_F_NESTED,
+    Span,
+    attribute,
+    find,
+    nested,
+    spans,
+)
 
 # The address and port of a bind, then those of a backend, as the kernel writes them.
 Ends = tuple[bytes, bytes, bytes, bytes]
@@ -45,7 +53,8 @@ class Form:
 
     def __init__(self, family: Family) -> None:
         self._is_ipv4 = family is Family.IPV4
-        self.number, self._source, self._target = (2, 1, 2) if self._is_ipv4 else (10, 3, 4)
+        self.number = NFPROTO[family]
+        self._source, self._target = (1, 2) if self._is_ipv4 else (3, 4)
         size = 4 if self._is_ipv4 else 16
         empty = self._example(b"\0" * size, b"\0\0")
         full = self._example(b"\xff" * size, b"\xff\xff")

@@ -16,7 +16,6 @@ import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 LOOK_S = 0.5
@@ -30,7 +29,6 @@ _WHOLE_SHARE = 0.001
 HEAD_BYTES = 1 << 16
 
 _GET_INFO, _GET_ENTRIES = 64, 65
-_NAME_BYTES = 32
 _INFO = struct.Struct("@32sI5I5III")  # struct ipt_getinfo; the last one is the size of all entries
 _REQUEST = struct.Struct("@32sI0Q")  # struct ipt_get_entries, without the entries
 _COUNTERS_BYTES = 16
@@ -43,7 +41,7 @@ _TRIES = 5
 class _Layout:
     """Where a family has its tables, and where struct ipt_entry (ip6t_entry) has what matters."""
 
-    names: str
+    names_path: str
     domain: int
     level: int
     next_at: int
@@ -52,14 +50,14 @@ class _Layout:
 
 _LAYOUTS = (
     _Layout(
-        "net/ip_tables_names",
+        "/proc/net/ip_tables_names",
         socket.AF_INET,
         socket.IPPROTO_IP,
         struct.calcsize("@84sIH"),
         struct.calcsize("@84sIHHI0Q"),
     ),
     _Layout(
-        "net/ip6_tables_names",
+        "/proc/net/ip6_tables_names",
         socket.AF_INET6,
         socket.IPPROTO_IPV6,
         struct.calcsize("@136sIH"),
@@ -81,12 +79,11 @@ class Fingerprint:
 class LegacyTables:
     """The tables of iptables-legacy in this network namespace, both families."""
 
-    def __init__(self, *, proc: Path = Path("/proc")) -> None:
+    def __init__(self) -> None:
         import ctypes  # a megabyte that a host with nftables does not need
 
         self._ctypes = ctypes
         self._libc = ctypes.CDLL(None, use_errno=True)
-        self._proc = proc
 
     def read(self, *, is_whole: bool) -> Fingerprint:
         """Return the fingerprint of all tables that there are. Raises OSError.
@@ -95,21 +92,15 @@ class LegacyTables:
         """
         heads, whole = list[object](), list[object]()
         for layout in _LAYOUTS:
-            names = self._names(layout)
+            names = _read_names(layout.names_path)
             if not names:
                 continue
             with socket.socket(layout.domain, socket.SOCK_DGRAM) as asking:
                 for name in names:
                     head, all_entries = self._read_table(asking, layout, name, is_whole=is_whole)
-                    heads.append((layout.names, name, head))
+                    heads.append((layout.names_path, name, head))
                     whole.append(all_entries)
         return Fingerprint(tuple(heads), tuple(whole) if is_whole else None)
-
-    def _names(self, layout: _Layout) -> list[bytes]:
-        try:
-            return sorted((self._proc / layout.names).read_bytes().split())
-        except FileNotFoundError:  # the kernel has none of this family, or not this family
-            return []
 
     def _read_table(
         self, asking: socket.socket, layout: _Layout, name: bytes, *, is_whole: bool
@@ -168,6 +159,14 @@ class LegacyTables:
     def _error(self) -> OSError:
         number = self._ctypes.get_errno()
         return OSError(number, os.strerror(number))
+
+
+def _read_names(path: str) -> list[bytes]:
+    try:
+        with open(path, "rb") as file:
+            return sorted(file.read().split())
+    except FileNotFoundError:  # the kernel has none of this family, or not this family
+        return []
 
 
 def sum_entries(

@@ -20,7 +20,7 @@ from paraglider.errors import LockHeldError
 
 # Above what a start takes that waits for the lock of iptables-legacy in its turn.
 RULES_LOCK_WAIT_S = 15.0
-_POLL_S = 0.02  # flock(2) has no time-out, and an alarm would be everybody's
+_POLL_S = 0.02
 
 
 @contextmanager
@@ -36,6 +36,7 @@ def hold_rules_lock(*, wait_s: float = RULES_LOCK_WAIT_S) -> Iterator[None]:
                     f"another paraglider changes the rules and did not finish within {wait_s:g} s: "
                     "find what holds the lock with 'lslocks' (net:…), then try again"
                 )
+            # flock(2) has no time-out, and an alarm would be everybody's.
             time.sleep(_POLL_S)
         yield
     finally:

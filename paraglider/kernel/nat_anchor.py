@@ -26,9 +26,11 @@ from paraglider.config.model import Family
 from paraglider.errors import ParagliderError, PermissionDenied, UnavailableError
 from paraglider.kernel.process import Finished, find_program, run_program
 
-_TABLE = "paraglider"
+TABLE = "paraglider"
+# Of its chains, by their hooks: beside those of iptables' own.
+PRIORITIES = {"prerouting": -99, "postrouting": 101}
 _NFT_FAMILY = {Family.IPV4: "ip", Family.IPV6: "ip6"}
-_NEEDED = ("type nat hook prerouting", "type nat hook postrouting", "ct state invalid")
+_NEEDED = (*(f"type nat hook {hook}" for hook in PRIORITIES), "ct state invalid")
 
 # What a table of iptables without rules looks like; it may say whose it is.
 _BARE_LINE = re.compile(
@@ -48,7 +50,7 @@ class NatAnchor:
         """Return the table as nft prints it, None where it is not there."""
         if self.nft_path is None:
             return None
-        done = self.run([self.nft_path, "list", "table", self._nft_family, _TABLE])
+        done = self.run([self.nft_path, "list", "table", self._nft_family, TABLE])
         if done.returncode == 0:
             return done.stdout
         if "No such file or directory" in done.stderr:
@@ -65,18 +67,20 @@ class NatAnchor:
         remembers already. Needs nft."""
         made = sorted({*made_tables, *self.made_tables()})
         chains = [
-            "chain prerouting { type nat hook prerouting priority -99; }",
-            "chain postrouting { type nat hook postrouting priority 101; }",
+            *(
+                f"chain {hook} {{ type nat hook {hook} priority {priority}; }}"
+                for hook, priority in PRIORITIES.items()
+            ),
             "chain pin { ct state invalid return; }",
             *(f"chain made_{table} {{ }}" for table in made),
         ]
-        name = f"table {self._nft_family} {_TABLE}"
+        name = f"table {self._nft_family} {TABLE}"
         # Declared first, so that there is one to delete; nft applies all of it at once.
         self._apply(f"{name}\ndelete {name}\n{name} {{\n" + "\n".join(chains) + "\n}\n")
 
     def remove(self) -> None:
         """Delete the anchor, which must be there."""
-        self._apply(f"delete table {self._nft_family} {_TABLE}\n")
+        self._apply(f"delete table {self._nft_family} {TABLE}\n")
 
     def made_tables(self) -> list[str]:
         """Return the tables of iptables that did not exist before ours were applied."""
@@ -107,7 +111,7 @@ class NatAnchor:
 
 def _failure(action: str, done: Finished) -> ParagliderError:
     said = done.stderr.strip().split("\n")[0]
-    told = f"nft could not {action} its table {_TABLE!r}: {said}"
+    told = f"nft could not {action} its table {TABLE!r}: {said}"
     if "not permitted" in said:
         return PermissionDenied(told)
     return UnavailableError(

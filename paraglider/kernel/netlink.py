@@ -1,16 +1,18 @@
 """Netlink: requests to the kernel's netfilter subsystems, and the attributes of what it says.
 
-Owns the frame of messages (linux/netlink.h, linux/netfilter/nfnetlink.h); what is in them belongs
-to who asks.
+Owns the frame of messages (linux/netlink.h, linux/netfilter/nfnetlink.h), and their types where
+more than one module has to know them; what is in them belongs to who asks.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+from paraglider.config.model import Family
 from paraglider.errors import ParagliderError, PermissionDenied, UnavailableError
 
 NETLINK_NETFILTER = 12
@@ -19,19 +21,34 @@ NLM_F_REQUEST = 0x1
 NLM_F_ACK = 0x4
 NLM_F_DUMP_INTR = 0x10
 NLM_F_DUMP = 0x300
+NLM_F_CREATE = 0x400
 NLMSG_ERROR = 2
 NLMSG_DONE = 3
 
+NFPROTO = {Family.IPV4: 2, Family.IPV6: 10}  # linux/netfilter.h
+
+_BATCH_BEGIN, _BATCH_END = 0x10, 0x11
+# The type of any other message: its subsystem, and its number there.
+NFNL_SUBSYS_CTNETLINK, NFNL_SUBSYS_NFTABLES = 1, 10
+# enum nf_tables_msg_types
+NFT_NEW_TABLE, NFT_GET_TABLE, NFT_DEL_TABLE = (NFNL_SUBSYS_NFTABLES << 8 | n for n in (0, 1, 2))
+NFT_NEW_CHAIN, NFT_DEL_CHAIN = (NFNL_SUBSYS_NFTABLES << 8 | n for n in (3, 5))
+NFT_NEW_RULE, NFT_DEL_RULE = (NFNL_SUBSYS_NFTABLES << 8 | n for n in (6, 8))
+NFT_NEW_GENERATION = NFNL_SUBSYS_NFTABLES << 8 | 15
+
 # struct nlmsghdr: length, type, flags, sequence, port; struct nfgenmsg: family, version, resource.
 HEADER = struct.Struct("=IHHII")
-FRAME_BYTES = HEADER.size + 4
+_FRAME = struct.Struct("!BBH")
+FRAME_BYTES = HEADER.size + _FRAME.size
+CHUNK_BYTES = 1 << 16  # twice the most that the kernel sends at once
 _ATTRIBUTE = struct.Struct("=HH")  # length, type
 _TYPE_MASK = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 _ERRNO = struct.Struct("=i")
-_CHUNK_BYTES = 1 << 16  # twice the most that the kernel sends at once
 _TIMEOUT_S = 10.0
 
 Span = tuple[int, int]
+# Data, type, flags, sequence, start, end: `start` is behind the frame.
+Message = tuple[bytes, int, int, int, int, int]
 
 
 def attribute(kind: int, value: bytes) -> bytes:
@@ -46,9 +63,31 @@ def nested(kind: int, *inside: bytes) -> bytes:
 
 def message(kind: int, flags: int, sequence: int, family: int, attributes: bytes) -> bytes:
     """Return a whole request."""
-    length = FRAME_BYTES + len(attributes)
-    head = HEADER.pack(length, kind, NLM_F_REQUEST | flags, sequence, 0)
-    return head + bytes((family, 0, 0, 0)) + attributes
+    return _request(kind, flags, sequence, _FRAME.pack(family, 0, 0) + attributes)
+
+
+def batch(subsystem: int, requests: Iterable[bytes]) -> bytes:
+    """Return whole requests to one subsystem, of which it does all or none."""
+    begin, end = (
+        _request(kind, 0, 0, _FRAME.pack(0, 0, subsystem)) for kind in (_BATCH_BEGIN, _BATCH_END)
+    )
+    return b"".join([begin, *requests, end])
+
+
+def _request(kind: int, flags: int, sequence: int, content: bytes) -> bytes:
+    length = HEADER.size + len(content)
+    return HEADER.pack(length, kind, NLM_F_REQUEST | flags, sequence, 0) + content
+
+
+def messages(data: bytes) -> Iterator[Message]:
+    """Yield the messages that came as one piece."""
+    at = 0
+    while at + HEADER.size <= len(data):
+        length, kind, flags, sequence, _ = HEADER.unpack_from(data, at)
+        if length < HEADER.size:
+            break
+        yield data, kind, flags, sequence, at + FRAME_BYTES, at + length
+        at += (length + 3) & ~3
 
 
 def spans(data: bytes, start: int, end: int) -> dict[int, Span]:
@@ -96,23 +135,16 @@ class Netlink:
         """Send one or more whole messages."""
         self._socket.send(data)
 
-    def receive(self, what: str) -> Iterator[tuple[bytes, int, int, int, int, int]]:
-        """Yield (data, type, flags, sequence, start, end) of each message that comes, without an
-        end; `what` is said where none comes. `start` is behind the frame."""
+    def receive(self, what: str) -> Iterator[Message]:
+        """Yield each message that comes, without an end; `what` is said where none comes."""
         while True:
             try:
-                data = self._socket.recv(_CHUNK_BYTES)
+                data = self._socket.recv(CHUNK_BYTES)
             except TimeoutError as error:
                 raise UnavailableError(f"cannot {what}: the kernel does not answer") from error
             except OSError as error:
                 raise explain(what, error.errno or 0) from error
-            at = 0
-            while at + HEADER.size <= len(data):
-                length, kind, flags, sequence, _ = HEADER.unpack_from(data, at)
-                if length < HEADER.size:
-                    break
-                yield data, kind, flags, sequence, at + FRAME_BYTES, at + length
-                at += (length + 3) & ~3
+            yield from messages(data)
 
 
 def error_number(data: bytes, start: int) -> int:
@@ -124,7 +156,7 @@ def error_number(data: bytes, start: int) -> int:
 def explain(what: str, number: int) -> ParagliderError:
     """Return the error for an errno that came back."""
     told = f"cannot {what}: {os.strerror(number)}"
-    if number in (1, 13):
+    if number in (errno.EPERM, errno.EACCES):
         return PermissionDenied(f"{told}\nrun as root, or docker run --cap-add=NET_ADMIN")
     return UnavailableError(
         f"{told}\nthe kernel may lack a module: try modprobe nf_conntrack_netlink"

@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from pathlib import Path
 
 from paraglider.errors import PermissionDenied
+from paraglider.kernel.host import Host
 
 _NOBODY = 65534
 
@@ -30,16 +30,15 @@ _CAPABILITY_VERSION_3 = 0x20080522
 _SETS = ("CapEff", "CapPrm", "CapInh", "CapAmb")
 
 
-def drop_privileges(*, parent: int | None = None) -> None:
+def drop_privileges(*, parent: int) -> None:
     """Become nobody where that may be, lose all capabilities for good, and die with the parent.
 
-    Call it in a process that was just forked; `parent` is the process that forked it, and without
-    it an end of that process before this call is not noticed: where it has ended, so does this.
-    Raises PermissionDenied where any capability is left, OSError where nobody can tell.
+    Call it in a process that was just forked; `parent` is the process that forked it: where that
+    has ended, so does this. Raises PermissionDenied where any capability is left, OSError where
+    nobody can tell.
     """
     import ctypes  # here alone, in a child: it costs a megabyte
 
-    parent = os.getppid() if parent is None else parent
     libc = ctypes.CDLL(None, use_errno=True)
 
     def control(option: int, value: int = 0) -> None:
@@ -69,8 +68,7 @@ def drop_privileges(*, parent: int | None = None) -> None:
 def _become_nobody() -> None:
     """Change user and groups, but not to where the parent, who can do what this process can, may
     not end it any more."""
-    effective = int(_read_status()["CapEff"], 16)
-    if not all(effective >> number & 1 for number in (_CAP_KILL, _CAP_SETGID, _CAP_SETUID)):
+    if not all(map(Host().has_capability, (_CAP_KILL, _CAP_SETGID, _CAP_SETUID))):
         return
     # In a user namespace there may be no nobody, or no other groups; then there is no need either.
     with contextlib.suppress(OSError):
@@ -83,6 +81,6 @@ def _become_nobody() -> None:
 
 def _read_status() -> dict[str, str]:
     """Return what proc(5) says of this process: ``CapEff:\\t00000000a80425fb``."""
-    lines = Path("/proc/self/status").read_text().split("\n")
-    pairs = (line.partition(":") for line in lines)
+    with open("/proc/self/status", encoding="utf-8") as file:
+        pairs = [line.partition(":") for line in file]
     return {name: value.strip() for name, _, value in pairs}

@@ -19,7 +19,7 @@ from paraglider.kernel.changes import Changes
 from paraglider.kernel.host import Host
 from paraglider.kernel.iptables import Iptables, Variant, find_iptables
 from paraglider.kernel.lock import hold_rules_lock
-from paraglider.kernel.nat_anchor import find_anchor
+from paraglider.kernel.nat_anchor import TABLE, find_anchor
 from paraglider.rules.diff import differing_chains
 from paraglider.rules.ruleset import Ruleset, TableName
 from paraglider.rules.state import State, state_of_ruleset
@@ -171,7 +171,7 @@ class Reconciler:
         if family in self._revived:
             self._revived.discard(family)
             is_anchored = True
-        chains = [f"nft {family.name.lower()} paraglider"] if is_anchored else []
+        chains = [f"nft {family.name.lower()} {TABLE}"] if is_anchored else []
         chains += differing_chains(live, wanted)
         step = plan_step(tools, live, wanted)
         if step.text:

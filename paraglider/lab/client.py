@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from paraglider.lab.tally import Answer, Tally
 from paraglider.lab.wire import describe, open_connection
 
-RETRY_S = 0.02  # nobody is told when somebody begins to listen
+RETRY_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def connect_many(
             if answers or failures or elapsed_s >= patience.wait_s:
                 failures.append(describe(error))
             else:
-                time.sleep(RETRY_S)
+                time.sleep(RETRY_S)  # nobody is told when somebody begins to listen
         else:
             connection.close()
             answers.append(answer)

@@ -12,12 +12,12 @@ refuses to run when that is its own.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import time
 
 GIVE_UP_AFTER_S = 10.0
-PAUSE_S = 0.005  # what was killed takes a moment to be gone, and only a parent would be told
 
 
 def main() -> int:
@@ -29,8 +29,11 @@ def main() -> int:
     print("ready", flush=True)
     sys.stdin.read()
     deadline = time.monotonic() + GIVE_UP_AFTER_S
-    while kill_members(own) > 0 and time.monotonic() < deadline:
-        time.sleep(PAUSE_S)
+    # Until a look finds nobody: who was killed may have started others since the look before.
+    while (killed := kill_members(own)) and time.monotonic() < deadline:
+        for descriptor in killed:
+            wait_for_end(descriptor, deadline)
+            os.close(descriptor)
     return 0
 
 
@@ -45,14 +48,15 @@ def read_mount_namespace(process: str) -> str | None:
         return None
 
 
-def kill_members(namespace: str) -> int:
-    """Send SIGKILL to each other process in a mount namespace; return how many there were."""
+def kill_members(namespace: str) -> list[int]:
+    """Send SIGKILL to each other process in a mount namespace; return a descriptor of each."""
     others = [name for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()]
-    return sum(kill_member(int(name), namespace) for name in others)
+    killed = (kill_member(int(name), namespace) for name in others)
+    return [descriptor for descriptor in killed if descriptor is not None]
 
 
-def kill_member(pid: int, namespace: str) -> bool:
-    """Send SIGKILL to a process if it is in the namespace; return whether it was.
+def kill_member(pid: int, namespace: str) -> int | None:
+    """Send SIGKILL to a process if it is in the namespace; return its descriptor then.
 
     The descriptor is opened before the look at the namespace, so that a process that takes over
     the number in between is never hit.
@@ -60,16 +64,22 @@ def kill_member(pid: int, namespace: str) -> bool:
     try:
         descriptor = os.pidfd_open(pid)
     except OSError:
-        return False
+        return None
     try:
-        if read_mount_namespace(str(pid)) != namespace:
-            return False
-        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        if read_mount_namespace(str(pid)) == namespace:
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            return descriptor
     except ProcessLookupError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
+        pass  # it has just ended
+    os.close(descriptor)
+    return None
+
+
+def wait_for_end(descriptor: int, deadline: float) -> None:
+    """Wait until a process has ended, or until the deadline (pidfd_open(2))."""
+    ended = select.poll()
+    ended.register(descriptor, select.POLLIN)
+    ended.poll(1000 * max(0.0, deadline - time.monotonic()))
 
 
 if __name__ == "__main__":

@@ -10,10 +10,10 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from ipaddress import IPv4Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, ip_network
 from pathlib import Path
 from typing import IO, Any, NoReturn, Protocol, TypeVar, runtime_checkable
 
@@ -26,7 +26,7 @@ HARDENED = ("--read-only", "--cap-drop=ALL", "--cap-add=NET_ADMIN")
 WITH_USER = (*HARDENED, "--cap-add=SETUID", "--cap-add=KILL")
 LAB = ("python3", "-m", "paraglider.lab.traffic")
 TIMEOUT_S = 60.0
-_POLL_S = 0.05  # most of what is waited for is in logs and rules of others, who tell nobody
+_POLL_S = 0.05
 # The command that an engine is asked with; one inside a container has more words before.
 DOCKER = ("docker",)
 
@@ -106,6 +106,7 @@ def until(poll: Callable[[], T], *, what: str, within_s: float = 20.0) -> T:
     deadline = time.monotonic() + within_s
     while not (answer := poll()):
         assert time.monotonic() < deadline, f"not within {within_s:g} s: {what}"
+        # Most of what is waited for is in logs and rules of others, who tell nobody.
         time.sleep(_POLL_S)
     return answer
 
@@ -189,6 +190,15 @@ class Engine:
         server = self.start(*hardened, *options, IMAGE, *lab, *arguments)
         server.wait_until_it_says("ready")
         return server
+
+    def namespace(self, *options: str, also: Mapping[str, IPv4Address] | None = None) -> str:
+        """Make a network namespace which outlives what runs in it, as the host's does: that of a
+        container which does nothing. `also` has its addresses in more networks than `options` do.
+        Return the option that puts a container into it."""
+        holder = self.start(*options, "--entrypoint=sleep", IMAGE, "600")
+        for network, address in (also or {}).items():
+            self.docker("network", "connect", "--ip", str(address), network, holder.name)
+        return f"--network=container:{holder.name}"
 
     def run(self, *arguments: str, stdin: str = "") -> Ended:
         """Run a container to its end."""

@@ -43,7 +43,7 @@ import fcntl, time
 with open("/run/xtables.lock") as lock:
     fcntl.flock(lock, fcntl.LOCK_EX)
     print("locked", flush=True)
-    time.sleep(600)
+    time.sleep(600)  # until it is killed
 """
 NET_ADMIN, NET_RAW = 1 << 12, 1 << 13
 
@@ -74,9 +74,8 @@ def place(engine: Engine) -> Place:
         at = (f"--network={inside}", f"--ip={BACKENDS[host]}")
         engine.serve(name, *at, listen=f"{BACKENDS[host]}:5555")
     between = (f"--network={outside}", f"--ip={CLIENTS[2]}", "--sysctl=net.ipv4.ip_forward=1")
-    holder = engine.start(*between, "--entrypoint=sleep", IMAGE, "600")
-    engine.docker("network", "connect", "--ip", str(BACKENDS[4]), inside, holder.name)
-    return Place(engine, Client(engine, outside, BIND), f"--network=container:{holder.name}")
+    network = engine.namespace(*between, also={inside: BACKENDS[4]})
+    return Place(engine, Client(engine, outside, BIND), network)
 
 
 @pytest.fixture

@@ -43,8 +43,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def beside(engine: Engine) -> str:
     """The option that puts a container into a namespace which outlives it."""
-    holder = engine.start("--network=none", "--entrypoint=sleep", IMAGE, "600")
-    return f"--network=container:{holder.name}"
+    return engine.namespace("--network=none")
 
 
 def mount(folder: Path) -> str:

@@ -70,12 +70,10 @@ def make_place(engine: Engine, tmp_path: Path, variant: str, *options: str) -> P
         place = (f"--network={inside}", f"--ip={BACKENDS[host]}")
         engine.serve(name, *place, listen=f"{BACKENDS[host]}:5555")
     between = (f"--network={outside}", f"--ip={CLIENTS[2]}", "--sysctl=net.ipv4.ip_forward=1")
-    holder = engine.start(*between, *options, "--entrypoint=sleep", IMAGE, "600")
-    engine.docker("network", "connect", "--ip", str(BACKENDS[4]), inside, holder.name)
+    network = engine.namespace(*between, *options, also={inside: BACKENDS[4]})
     mount = f"--volume={file}:/etc/paraglider/glider.yaml:ro"
     powers = (*_POWERS[variant], f"--env=PARAGLIDER_IPTABLES={variant}", mount)
     client = Client(engine, outside, BIND)
-    network = f"--network=container:{holder.name}"
     assert add_foreign_rules(engine, network, variant).code == 0
     return Place(engine, client, network, powers)
 
