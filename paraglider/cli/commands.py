@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from paraglider.cli.context import Context
-from paraglider.cli.names import resolve_names
 from paraglider.config.model import Config
 from paraglider.errors import ConfigError, Problem, UnavailableError
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
 def start(context: Context) -> int:
     """Apply the configuration; say what is balanced now."""
+    from paraglider.cli.names import resolve_names
     from paraglider.health.service import standing_services
     from paraglider.kernel.agent_lock import find_agent
     from paraglider.kernel.apply import apply_rulesets
@@ -123,6 +123,7 @@ def check(context: Context) -> int:
 
 def render(context: Context) -> int:
     """Print what would be given to iptables-restore."""
+    from paraglider.cli.names import resolve_names
     from paraglider.health.service import standing_services
     from paraglider.rules.plan import plan_rulesets
     from paraglider.rules.restore import lint_restore, render_rulesets
@@ -139,6 +140,7 @@ def render(context: Context) -> int:
 def diff(context: Context) -> int:
     """Show how the live rules differ from the wanted ones."""
     from paraglider.agent.memory import recall
+    from paraglider.cli.names import resolve_names
     from paraglider.config.model import Family
     from paraglider.health.board import Board
     from paraglider.kernel.apply import find_missing_anchors, read_states

@@ -19,7 +19,8 @@ _INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (default: the process's own); return the exit code."""
-    arguments = build_parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    arguments = build_parser(words).parse_args(words)
     out, err = sys.stdout or _nowhere(), sys.stderr or _nowhere()
     if isinstance(out, io.TextIOWrapper):
         # A stranger's rule may hold anything; what cannot be printed is shown by its number.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import re
-from dataclasses import dataclass
-from typing import NoReturn
+from collections.abc import Collection
+from typing import NamedTuple, NoReturn
 
 from paraglider import __version__
 
@@ -47,8 +47,7 @@ something, or there is no agent; 77 no permission; 78 bad configuration
 """
 
 
-@dataclass(frozen=True, slots=True)
-class _Command:
+class _Command(NamedTuple):
     name: str
     summary: str
     more: str = ""
@@ -149,8 +148,12 @@ class _Parser(argparse.ArgumentParser):
         super().error(f"{message}; {hint}")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the whole command line."""
+def build_parser(words: Collection[str] | None = None) -> argparse.ArgumentParser:
+    """Return the parser of the whole command line.
+
+    Where the `words` on it are given, a command that is none of them is known by its name and
+    summary alone: options are most of what a parser costs.
+    """
     parser = _Parser(
         prog="paraglider",
         description=_DESCRIPTION,
@@ -164,16 +167,19 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in _COMMANDS:
+        is_usable = words is None or command.name in words
         added = commands.add_parser(
             command.name,
             help=command.summary,
             # Not capitalize(), which takes the capitals from SIGTERM.
             description=f"{command.summary[:1].upper()}{command.summary[1:]}. {command.more}",
             allow_abbrev=False,
+            add_help=is_usable,
         )
-        # Without a default of its own, so that it does not undo what stands before the command.
-        _add_config(added, default=argparse.SUPPRESS)
-        _add_options(command.name, added)
+        if is_usable:
+            # Without a default of its own, so that it does not undo what stands before the command.
+            _add_config(added, default=argparse.SUPPRESS)
+            _add_options(command.name, added)
     return parser
 
 

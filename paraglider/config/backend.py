@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from paraglider.config.address import Refused
 from paraglider.config.document import Document, Kind, Text
 from paraglider.config.keys import BACKEND_KEYS, FRONTEND_KEYS
 from paraglider.config.mapping import read_keys
@@ -23,8 +22,7 @@ from paraglider.config.model import Address, Backend
 from paraglider.config.problems import Place, Problems
 from paraglider.config.quote import quoted
 from paraglider.config.server import parse_server
-from paraglider.config.traps import with_reading
-from paraglider.config.value import FLAGS, parse_word, read_text, read_value
+from paraglider.config.value import draft_value, parse_flag, read_items, read_text, read_value
 
 if TYPE_CHECKING:
     from paraglider.config.check import CheckDraft
@@ -46,11 +44,10 @@ def draft_backend(text: Text, seen: Seen, place: Place, problems: Problems) -> B
 
     Doubled ones are told here, while reading, so that a list of nothing else ends soon.
     """
-    try:
-        backend = parse_server(text.value)
-    except Refused as refused:
-        problems.add(place, with_reading(str(refused), text.value, is_plain=text.is_plain))
+    found = draft_value(text, parse_server, place, problems)
+    if found is None:
         return BackendDraft(None, place)
+    backend, _ = found
     if (first := seen.setdefault((backend.host, backend.port), place)) is not place:
         problems.add(place, f"{backend} is listed already: {first}; list every backend once")
         return BackendDraft(None, place)
@@ -63,13 +60,8 @@ def read_backends(document: Document, problems: Problems, place: Place) -> Itera
         problems.add(place, _not_a_list(document))
         return
     seen: Seen = {}
-    count = 0
-    for _ in document.each_entry():
-        item = document.place(f"{place.key_path}[{count}]")
-        count += 1
+    for item in read_items(document, problems, place, "backend"):
         yield _read_backend(document, problems, seen, item)
-    if not count:
-        problems.add(place, "the list is empty; at least one backend must be in it")
 
 
 def _read_backend(document: Document, problems: Problems, seen: Seen, place: Place) -> BackendDraft:
@@ -93,8 +85,7 @@ def _read_mapping(document: Document, problems: Problems, seen: Seen, place: Pla
 
             check = read_check(document, problems, at, wanted)
         elif key == "backup":
-            said = read_value(document, problems, at, wanted, lambda text: parse_word(text, FLAGS))
-            is_backup = said is True
+            is_backup = read_value(document, problems, at, wanted, parse_flag) is True
         elif text := read_text(document, problems, at, wanted):
             draft = draft_backend(text, seen, at, problems)
     backend = draft.backend and replace(draft.backend, is_backup=is_backup)

@@ -37,7 +37,14 @@ from paraglider.config.request import (
     parse_path,
     parse_statuses,
 )
-from paraglider.config.value import FLAGS, any_of, parse_whole, parse_word, read_value
+from paraglider.config.value import (
+    any_of,
+    parse_flag,
+    parse_whole,
+    parse_word,
+    read_items,
+    read_value,
+)
 
 # Bounds in seconds, and in probes.
 INTERVAL_S = (0.1, 3600.0)
@@ -72,9 +79,7 @@ _KEYS: Mapping[str, _Key] = {
     ),
     "status": _Key("statuses", parse_statuses, _HTTP, is_of_request=True),
     "body": _Key("body", parse_body, _HTTP, is_of_request=True),
-    "verify": _Key(
-        "is_verified", lambda text: parse_word(text, FLAGS), (CheckKind.HTTPS,), is_of_request=True
-    ),
+    "verify": _Key("is_verified", parse_flag, (CheckKind.HTTPS,), is_of_request=True),
     "ca": _Key("ca", parse_ca, (CheckKind.HTTPS,), is_of_request=True),
     "send": _Key("send", parse_bytes, (CheckKind.TCP,)),
     "expect": _Key("expect", parse_bytes, (CheckKind.TCP,)),
@@ -203,16 +208,11 @@ def _read_statuses(
 ) -> tuple[tuple[int, int], ...] | None:
     """Read a list, each item of which is what may also stand alone."""
     ranges: list[tuple[int, int]] = []
-    count = 0
-    for _ in document.each_entry():
-        item = document.place(f"{place.key_path}[{count}]")
-        count += 1
+    for item in read_items(document, problems, place, "status"):
         if len(ranges) > MAX_STATUSES:
             document.skip()
         elif found := read_value(document, problems, item, CHECK_KEYS["status"], parse_statuses):
             ranges += found
             if len(ranges) > MAX_STATUSES:
                 problems.add(item, TOO_MANY_STATUSES)
-    if not count:
-        problems.add(place, "the list is empty; at least one status must be in it")
     return tuple(ranges) or None

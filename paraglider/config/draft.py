@@ -8,13 +8,12 @@ make drafts, through the same functions.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from paraglider.config.address import Refused
 from paraglider.config.backend import BackendDraft
-from paraglider.config.document import Text
 from paraglider.config.model import (
     NAME_PATTERN,
     NAME_RULE,
@@ -24,14 +23,11 @@ from paraglider.config.model import (
     Frontend,
     Quorum,
 )
-from paraglider.config.problems import Place, Problems
+from paraglider.config.problems import Place
 from paraglider.config.quote import quoted
-from paraglider.config.traps import with_reading
 
 if TYPE_CHECKING:
     from paraglider.config.check import CheckDraft
-
-T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -67,19 +63,7 @@ class Draft:
 
         shared = build_check(self.check, None)
         for backend, own in found:
-            check = build_check(self.check, own) if own else shared
-            yield Backend(backend.host, backend.port, backend.is_backup, check)
-
-
-def draft_value(
-    text: Text, parse: Callable[[str], T], place: Place, problems: Problems
-) -> tuple[T, Place] | None:
-    """Return what `parse` makes of `text`, or None once the problem (it raises Refused) is told."""
-    try:
-        return parse(text.value), place
-    except Refused as refused:
-        problems.add(place, with_reading(str(refused), text.value, is_plain=text.is_plain))
-        return None
+            yield replace(backend, check=build_check(self.check, own) if own else shared)
 
 
 def parse_name(text: str) -> str:

@@ -44,7 +44,7 @@ def parse_endpoint(text: str, role: Role) -> Endpoint:
     """Parse ``ADDRESS:PORT``. Raises Refused with the reason and an example."""
     endpoint = match_endpoint(text, role)
     if endpoint is None:
-        raise Refused(_explain(text, role))
+        raise Refused(explain_endpoint(text, role))
     return endpoint
 
 
@@ -64,7 +64,7 @@ def parse_port(text: str) -> int:
     return int(text)
 
 
-def _explain(text: str, role: Role) -> str:
+def explain_endpoint(text: str, role: Role) -> str:
     """Say why `text`, which does not fit the pattern, is not an endpoint."""
     for shape, reason in _SHAPES:
         if re.fullmatch(shape, text, re.DOTALL):

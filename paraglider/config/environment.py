@@ -19,12 +19,13 @@ from typing import TypeVar
 from paraglider.config.agreement import check_agreement
 from paraglider.config.backend import BackendDraft, Seen, draft_backend
 from paraglider.config.document import Text
-from paraglider.config.draft import Draft, draft_value
+from paraglider.config.draft import Draft
 from paraglider.config.frontend import parse_bind, parse_privateip
 from paraglider.config.keys import FRONTEND_KEYS
 from paraglider.config.model import DEFAULT_NAME, Config
 from paraglider.config.parse import parse_config
 from paraglider.config.problems import Enough, Place, Problems
+from paraglider.config.value import draft_value
 
 SOURCE = "environment"
 BIND = "PARAGLIDER_BIND"

@@ -16,13 +16,13 @@ from __future__ import annotations
 from paraglider.config.address import Role, parse_address
 from paraglider.config.backend import read_backends
 from paraglider.config.document import Document
-from paraglider.config.draft import Draft, draft_value, parse_name
+from paraglider.config.draft import Draft, parse_name
 from paraglider.config.endpoint import parse_endpoint
 from paraglider.config.keys import FRONTEND_KEYS, REQUIRED_KEYS
 from paraglider.config.mapping import read_keys
 from paraglider.config.model import DEFAULT_NAME, Address, Endpoint
 from paraglider.config.problems import Place, Problems
-from paraglider.config.value import read_text
+from paraglider.config.value import draft_value, read_text
 
 
 def read_frontend(

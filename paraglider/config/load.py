@@ -22,7 +22,6 @@ DEFAULT_PATH = "/etc/paraglider/glider.yaml"
 STDIN_PATH = "-"
 STDIN_SOURCE = "<stdin>"
 
-
 _NO_FILE = "does not exist; check the path after -config"
 _NO_DEFAULT = (
     "does not exist; write it, name another file with -config FILE ('-' is standard input), or set"
@@ -42,13 +41,13 @@ def load_config(
     None means that the caller named none: the PARAGLIDER_* variables then stand in for a file, and
     where none of them is set, `default_path` is read. Raises ConfigError.
     """
+    file = find_file(path, environment=environment, default_path=default_path)
+    if file is not None:
+        text = _read_file(file, _NO_DEFAULT if path is None else _NO_FILE)
+        return parse_config(text, source=printable(file))
     if path == STDIN_PATH:
         return parse_config(_read_stdin(stdin), source=STDIN_SOURCE)
-    if path is not None:
-        return parse_config(_read_file(path, _NO_FILE), source=printable(path))
-    if is_configured(environment):
-        return parse_environment(environment)
-    return parse_config(_read_file(default_path, _NO_DEFAULT), source=printable(default_path))
+    return parse_environment(environment)
 
 
 def find_file(

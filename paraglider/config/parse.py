@@ -23,6 +23,7 @@ from paraglider.config.keys import ROOT_KEYS, SMALLEST_FILE
 from paraglider.config.mapping import read_keys
 from paraglider.config.model import Config
 from paraglider.config.problems import Enough, Place, Problems, Unreadable
+from paraglider.config.value import read_items
 
 
 def parse_config(text: bytes, *, source: str) -> Config:
@@ -92,16 +93,10 @@ def _read_list(document: Document, problems: Problems, place: Place) -> Iterator
         problems.add(place, f"{message}; begin each frontend with '- name: '")
         document.skip()
         return
-    count = 0
-    for _ in document.each_entry():
-        path = f"frontends[{count}]"
-        count += 1
-        item = document.kind
-        if item is Kind.MAPPING:
-            yield read_frontend(document, problems, path, is_name_required=True)
+    for item in read_items(document, problems, place, "frontend"):
+        if document.kind is Kind.MAPPING:
+            yield read_frontend(document, problems, item.key_path, is_name_required=True)
             continue
-        message = item.is_not("the keys name, bind, privateip and backends")
-        problems.add(document.place(path), message)
+        message = document.kind.is_not("the keys name, bind, privateip and backends")
+        problems.add(item, message)
         document.skip()
-    if not count:
-        problems.add(place, "the list is empty; at least one frontend must be in it")

@@ -31,6 +31,7 @@ from paraglider.config.schema_check import (
     duration_schema,
     flag_schema,
     object_schema,
+    pattern_schema,
     whole_schema,
     words_schema,
 )
@@ -86,11 +87,7 @@ def _frontend() -> Schema:
             "default": DEFAULT_NAME,
             "examples": [_NAMED["name"]],
         },
-        "bind": {
-            "type": "string",
-            "pattern": f"^{_ADDRESS}$",
-            "examples": [_UNNAMED["bind"], "[fd00::10]:80"],
-        },
+        "bind": pattern_schema(_ADDRESS, _UNNAMED["bind"], "[fd00::10]:80"),
         "privateip": address_schema("172.19.0.4", "fd00::4"),
         "backends": {
             "type": "array",
@@ -119,11 +116,8 @@ def _backend() -> Schema:
 
 
 def _server() -> Schema:
-    return {
-        "type": "string",
-        "pattern": f"^(?:{_ADDRESS}|{_NAME})$",
-        "examples": ["172.19.0.2:5555", "web:5555", "[fd00::2]:5555"],
-    }
+    examples = ("172.19.0.2:5555", "web:5555", "[fd00::2]:5555")
+    return pattern_schema(f"(?:{_ADDRESS}|{_NAME})", *examples)
 
 
 def _quorum() -> Schema:

@@ -21,6 +21,7 @@ from paraglider.config.request import (
     PATH_PATTERN,
     STATUSES_PATTERN,
 )
+from paraglider.config.value import WHOLE_PATTERN
 
 Schema = dict[str, object]
 
@@ -45,8 +46,12 @@ def object_schema(
 
 def address_schema(*examples: str) -> Schema:
     """Return an address without a port."""
-    pattern = f"^(?!{NEVER_IPV4_PATTERN})(?:{IPV4_PATTERN}|{IPV6_PATTERN})$"
-    return {"type": "string", "pattern": pattern, "examples": list(examples)}
+    return pattern_schema(f"(?!{NEVER_IPV4_PATTERN})(?:{IPV4_PATTERN}|{IPV6_PATTERN})", *examples)
+
+
+def pattern_schema(pattern: str, *examples: object, **more: object) -> Schema:
+    """Return text that fits `pattern` from end to end."""
+    return {"type": "string", "pattern": f"^{pattern}$", "examples": list(examples), **more}
 
 
 def words_schema(words: Iterable[str], **more: object) -> Schema:
@@ -71,29 +76,24 @@ def whole_schema(least: int, most: int, **more: object) -> Schema:
         "type": ["integer", "string"],
         "minimum": least,
         "maximum": most,
-        "pattern": "^(?:0|[1-9][0-9]{0,8})$",
+        "pattern": f"^(?:{WHOLE_PATTERN})$",
         **more,
     }
 
 
 def _values() -> Mapping[str, Schema]:
     text: Schema = {"type": "string", "maxLength": MAX_TEXT_CHARACTERS, "default": ""}
-    status: Schema = {
-        "type": ["integer", "string"],
-        "minimum": 100,
-        "maximum": 599,
-        "pattern": f"^(?:{STATUSES_PATTERN})$",
-    }
+    status = whole_schema(100, 599, pattern=f"^(?:{STATUSES_PATTERN})$")
     statuses = {"type": "array", "items": status, "minItems": 1, "maxItems": MAX_STATUSES}
     return {
         "type": words_schema(KINDS, default=DEFAULT.kind.value),
-        "path": _pattern(PATH_PATTERN, "/healthz", default=DEFAULT.http.path),
-        "host": _pattern(HOST_HEADER_PATTERN, "example.org"),
+        "path": pattern_schema(PATH_PATTERN, "/healthz", default=DEFAULT.http.path),
+        "host": pattern_schema(HOST_HEADER_PATTERN, "example.org"),
         "method": words_schema(METHODS, default=DEFAULT.http.method),
         "status": {"anyOf": [status, statuses], "default": "200-399"},
         "body": text,
         "verify": flag_schema(default=DEFAULT.http.is_verified),
-        "ca": _pattern("/.*", "/etc/paraglider/ca.pem", maxLength=MAX_CA_CHARACTERS),
+        "ca": pattern_schema("/.*", "/etc/paraglider/ca.pem", maxLength=MAX_CA_CHARACTERS),
         "send": text,
         "expect": text,
         "port": whole_schema(1, 65535, pattern=f"^{PORT_PATTERN}$"),
@@ -104,7 +104,3 @@ def _values() -> Mapping[str, Schema]:
         "fall": whole_schema(*COUNTS, default=DEFAULT.fall),
         "start": words_schema(STARTS, default="up"),
     }
-
-
-def _pattern(pattern: str, example: str, **more: object) -> Schema:
-    return {"type": "string", "pattern": f"^{pattern}$", "examples": [example], **more}

@@ -8,7 +8,12 @@ from __future__ import annotations
 import re
 
 from paraglider.config.address import Refused, Role
-from paraglider.config.endpoint import PORT_PATTERN, explain_port, match_endpoint, parse_endpoint
+from paraglider.config.endpoint import (
+    PORT_PATTERN,
+    explain_endpoint,
+    explain_port,
+    match_endpoint,
+)
 from paraglider.config.model import HOST_PATTERN, HOST_RULE, MAX_HOST_CHARACTERS, Backend
 from paraglider.config.quote import quoted
 
@@ -26,10 +31,7 @@ def parse_server(text: str) -> Backend:
     match = re.fullmatch(_NAMED, text) if len(text) <= _MAX_CHARACTERS else None
     if match is not None and len(match[1]) <= MAX_HOST_CHARACTERS:
         return Backend(_parse_name(match[1]), int(match[2]))
-    if refusal := _explain(text):
-        raise Refused(refusal)
-    endpoint = parse_endpoint(text, Role.BACKEND)  # which says what is wrong with an address
-    return Backend(endpoint.address, endpoint.port)
+    raise Refused(_explain_named(text) or explain_endpoint(text, Role.BACKEND))
 
 
 def _parse_name(text: str) -> str:
@@ -42,7 +44,7 @@ def _parse_name(text: str) -> str:
     return name
 
 
-def _explain(text: str) -> str | None:
+def _explain_named(text: str) -> str | None:
     """Say what is wrong with a name, or None of what is not meant as one."""
     name, colon, port = text.rpartition(":") if ":" in text else (text, "", "")
     if not re.fullmatch(_LIKE_A_NAME, name):

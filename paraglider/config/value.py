@@ -1,19 +1,21 @@
-"""Values of one word or one number, and how one is read with its problems told."""
+"""Values of one word or one number, and how a value or a list is read with its problems told."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
 from paraglider.config.address import Refused
 from paraglider.config.document import Document, Kind, Text
 from paraglider.config.problems import Place, Problems
 from paraglider.config.quote import quoted
+from paraglider.config.traps import with_reading
 
 T = TypeVar("T")
 
-FLAGS = {"true": True, "false": False}
+WHOLE_PATTERN = r"0|[1-9][0-9]{0,8}"
+_FLAGS = {"true": True, "false": False}
 
 
 def parse_word(text: str, words: Mapping[str, T]) -> T:
@@ -23,9 +25,14 @@ def parse_word(text: str, words: Mapping[str, T]) -> T:
     raise Refused(f"{quoted(text)} is not known here; write {any_of(list(words))}")
 
 
+def parse_flag(text: str) -> bool:
+    """Return whether it is true. Raises Refused."""
+    return parse_word(text, _FLAGS)
+
+
 def parse_whole(text: str, least: int, most: int) -> int:
     """Return a whole number within bounds. Raises Refused."""
-    if re.fullmatch(r"0|[1-9][0-9]{0,8}", text) and least <= int(text) <= most:
+    if re.fullmatch(WHOLE_PATTERN, text) and least <= int(text) <= most:
         return int(text)
     raise Refused(f"{quoted(text)} is not a whole number from {least} to {most}")
 
@@ -38,6 +45,17 @@ def read_text(document: Document, problems: Problems, place: Place, wanted: str)
     problems.add(place, document.kind.is_not(wanted))
     document.skip()
     return None
+
+
+def draft_value(
+    text: Text, parse: Callable[[str], T], place: Place, problems: Problems
+) -> tuple[T, Place] | None:
+    """Return what `parse` makes of `text`, or None once the problem (it raises Refused) is told."""
+    try:
+        return parse(text.value), place
+    except Refused as refused:
+        problems.add(place, with_reading(str(refused), text.value, is_plain=text.is_plain))
+        return None
 
 
 def read_value(
@@ -57,6 +75,17 @@ def read_value(
     except Refused as refused:
         problems.add(place, str(refused))
         return None
+
+
+def read_items(document: Document, problems: Problems, place: Place, one: str) -> Iterator[Place]:
+    """Enter the list that is next; yield the place of each item, which the caller must take or
+    skip. A list without `one` is told."""
+    count = 0
+    for _ in document.each_entry():
+        yield document.place(f"{place.key_path}[{count}]")
+        count += 1
+    if not count:
+        problems.add(place, f"the list is empty; at least one {one} must be in it")
 
 
 def any_of(words: list[str]) -> str:

@@ -39,11 +39,17 @@ class Conntrack:
 
 @dataclass(frozen=True, slots=True)
 class OutgoingPorts:
-    """The ports that the host's own connections may leave from; `reserved` is the setting that
-    keeps others out, as the kernel prints it: ``8080,35000-35010``."""
+    """The ports that the host's own connections may leave from: those of `span` but the ones that
+    `reserved` keeps out, as the kernel prints it: ``8080,35000-35010``."""
 
-    ports: frozenset[int]
+    span: range
     reserved: str
+
+    def among(self, ports: Iterable[int]) -> list[int]:
+        """Return those of `ports` that are, in ascending order."""
+        spans = (span.partition("-") for span in self.reserved.split(",") if span)
+        kept = {p for low, _, high in spans for p in range(int(low), int(high or low) + 1)}
+        return sorted(port for port in ports if port in self.span and port not in kept)
 
 
 # Not pathlib, whose import is a twentieth of what `paraglider check` takes.
@@ -151,10 +157,8 @@ class Host:
             first, last = self._read("sys/net/ipv4/ip_local_port_range").split()
             reserved = self._read("sys/net/ipv4/ip_local_reserved_ports").strip()
         except OSError:
-            return OutgoingPorts(frozenset(), "")
-        spans = (span.partition("-") for span in reserved.split(",") if span)
-        kept = {p for low, _, high in spans for p in range(int(low), int(high or low) + 1)}
-        return OutgoingPorts(frozenset(range(int(first), int(last) + 1)) - kept, reserved)
+            return OutgoingPorts(range(0), "")
+        return OutgoingPorts(range(int(first), int(last) + 1), reserved)
 
     def read_conntrack(self) -> Conntrack | None:
         """Return the use of the connection table; None where conntrack is not loaded."""

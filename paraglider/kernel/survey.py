@@ -47,7 +47,7 @@ def _listener_finding(frontend: Frontend) -> str:
 
 
 def _outgoing_findings(config: Config, outgoing: OutgoingPorts) -> Iterator[str]:
-    ports = sorted({frontend.bind.port for frontend in config.frontends} & outgoing.ports)
+    ports = outgoing.among({frontend.bind.port for frontend in config.frontends})
     if ports:
         added = ",".join(str(port) for port in ports)
         kept = f"{outgoing.reserved},{added}" if outgoing.reserved else added

@@ -50,6 +50,23 @@ def test_without_a_file_the_default_one_is_read() -> None:
     assert "/etc/paraglider/glider.yaml" in build_parser().format_help()
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["", "--help", "strat", "check --help", "-config start drain --help", "drain", "status check"],
+)
+def test_a_line_gets_the_same_answer_from_the_parser_that_is_made_for_it(
+    line: str, capsys: Capture
+) -> None:
+    """Which knows the options of the commands on it alone."""
+    words = line.split()
+    answers = []
+    for parser in (build_parser(), build_parser(words)):
+        with pytest.raises(SystemExit) as caught:
+            parser.parse_args(words)
+        answers.append((caught.value.code, capsys.readouterr()))
+    assert answers[0] == answers[1]
+
+
 def test_a_dash_reads_stdin(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
     """And messages call it <stdin>."""
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(SEED.read_bytes())))
