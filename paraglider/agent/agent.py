@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from paraglider.agent.in_force import in_force_lines
 from paraglider.agent.loop import Loop
 from paraglider.agent.members import match_backend
 from paraglider.agent.names import Names, wanted_names
@@ -118,7 +119,8 @@ class Agent:
         self._order_probes()
         for change in changes:
             self._tell(change)
-        self._tell_in_force(services, is_changed=is_changed)
+        for line in in_force_lines(services, choice, is_changed=is_changed):
+            self._world.say(line)
 
     def _configure(self, config: Config) -> Sequence[Change]:
         return self._board.configure(config, self._names.addresses, self._loop.clock())
@@ -127,19 +129,6 @@ class Agent:
         frontend, backend = change.frontend, change.key[1]
         verb = "stays" if change.before is change.after else "is"
         self._world.report(f"{frontend}: {backend} {verb} {change.after}: {change.why}")
-
-    def _tell_in_force(self, services: Sequence[Service], *, is_changed: bool) -> None:
-        if not is_changed:
-            self._world.say("already running as configured; nothing to change")
-        for service in services:
-            if not service.is_leaving:
-                count = sum(member.health is not Health.DRAINING for member in service.members)
-                self._world.say(
-                    f"{service.name}: balancing {service.bind} over {count} "
-                    f"backend{'s' * (count != 1)} as {service.privateip}"
-                )
-        choice = self.chosen
-        self._world.say(f"rules are in iptables ({choice.variant.value}): {choice.reason}")
 
     @property
     def chosen(self) -> Choice:

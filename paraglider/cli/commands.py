@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 def start(context: Context) -> int:
     """Apply the configuration; say what is balanced now."""
+    from paraglider.agent.in_force import in_force_lines
     from paraglider.cli.names import resolve_names
     from paraglider.health.service import standing_services
     from paraglider.kernel.agent_lock import find_agent
@@ -41,15 +42,8 @@ def start(context: Context) -> int:
         host=context.host,
         report=context.report,
     )
-    if not is_changed:
-        context.say("already running as configured; nothing to change")
-    for service in services:
-        count = len(service.members)
-        context.say(
-            f"{service.name}: balancing {service.bind} over {count} "
-            f"backend{'s' if count > 1 else ''} as {service.privateip}"
-        )
-    context.say(f"rules are in iptables ({choice.variant.value}): {choice.reason}")
+    for line in in_force_lines(services, choice, is_changed=is_changed):
+        context.say(line)
     return 0
 
 
@@ -70,8 +64,7 @@ def stop(context: Context) -> int:
 
     answer = context.ask(Request(command="stop"))
     if answer is not None:
-        context.say(answer.text)
-        return answer.exit_code
+        return _tell(context, answer)
     if agent := find_agent():
         raise UnavailableError(
             f"{agent} keeps the rules of this host, would put them back, and cannot be asked from "
@@ -232,6 +225,10 @@ def order(context: Context) -> int:
             f"no agent can be asked from here: '{arguments.command}' needs one, 'paraglider run' "
             "(in a container: docker exec NAME paraglider ...)"
         )
+    return _tell(context, answer)
+
+
+def _tell(context: Context, answer: Answer) -> int:
     if answer.exit_code:
         context.err.write(f"{answer.text}\n")
     else:
