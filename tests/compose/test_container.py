@@ -5,6 +5,7 @@ Each test has a namespace of its own without any way out, but for one, on the ho
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -195,9 +196,7 @@ def test_a_new_file_is_taken_without_a_gap(engine: Engine, folder: Path) -> None
     container = engine.start(*ROUTER, mount(folder), IMAGE)
     container.wait_until_it_says(RUNNING)
     agent = container.agent_pid()
-    added = CONFIG.format(bind=BIND) + "    - 192.0.2.13:5555\n"
-    (folder / "new.yaml").write_text(added)
-    (folder / "new.yaml").rename(folder / "glider.yaml")
+    replace(folder, CONFIG.format(bind=BIND) + "    - 192.0.2.13:5555\n")
     container.signal("HUP")
     seen = {2}
 
@@ -208,6 +207,51 @@ def test_a_new_file_is_taken_without_a_gap(engine: Engine, folder: Path) -> None
     until(has_third, what="the third backend has its rule")
     assert seen == {2, 3}
     assert container.agent_pid() == agent
+
+
+def write_over(folder: Path, text: str) -> None:
+    """Write into the file that is there."""
+    (folder / "glider.yaml").write_text(text)
+
+
+def replace(folder: Path, text: str) -> None:
+    """Put another file in its place, as editors do."""
+    (folder / "new.yaml").write_text(text)
+    (folder / "new.yaml").rename(folder / "glider.yaml")
+
+
+def swap(folder: Path, text: str) -> None:
+    """Lead to another folder, as Kubernetes does with what it mounts: no file is touched."""
+    (folder / "..2").mkdir()
+    (folder / "..2/glider.yaml").write_text(text)
+    (folder / "..new").symlink_to("..2")
+    (folder / "..new").rename(folder / "..data")
+
+
+@pytest.mark.parametrize("change", [write_over, replace, swap])
+def test_a_new_file_is_taken_without_a_word(
+    engine: Engine, folder: Path, change: Callable[[Path, str], None]
+) -> None:
+    """Through a mount of the folder, however it became another one, and by the same agent."""
+    (folder / "..1").mkdir()
+    (folder / "glider.yaml").rename(folder / "..1/glider.yaml")
+    (folder / "..data").symlink_to("..1")
+    (folder / "glider.yaml").symlink_to("..data/glider.yaml")
+    container = engine.start(*ROUTER, mount(folder), IMAGE)
+    container.wait_until_it_says(RUNNING)
+    agent = container.agent_pid()
+    change(folder, CONFIG.format(bind=BIND) + "    - 192.0.2.13:5555\n")
+    until(lambda: rules_to_backends(container) == 3, what="the third backend has its rule")
+    assert container.agent_pid() == agent
+
+
+def test_a_change_of_a_file_that_is_mounted_alone_is_taken(engine: Engine, folder: Path) -> None:
+    """If it is written over: a mount of a file goes on showing that one, whatever replaces it."""
+    alone = f"--volume={folder}/glider.yaml:/etc/paraglider/glider.yaml:ro"
+    container = engine.start(*ROUTER, alone, IMAGE)
+    container.wait_until_it_says(RUNNING)
+    write_over(folder, CONFIG.format(bind=BIND) + "    - 192.0.2.13:5555\n")
+    until(lambda: rules_to_backends(container) == 3, what="the third backend has its rule")
 
 
 def test_a_signal_for_a_new_file_that_comes_too_early_ends_nobody(
