@@ -6,10 +6,14 @@ about one of them says so: ``@pytest.mark.parametrize("variant", [Variant.NFT], 
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+import paraglider
 from paraglider.lab.hosts import Lab
 from tests.netns.harness import (
     IPV4,
@@ -66,6 +70,16 @@ def addresses(request: pytest.FixtureRequest) -> AddressPlan:
 def topology(lab: Lab, addresses: AddressPlan, variant: Variant) -> Topology:
     """A client, a balancer and three backends that serve; no rules yet."""
     return build_topology(lab, addresses=addresses, variant=variant)
+
+
+@pytest.fixture(scope="session")
+def package() -> Iterator[Path]:
+    """A folder with the program that every user may read: the checkout may be its owner's alone."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shutil.copytree(Path(paraglider.__file__).parent, folder / "paraglider")
+        folder.chmod(0o755)
+        yield folder
 
 
 @pytest.fixture

@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from paraglider.lab.actors import read_line
 from paraglider.lab.hosts import Lab
 
+ROOT = Path(__file__).parents[2]
 HOST, ELSEWHERE = "host", "elsewhere"
 _ANSWER_S = 30.0
 
@@ -54,9 +56,12 @@ def host(lab: Lab) -> Lab:
     return lab
 
 
-def hold(lab: Lab, *, within: Sequence[str] = ()) -> tuple[subprocess.Popen[str], str]:
+def hold(
+    lab: Lab, *, within: Sequence[str] = (), package: Path = ROOT
+) -> tuple[subprocess.Popen[str], str]:
     """Start a process that takes the lock; return it and what came of it: ``held CHILD``, say."""
-    holder = lab.start(HOST, [*within, sys.executable, "-c", _HOLD])
+    argv = [*within, os.path.realpath(sys.executable), "-P", "-c", _HOLD]
+    holder = lab.start(HOST, argv, env={"PYTHONPATH": str(package)})
     return holder, read_line(holder, timeout_s=_ANSWER_S).rstrip()
 
 
@@ -126,9 +131,9 @@ def test_from_the_host_the_agent_of_a_container_has_one(host: Lab) -> None:
         assert file.read().rpartition(")")[2].split()[1] == str(holder.pid)
 
 
-def test_who_holds_the_lock_without_a_right_to_is_named(host: Lab) -> None:
+def test_who_holds_the_lock_without_a_right_to_is_named(host: Lab, package: Path) -> None:
     """Everybody in the namespace can: it says which user."""
-    hold(host, within=_NOBODY)
+    hold(host, within=_NOBODY, package=package)
     _, said = hold(host)
     assert said.startswith("LockHeldError: an agent (process ")
     assert ", user 65532)" in said

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -68,10 +69,11 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become
 class Family:
     """A process and its child, which has given up everything."""
 
-    def __init__(self, within: Sequence[str]) -> None:
+    def __init__(self, within: Sequence[str], package: Path) -> None:
         self.parent = subprocess.Popen(
-            [*within, sys.executable, "-c", _PROGRAM],
-            env=make_environment(os.environ),
+            # Started without `env` between: that could be nobody who may start this Python.
+            [*within, os.path.realpath(sys.executable), "-P", "-c", _PROGRAM],
+            env={**make_environment(os.environ), "PYTHONPATH": str(package)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -100,9 +102,9 @@ class Family:
 
 
 @pytest.fixture
-def family(request: pytest.FixtureRequest) -> Iterator[Family]:
+def family(request: pytest.FixtureRequest, package: Path) -> Iterator[Family]:
     """A process that was started in one of the ways above, and its child."""
-    family = Family(request.param)
+    family = Family(request.param, package)
     yield family
     family.close()
 
