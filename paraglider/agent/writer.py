@@ -19,7 +19,7 @@ from paraglider.health.service import Pair, Service
 from paraglider.kernel.conntrack import count_connections, cut_connections
 from paraglider.kernel.iptables import Variant
 from paraglider.kernel.reconcile import Reconciler
-from paraglider.rules.plan import plan_rulesets
+from paraglider.rules.wanted import Planner
 
 # Between tries of what failed.
 _RETRY_S = 0.5
@@ -63,6 +63,7 @@ class Writer:
             clock=loop.clock,
             wall_clock=connections.clock,
         )
+        self._planner = Planner(starts_anywhere=False)
         self._to_cut: set[Pair] = set()
         self._is_due = False
         self._retry_s: dict[str, float] = {}
@@ -76,7 +77,9 @@ class Writer:
     def take_over(self, services: Sequence[Service], variant: Variant) -> bool:
         """Make the kernel hold what `services` ask for, from whatever state; return whether
         anything had to be changed. Raises what keeps it from that."""
-        is_changed = self._reconciler.take_over(plan_rulesets(services), variant)
+        planner = Planner(starts_anywhere=variant is Variant.LEGACY)
+        is_changed = self._reconciler.take_over(planner.plan(services), variant)
+        self._planner = planner
         self._is_due = False
         self._drains.follow(services)
         self._listen()
@@ -102,11 +105,11 @@ class Writer:
     def sync(self, services: Callable[[], Sequence[Service]]) -> None:
         """Write what is due, then cut who is to be cut. `services` is asked if that is needed."""
         if self._is_due and self._may(_CHANGE):
-            wanted = services()
-            rulesets = plan_rulesets(wanted)
-            if self._try(_CHANGE, lambda: self._reconciler.update(rulesets)):
+            decided = services()
+            wanted = self._planner.plan(decided)
+            if self._try(_CHANGE, lambda: self._reconciler.update(wanted)):
                 self._is_due = False
-                self._drains.follow(wanted)
+                self._drains.follow(decided)
         if self._to_cut and not self._is_due and self._may(_CUT):
             self._try(_CUT, self._cut)
 

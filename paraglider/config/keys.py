@@ -17,6 +17,7 @@ FRONTEND_KEYS = {
     "bind": "the address and port that clients connect to, such as 192.0.2.10:80",
     "privateip": "the address of this host that backends see, such as 172.19.0.4",
     "backends": "a list of servers, each ADDRESS:PORT or NAME:PORT, such as 172.19.0.2:5555",
+    "balance": "which backend gets the next connection: round-robin or random",
     "check": "how backends are probed: tcp, http, https, none, or a mapping that says more",
     "on_down": "what becomes of the connections of a backend that goes down: cut or keep",
     "no_backend": "what new connections get while no backend can take them: reject or serve-all",
@@ -28,6 +29,7 @@ REQUIRED_KEYS = ("name", "bind", "privateip", "backends")
 
 BACKEND_KEYS = {
     "address": "the server, as ADDRESS:PORT or NAME:PORT, such as 172.19.0.2:5555",
+    "weight": "how many new connections it gets where others get theirs: 0 to 1000, such as 3",
     "backup": "whether it gets connections only while no other backend can: true or false",
     "check": "what differs from the frontend's check: its type, or a mapping of its keys",
 }

@@ -37,6 +37,29 @@ class Family(IntEnum):
     IPV6 = 6
 
 
+class Protocol(StrEnum):
+    """The transport of connections, as the file and iptables call it."""
+
+    TCP = "tcp"
+    UDP = "udp"
+
+    @property
+    def number(self) -> int:
+        """Its number in packets (IANA, protocol numbers)."""
+        return 6 if self is Protocol.TCP else 17
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Ports:
+    """Ports from `first` to `last`, both among them (1 to 65535)."""
+
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Endpoint:
     """An address and a TCP port (1 to 65535)."""
@@ -107,12 +130,14 @@ class Check:
 @dataclass(frozen=True, slots=True)
 class Backend:
     """One server, or each server that a host name (in lower case) stands for. A backup gets
-    connections while no other backend of its frontend can."""
+    connections while no other backend of its frontend can. `weight` (0 to 1000) is how many new
+    connections it gets where others get theirs; none at 0."""
 
     host: Address | str
     port: int
     is_backup: bool = False
     check: Check = Check()
+    weight: int = 1
 
     @property
     def endpoint(self) -> Endpoint | None:
@@ -121,6 +146,13 @@ class Backend:
 
     def __str__(self) -> str:
         return str(self.endpoint or f"{self.host}:{self.port}")
+
+
+class Balance(StrEnum):
+    """Which backend gets the next connection."""
+
+    ROUND_ROBIN = "round-robin"
+    RANDOM = "random"
 
 
 class OnDown(StrEnum):
@@ -159,6 +191,7 @@ class Frontend:
     bind: Endpoint
     privateip: Address
     backends: tuple[Backend, ...]
+    balance: Balance = Balance.ROUND_ROBIN
     on_down: OnDown = OnDown.CUT
     no_backend: NoBackend = NoBackend.REJECT
     quorum: Quorum = Quorum()

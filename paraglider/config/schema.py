@@ -20,10 +20,11 @@ from paraglider.config.model import (
     HOST_PATTERN,
     MAX_HOST_CHARACTERS,
     NAME_PATTERN,
+    Balance,
     NoBackend,
     OnDown,
 )
-from paraglider.config.policy import MAX_LIVE, NO_BACKEND, ON_DOWN
+from paraglider.config.policy import BALANCE, MAX_LIVE, MAX_WEIGHT, NO_BACKEND, ON_DOWN
 from paraglider.config.schema_check import (
     Schema,
     address_schema,
@@ -97,6 +98,7 @@ def _frontend() -> Schema:
             "examples": [_UNNAMED["backends"]],
         },
         "check": {"$ref": "#/$defs/check"},
+        "balance": words_schema(BALANCE, default=Balance.ROUND_ROBIN.value),
         "on_down": words_schema(ON_DOWN, default=OnDown.CUT.value),
         "no_backend": words_schema(NO_BACKEND, default=NoBackend.REJECT.value),
         "quorum": {"anyOf": [_live(), {"$ref": "#/$defs/quorum"}]},
@@ -109,6 +111,7 @@ def _frontend() -> Schema:
 def _backend() -> Schema:
     values: dict[str, Schema] = {
         "address": {"$ref": "#/$defs/server"},
+        "weight": whole_schema(0, MAX_WEIGHT, default=1),
         "backup": flag_schema(default=False),
         "check": {"$ref": "#/$defs/check"},
     }

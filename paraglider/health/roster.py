@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from paraglider.config.model import Address, Backend, Endpoint, Frontend
+from paraglider.config.model import Address, Backend, Balance, Endpoint, Frontend
 from paraglider.health.service import Member, Service, Share
 from paraglider.health.serving import choose_serving, find_next_share_s, has_quorum, share_out
 from paraglider.health.standing import Standing
@@ -61,11 +61,13 @@ class Roster:
             for backend, standing in self.standings.items()
         )
         shares: tuple[Share, ...] = ()
+        balance = Balance.ROUND_ROBIN
         if self.frontend is not None:
             slow_start_s = self.frontend.slow_start_s
             shares = share_out(self._choose(self.frontend), self.standings, slow_start_s, now_s)
+            balance = self.frontend.balance
         is_leaving = self.frontend is None
-        return Service(self.name, self.bind, self.privateip, members, shares, is_leaving)
+        return Service(self.name, self.bind, self.privateip, members, shares, balance, is_leaving)
 
     def next_change_s(self, now_s: float) -> float | None:
         """Return when `service` may differ though nothing has happened; None for never."""

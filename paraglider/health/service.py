@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from paraglider.config.model import Address, Backend, Config, Endpoint, Family, Frontend
+from paraglider.config.model import Address, Backend, Balance, Config, Endpoint, Family, Frontend
 
 FULL = 100
 
@@ -40,9 +40,11 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A backend that gets new connections: `percent` (1 to 100) of what an equal would."""
+    """A backend that gets new connections, by its `weight` (1 to 1000) beside those of others, and
+    while it starts slowly only `percent` (1 to 100) of that."""
 
     backend: Endpoint
+    weight: int = 1
     percent: int = FULL
 
 
@@ -60,6 +62,7 @@ class Service:
     privateip: Address
     members: tuple[Member, ...]
     serving: tuple[Share, ...]
+    balance: Balance = Balance.ROUND_ROBIN
     is_leaving: bool = False
 
     @property
@@ -92,8 +95,10 @@ def standing_services(config: Config, addresses: Addresses) -> tuple[Service, ..
     services = []
     for frontend in config.frontends:
         backends = expand_backends(frontend, addresses)
-        primaries = [e for e, backend in backends.items() if not backend.is_backup]
         members = tuple(Member(endpoint) for endpoint in backends)
-        serving = tuple(Share(endpoint) for endpoint in primaries or backends)
-        services.append(Service(frontend.name, frontend.bind, frontend.privateip, members, serving))
+        able = {e: backend for e, backend in backends.items() if backend.weight}
+        primaries = [e for e, backend in able.items() if not backend.is_backup]
+        serving = tuple(Share(e, able[e].weight) for e in primaries or able)
+        name, bind, privateip = frontend.name, frontend.bind, frontend.privateip
+        services.append(Service(name, bind, privateip, members, serving, frontend.balance))
     return tuple(services)

@@ -19,8 +19,7 @@ from paraglider.kernel.nat_anchor import find_anchor
 from paraglider.kernel.removal import remove_anchor, remove_from
 from paraglider.kernel.variant import find_all, require_capabilities
 from paraglider.rules.restore import check_restore, is_complete, plan_restore
-from paraglider.rules.ruleset import Ruleset
-from paraglider.rules.state import NOTHING, State, state_of_ruleset
+from paraglider.rules.state import NOTHING, State
 
 Report = Callable[[str], None]
 
@@ -40,16 +39,15 @@ class Step:
     text: str
 
 
-def apply_rulesets(
-    rulesets: Sequence[Ruleset], *, variant: Variant, host: Host, report: Report
+def apply_states(
+    wanted: Mapping[Family, State], *, variant: Variant, host: Host, report: Report
 ) -> bool:
-    """Make the kernel hold exactly `rulesets`; return whether anything had to be changed.
+    """Make the kernel hold exactly what is `wanted`; return whether anything had to be changed.
 
     `report` is told what was done beside it (forwarding switched on, protection that is not to be
     had). Raises PermissionDenied or UnavailableError, with the rules as they were before.
     """
     require_capabilities(host, variant)
-    wanted = {ruleset.family: state_of_ruleset(ruleset) for ruleset in rulesets}
     with hold_rules_lock():
         steps = [
             plan_step(replace(tools, report=report), before, wanted.get(tools.family, NOTHING))

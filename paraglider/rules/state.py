@@ -1,6 +1,6 @@
 """State: what is ours in the tables of one family, as text that compares.
 
-One form for what is wanted (`state_of_ruleset`) and for what the kernel holds (`parse_save`), so
+One form for what is wanted (wanted.py) and for what the kernel holds (`parse_save`), so
 that drift, apply, rollback and removal are one comparison. A rule of ours that the kernel prints in
 another order or an older spelling is brought to our own form; one that is not of our grammar (a
 stranger's, in our chain) stays as it is and so never equals a wanted one.
@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from paraglider.rules.ruleset import GUEST_CHAINS, Ruleset, TableName, is_own_chain
+from paraglider.rules.ruleset import GUEST_CHAINS, TableName, is_own_chain
 from paraglider.rules.text import RuleSyntaxError, parse_rule, render_rule
 
 # A rule may be nothing but its counters, and a comment in it may have lines.
@@ -29,6 +29,10 @@ class Counters:
 
     packets: int = 0
     size_bytes: int = 0
+
+    def plus(self, other: Counters) -> Counters:
+        """Return the sum."""
+        return Counters(self.packets + other.packets, self.size_bytes + other.size_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,19 +115,6 @@ class State:
 
 
 NOTHING = State(MappingProxyType({}))
-
-
-def state_of_ruleset(ruleset: Ruleset) -> State:
-    """Return the state that the kernel has once `ruleset` is applied."""
-    tables = {}
-    for table in ruleset.tables:
-        chains = {
-            chain.name: tuple(RuleLine(render_rule(rule)) for rule in chain.rules)
-            for chain in table.chains
-        }
-        hooks = frozenset(HookLine(hook.builtin, 1, f"-j {hook.chain}") for hook in table.hooks)
-        tables[table.name] = TableState(chains, hooks)
-    return State(tables)
 
 
 def parse_save(text: str) -> State:

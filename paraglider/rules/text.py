@@ -14,27 +14,35 @@ grammar.
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address, ip_network
+from collections.abc import Callable, Iterator, Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TypedDict
 
-from paraglider.config.model import Address, Endpoint
+from paraglider.config.model import Address, Endpoint, Family, Ports, Protocol
 from paraglider.rules.ruleset import (
     CERTAIN,
     Chance,
     CtState,
     Dnat,
     Jump,
+    Network,
+    Note,
     Nth,
+    Recent,
     Rule,
     Snat,
+    Statistic,
     Target,
     TcpReset,
     Verdict,
     is_own_chain,
 )
 
-_TCP_NUMBER = "6"  # iptables-save never prints a name here (libxt_conntrack.c)
-_UNTIL = re.compile(r"until-([0-9]{1,12})")
+# --ctproto is always printed as a number (libxt_conntrack.c).
+_PROTOCOLS = {str(protocol.number): protocol for protocol in Protocol}
+_NO_BITS = {Family.IPV4: "0.0.0.0", Family.IPV6: "::"}  # noqa: S104 - nobody binds it
+_RECENT_NAME = re.compile(r"paraglider-[0-9a-f]{16}")
+_NOTE = re.compile(r"([a-z]{1,15})-([0-9a-f]{1,16})")
 _PROBABILITY = re.compile(r"0\.[0-9]{1,14}")
 _ENDPOINT = re.compile(r"(?:\[([0-9a-f:.]+)\]|([0-9.]+)):([0-9]+)")
 
@@ -47,82 +55,99 @@ def render_rule(rule: Rule) -> str:
     """Return the text of `rule`, without ``-A CHAIN``."""
     words = []
     if rule.source is not None:
-        words += ["-s", _host(rule.source)]
+        words.append(f"-s {_network(rule.source)}")
     if rule.destination is not None:
-        words += ["-d", _host(rule.destination)]
-    if rule.is_tcp:
-        words += ["-p", "tcp"]
-    words += _tcp_words(rule)
+        words.append(f"-d {_network(rule.destination)}")
+    if rule.protocol is not None:
+        words.append(f"-p {rule.protocol.value}")
+        words += _port_words(rule, rule.protocol)
     words += _conntrack_words(rule)
-    words += _statistic_words(rule.statistic)
-    if rule.until_s is not None:
-        words += ["-m", "comment", "--comment", f"until-{rule.until_s}"]
-    return " ".join([*words, *_target_words(rule.target)])
+    if rule.statistic is not None:
+        words.append(_statistic_words(rule.statistic))
+    if rule.recent is not None:
+        words.append(_recent_words(rule.recent))
+    if rule.note is not None:
+        words.append(f"-m comment --comment {rule.note.word}-{rule.note.value}")
+    words.append(_target_words(rule.target))
+    return " ".join(words)
 
 
-def _host(address: Address) -> str:
+def _network(address: Address | Network) -> str:
+    if isinstance(address, (IPv4Network, IPv6Network)):
+        return str(address)
     return f"{address}/{address.max_prefixlen}"
 
 
-def _tcp_words(rule: Rule) -> list[str]:
-    words = []
-    if rule.source_port is not None:
-        words += ["--sport", str(rule.source_port)]
-    if rule.destination_port is not None:
-        words += ["--dport", str(rule.destination_port)]
-    return ["-m", "tcp", *words] if words else []
+def _port_words(rule: Rule, protocol: Protocol) -> Iterator[str]:
+    if rule.source_ports or rule.destination_ports:
+        yield f"-m {protocol.value}"
+    if rule.source_ports is not None:
+        yield f"--sport {_ports(rule.source_ports)}"
+    if rule.destination_ports is not None:
+        yield f"--dport {_ports(rule.destination_ports)}"
+
+
+def _ports(ports: Ports) -> str:
+    return str(ports.first) if ports.first == ports.last else f"{ports.first}:{ports.last}"
 
 
 def _conntrack_words(rule: Rule) -> list[str]:
     words = []
     if rule.ct_state is not None:
-        words += ["--ctstate", rule.ct_state.value]
-    if rule.ct_is_tcp:
-        words += ["--ctproto", _TCP_NUMBER]
-    if rule.ct_original is not None:
-        words += ["--ctorigdst", str(rule.ct_original.address)]
-        words += ["--ctorigdstport", str(rule.ct_original.port)]
-    return ["-m", "conntrack", *words] if words else []
+        words.append(f"--ctstate {rule.ct_state.value}")
+    if rule.ct_protocol is not None:
+        words.append(f"--ctproto {rule.ct_protocol.number}")
+    if rule.ct_address is not None:
+        words.append(f"--ctorigdst {rule.ct_address}")  # a host's without /32
+    if rule.ct_ports is not None:
+        words.append(f"--ctorigdstport {_ports(rule.ct_ports)}")
+    return ["-m conntrack", *words] if words else []
 
 
-def _statistic_words(statistic: Nth | Chance | None) -> list[str]:
+def _statistic_words(statistic: Statistic) -> str:
     match statistic:
         case Nth(every, packet):
-            words = ["nth", "--every", str(every), "--packet", str(packet)]
+            return f"-m statistic --mode nth --every {every} --packet {packet}"
         case Chance(of_certain):
-            words = ["random", "--probability", f"{of_certain / CERTAIN:.11f}"]
-        case None:
-            return []
-    return ["-m", "statistic", "--mode", *words]
+            probability = f"{of_certain / CERTAIN:.11f}"
+            return f"-m statistic --mode random --probability {probability}"
 
 
-def _target_words(target: Target) -> list[str]:
+def _recent_words(recent: Recent) -> str:
+    # One mark for all sources: none of their bits count.
+    action = "--set" if recent.is_set else "--rcheck"
+    return f"-m recent {action} --name {recent.name} --mask {_NO_BITS[recent.family]} --rsource"
+
+
+def _target_words(target: Target) -> str:
     match target:
-        case Verdict():
-            return ["-j", target.value]
         case Jump(chain):
-            return ["-j", chain]
+            return f"-j {chain}"
         case Dnat(to):
-            return ["-j", "DNAT", "--to-destination", str(to)]
+            return f"-j DNAT --to-destination {to}"
         case Snat(to):
-            return ["-j", "SNAT", "--to-source", str(to), "--random-fully"]
+            return f"-j SNAT --to-source {to} --random-fully"
         case TcpReset():
-            return ["-j", "REJECT", "--reject-with", "tcp-reset"]
+            return "-j REJECT --reject-with tcp-reset"
+        case Verdict():
+            return f"-j {target.value}"
 
 
 class _Options(TypedDict, total=False):
     """The fields of a `Rule` as they are met."""
 
-    source: Address
-    destination: Address
-    is_tcp: bool
-    source_port: int
-    destination_port: int
+    source: Address | Network
+    destination: Address | Network
+    protocol: Protocol
+    source_ports: Ports
+    destination_ports: Ports
     ct_state: CtState
-    ct_is_tcp: bool
-    ct_original: Endpoint
-    statistic: Nth | Chance
-    until_s: int
+    ct_protocol: Protocol
+    ct_address: Address | Network
+    ct_ports: Ports
+    statistic: Statistic
+    recent: Recent
+    note: Note
 
 
 def parse_rule(text: str) -> Rule:
@@ -142,46 +167,27 @@ def _parse_matches(words: list[str]) -> _Options:
     rest = iter(words)
     for word in rest:
         if word == "-m":
-            _expect_one_of(("tcp", "conntrack", "statistic", "comment"), next(rest))
+            _expect_one_of(_MATCHES, next(rest))
+        elif word in _FLAGS:
+            raw[word] = ""
         else:
             if word in raw:
                 raise ValueError(f"{word} twice")
             raw[word] = next(rest)
-    return _typed(raw)
-
-
-def _typed(raw: dict[str, str]) -> _Options:
-    options: _Options = {}
-    if "-s" in raw:
-        options["source"] = _parse_host(raw.pop("-s"))
-    if "-d" in raw:
-        options["destination"] = _parse_host(raw.pop("-d"))
-    if "-p" in raw:
-        # iptables 1.8.10 prints the number instead of the name.
-        _expect_one_of(("tcp", _TCP_NUMBER), raw.pop("-p"))
-        options["is_tcp"] = True
-    if "--sport" in raw:
-        options["source_port"] = _parse_number(raw.pop("--sport"))
-    if "--dport" in raw:
-        options["destination_port"] = _parse_number(raw.pop("--dport"))
-    if "--ctstate" in raw:
-        options["ct_state"] = CtState(raw.pop("--ctstate"))
-    if "--ctproto" in raw:
-        _expect_one_of(("tcp", _TCP_NUMBER), raw.pop("--ctproto"))
-        options["ct_is_tcp"] = True
-    if "--ctorigdst" in raw:
-        address = _parse_host(raw.pop("--ctorigdst"))
-        options["ct_original"] = Endpoint(address, _parse_number(raw.pop("--ctorigdstport", "")))
+    options = _Options()
     if "--mode" in raw:
         options["statistic"] = _parse_statistic(raw)
-    if "--comment" in raw:
-        options["until_s"] = _parse_until(raw.pop("--comment"))
-    if raw:
-        raise ValueError(f"unknown options {sorted(raw)}")
+    if "--rsource" in raw:
+        options["recent"] = _parse_recent(raw)
+    for option, value in raw.items():
+        if option not in _FIELDS:
+            raise ValueError(f"unknown option {option}")
+        field, parse = _FIELDS[option]
+        options[field] = parse(value)  # type: ignore[literal-required]  # named by the table
     return options
 
 
-def _parse_statistic(raw: dict[str, str]) -> Nth | Chance:
+def _parse_statistic(raw: dict[str, str]) -> Statistic:
     if raw.pop("--mode") == "nth":
         every = _parse_number(raw.pop("--every", ""))
         return Nth(every, _parse_number(raw.pop("--packet", "0")))
@@ -191,11 +197,32 @@ def _parse_statistic(raw: dict[str, str]) -> Nth | Chance:
     return Chance(round(float(text) * CERTAIN))
 
 
-def _parse_until(text: str) -> int:
-    found = _UNTIL.fullmatch(text)
+def _parse_recent(raw: dict[str, str]) -> Recent:
+    del raw["--rsource"]
+    is_set = raw.pop("--set", None) is not None
+    if is_set is (raw.pop("--rcheck", None) is not None):
+        raise ValueError("one of --set and --rcheck")
+    name, mask = raw.pop("--name", ""), raw.pop("--mask", "")
+    if not _RECENT_NAME.fullmatch(name) or mask not in _NO_BITS.values():
+        raise ValueError(f"not a mark of ours: {name!r} {mask!r}")
+    family = next(family for family, bits in _NO_BITS.items() if bits == mask)
+    return Recent(name, family, is_set)
+
+
+def _parse_note(text: str) -> Note:
+    found = _NOTE.fullmatch(text)
     if not found:
         raise ValueError(f"not a note of ours: {text!r}")
-    return int(found[1])
+    return Note(found[1], found[2])
+
+
+def _parse_protocol(text: str) -> Protocol:
+    return _PROTOCOLS[text] if text in _PROTOCOLS else Protocol(text)
+
+
+def _parse_ports(text: str) -> Ports:
+    first, _, last = text.partition(":")
+    return Ports(_parse_number(first), _parse_number(last or first))
 
 
 def _parse_target(words: list[str]) -> Target:
@@ -213,11 +240,11 @@ def _parse_target(words: list[str]) -> Target:
     raise ValueError(f"unknown target {words}")
 
 
-def _parse_host(text: str) -> Address:
+def _parse_network(text: str) -> Address | Network:
     network = ip_network(text)
-    if network.num_addresses != 1:
-        raise ValueError(f"not a single host: {text}")
-    return network.network_address
+    if network.prefixlen == 0:
+        raise ValueError(f"not a network of ours: {text}")
+    return network.network_address if network.num_addresses == 1 else network
 
 
 def _parse_endpoint(text: str) -> Endpoint:
@@ -237,3 +264,21 @@ def _parse_number(text: str) -> int:
 def _expect_one_of(wanted: tuple[str, ...], found: str) -> None:
     if found not in wanted:
         raise ValueError(f"{found!r} is none of {wanted}")
+
+
+# Option -> the field that it fills, and how its value is read. iptables 1.8.10 prints the number of
+# a protocol instead of its name.
+_FIELDS: Mapping[str, tuple[str, Callable[[str], object]]] = {
+    "-s": ("source", _parse_network),
+    "-d": ("destination", _parse_network),
+    "-p": ("protocol", _parse_protocol),
+    "--sport": ("source_ports", _parse_ports),
+    "--dport": ("destination_ports", _parse_ports),
+    "--ctstate": ("ct_state", CtState),
+    "--ctproto": ("ct_protocol", _parse_protocol),
+    "--ctorigdst": ("ct_address", _parse_network),
+    "--ctorigdstport": ("ct_ports", _parse_ports),
+    "--comment": ("note", _parse_note),
+}
+_MATCHES = ("tcp", "udp", "conntrack", "statistic", "recent", "comment")
+_FLAGS = ("--set", "--rcheck", "--rsource")
