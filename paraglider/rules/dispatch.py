@@ -9,11 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
-from itertools import count
+from itertools import count, groupby
 
 from paraglider.config.model import Address, Ports, Protocol
 from paraglider.rules.ruleset import Chain, Jump, Network, Rule, Target, own_chain
 from paraglider.rules.spread import WIDTH
+
+# Of an address, to tell networks apart: eight of them in a chain.
+_BITS = 3
+# nf_tables follows 16 jumps (NFT_JUMP_STACK_SIZE), and addresses of IPv6 can be chosen so that each
+# network has but one more in it.
+_MOST_DEPTH = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +58,19 @@ class Dispatch:
         """Return the rules that lead to each of `places`, to be put into a chain."""
         return self._rules(_join(sorted(places, key=_order)), rule_for)
 
-    def _rules(self, places: Sequence[Place], rule_for: RuleFor) -> list[Rule]:
+    def _rules(self, places: Sequence[Place], rule_for: RuleFor, depth: int = 0) -> list[Rule]:
         if len(places) <= WIDTH:
             return [rule_for(_area_of([place]), place.target) for place in places]
         rules = []
-        for part in _parts(places):
+        for part in _parts(places, is_deep=depth >= _MOST_DEPTH):
             chain = next(self._names)
             rules.append(rule_for(_area_of(part), Jump(chain)))
-            self.chains.append(Chain(chain, tuple(self._rules(part, rule_for))))
+            self.chains.append(Chain(chain, tuple(self._rules(part, rule_for, depth + 1))))
         return rules
 
 
 def _order(place: Place) -> tuple[str, int, int]:
-    number = -1 if place.address is None else int(place.address)
-    return place.protocol.value, number, place.ports.first
+    return place.protocol.value, _number(place), place.ports.first
 
 
 def _join(places: Sequence[Place]) -> list[Place]:
@@ -91,18 +96,33 @@ def _joins(last: Place, place: Place) -> bool:
     )
 
 
-def _parts(places: Sequence[Place]) -> Iterator[Sequence[Place]]:
-    """Yield at most `WIDTH` parts, all of them full but the last."""
-    size = WIDTH
-    while size * WIDTH < len(places):
-        size *= WIDTH
-    for first in range(0, len(places), size):
-        yield places[first : first + size]
+def _parts(places: Sequence[Place], *, is_deep: bool) -> Iterator[Sequence[Place]]:
+    """Yield parts whose areas do not overlap: protocols, then networks, then ranges of ports; below
+    a certain depth just so many at a time."""
+    first, last = places[0], places[-1]
+    if first.protocol is not last.protocol and not is_deep:
+        yield from _split(places, lambda place: place.protocol.number)
+    elif first.address != last.address and not is_deep:
+        differing = (_number(first) ^ _number(last)).bit_length()
+        yield from _split(places, lambda place: _number(place) >> max(0, differing - _BITS))
+    else:
+        size = WIDTH
+        while size * WIDTH < len(places):
+            size *= WIDTH
+        yield from (places[start : start + size] for start in range(0, len(places), size))
+
+
+def _split(places: Sequence[Place], key: Callable[[Place], int]) -> Iterator[Sequence[Place]]:
+    yield from (list(part) for _, part in groupby(places, key))
+
+
+def _number(place: Place) -> int:
+    return -1 if place.address is None else int(place.address)
 
 
 def _area_of(places: Sequence[Place]) -> Area:
-    """Return the smallest area around `places`: the same network for all of them, and the ports
-    from the lowest to the highest. Areas of neighbours may overlap where their networks do."""
+    """Return the smallest area around `places`: a network that has all of them, and the ports from
+    the lowest to the highest."""
     protocols = {place.protocol for place in places}
     ports = Ports(min(p.ports.first for p in places), max(p.ports.last for p in places))
     protocol = places[0].protocol if len(protocols) == 1 else None

@@ -13,6 +13,7 @@ from paraglider.rules.ruleset import (
     Chain,
     Dnat,
     Hook,
+    Jump,
     Rule,
     Ruleset,
     Table,
@@ -68,17 +69,38 @@ def test_every_place_is_found_and_nothing_else(
 
 
 def test_a_packet_meets_few_rules_of_a_thousand() -> None:
-    """By port on one address, by address on one port: three chains of ten, and little more than twice
-    that where areas overlap."""
+    """By port on one address: three chains of ten; by address on one port: four."""
     first = int(ip_address("10.1.0.0"))
     by_port = [Endpoint(ip_address(first), 8000 + 2 * n) for n in range(1000)]
     by_address = [Endpoint(ip_address(first + 3 * n), 80) for n in range(1000)]
-    for binds, most in ((by_port, 3 * WIDTH), (by_address, 7 * WIDTH)):
+    for binds, most in ((by_port, 3 * WIDTH), (by_address, 4 * WIDTH)):
         walker = _walker([_place(b, Dnat(Endpoint(b.address, 9))) for b in binds])
         for bind in binds:
             before = walker.met
             walker.send(Packet(_CLIENT, bind))
             assert walker.met - before <= most
+
+
+def test_no_choice_of_addresses_makes_a_tree_deeper_than_the_kernel_follows() -> None:
+    """Nor loses a place."""
+    binds = [
+        Endpoint(ip_address((0xFD << 120) + (1 << n)), port)
+        for n in range(115)
+        for port in (80, 81)
+    ]
+    places = [_place(b, Dnat(Endpoint(b.address, 9))) for b in binds]
+    dispatch, name = Dispatch("DNAT"), own_chain("DNAT")
+    first = Chain(name, tuple(dispatch.rules(places, _to)))
+    below = {chain.name: chain for chain in dispatch.chains}
+
+    def depth(chain: Chain) -> int:
+        targets = [rule.target.chain for rule in chain.rules if isinstance(rule.target, Jump)]
+        return 1 + max((depth(below[target]) for target in targets), default=0)
+
+    assert depth(first) <= 9
+    walker = _walker(places)
+    for bind in binds:
+        assert walker.send(Packet(_CLIENT, bind)).packet.destination.port == 9
 
 
 def test_ports_that_join_are_one_rule() -> None:
