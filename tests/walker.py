@@ -9,15 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from ipaddress import ip_address, ip_network
 
-from paraglider.config.model import Address, Endpoint, Ports
+from paraglider.config.model import Address, Endpoint, HashKey, Ports
 from paraglider.rules.ruleset import (
     CERTAIN,
     Chance,
     CtState,
     Dnat,
+    Hmark,
     Jump,
+    Mark,
+    Marking,
     Network,
     Recent,
     Rule,
@@ -32,7 +36,7 @@ from paraglider.rules.ruleset import (
 @dataclass(frozen=True)
 class Packet:
     """A packet of a TCP connection, or an ICMP error about one; `original` is what the connection
-    was first sent to, None if untracked."""
+    was first sent to, None if untracked; `mark` is its own, `kept_mark` that of its connection."""
 
     source: Endpoint
     destination: Endpoint
@@ -41,6 +45,8 @@ class Packet:
     is_translated: bool = False
     is_error: bool = False
     original: Endpoint | None = None
+    mark: int = 0
+    kept_mark: int = 0
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,8 @@ class Walker:
             if not self._matches(rule, packet, (name, index)):
                 continue
             match rule.target:
+                case Hmark() | Marking():
+                    packet = _remarked(rule.target, packet)
                 case Jump(into):
                     outcome = self._chain(table, into, packet)
                     if outcome.verdict != "NONE":
@@ -117,6 +125,7 @@ class Walker:
             and _is_in(rule.ct_address, rule.ct_ports, packet.original)
             and self._is_chosen(rule, key)
             and self._is_marked(rule.recent)
+            and _has_mark(rule.mark, packet)
         )
 
     def begin_anew(self) -> None:
@@ -150,6 +159,29 @@ def _is_in(address: Address | Network | None, ports: Ports | None, found: Endpoi
         and (address is None or ip_network(address).supernet_of(ip_network(found.address)))  # type: ignore[arg-type]
         and (ports is None or ports.first <= found.port <= ports.last)
     )
+
+
+def _has_mark(wanted: Mark | None, packet: Packet) -> bool:
+    return wanted is None or wanted.is_not is not (packet.mark & wanted.mask == wanted.value)
+
+
+def hash_of(target: Hmark, client: Endpoint) -> int:
+    """Return the mark that a client gets; not the kernel's hash, but one."""
+    port = client.port if target.key is HashKey.SOURCE_PORT else 0
+    digest = blake2b(f"{client.address} {port}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest) % target.slots + target.offset
+
+
+def _remarked(target: Hmark | Marking, packet: Packet) -> Packet:
+    match target:
+        case Hmark():
+            return replace(packet, mark=hash_of(target, packet.source))
+        case Marking.SAVE:
+            return replace(packet, kept_mark=packet.mark)
+        case Marking.RESTORE:
+            return replace(packet, mark=packet.kept_mark)
+        case Marking.CLEAR:
+            return replace(packet, mark=0)
 
 
 def _in_state(wanted: CtState | None, packet: Packet) -> bool:

@@ -153,6 +153,14 @@ class Balance(StrEnum):
 
     ROUND_ROBIN = "round-robin"
     RANDOM = "random"
+    SOURCE_HASH = "source-hash"
+
+
+class HashKey(StrEnum):
+    """What of a client `source-hash` goes by."""
+
+    SOURCE = "source"
+    SOURCE_PORT = "source,port"
 
 
 class OnDown(StrEnum):
@@ -192,6 +200,7 @@ class Frontend:
     privateip: Address
     backends: tuple[Backend, ...]
     balance: Balance = Balance.ROUND_ROBIN
+    hash_key: HashKey = HashKey.SOURCE
     on_down: OnDown = OnDown.CUT
     no_backend: NoBackend = NoBackend.REJECT
     quorum: Quorum = Quorum()

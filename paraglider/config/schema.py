@@ -21,10 +21,11 @@ from paraglider.config.model import (
     MAX_HOST_CHARACTERS,
     NAME_PATTERN,
     Balance,
+    HashKey,
     NoBackend,
     OnDown,
 )
-from paraglider.config.policy import BALANCE, MAX_LIVE, MAX_WEIGHT, NO_BACKEND, ON_DOWN
+from paraglider.config.policy import BALANCE, HASH_KEY, MAX_LIVE, MAX_WEIGHT, NO_BACKEND, ON_DOWN
 from paraglider.config.schema_check import (
     Schema,
     address_schema,
@@ -99,6 +100,7 @@ def _frontend() -> Schema:
         },
         "check": {"$ref": "#/$defs/check"},
         "balance": words_schema(BALANCE, default=Balance.ROUND_ROBIN.value),
+        "hash_key": words_schema(HASH_KEY, default=HashKey.SOURCE.value),
         "on_down": words_schema(ON_DOWN, default=OnDown.CUT.value),
         "no_backend": words_schema(NO_BACKEND, default=NoBackend.REJECT.value),
         "quorum": {"anyOf": [_live(), {"$ref": "#/$defs/quorum"}]},

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from paraglider.config.model import Address, Backend, Balance, Endpoint, Frontend
-from paraglider.health.service import Member, Service, Share
+from paraglider.config.model import Address, Backend, Endpoint, Frontend
+from paraglider.health.service import Member, Service, Share, find_home
 from paraglider.health.serving import choose_serving, find_next_share_s, has_quorum, share_out
 from paraglider.health.standing import Standing
 
@@ -79,13 +79,22 @@ class Roster:
             for backend, standing in self.standings.items()
         )
         shares: tuple[Share, ...] = ()
-        balance = Balance.ROUND_ROBIN
         if self.frontend is not None:
             slow_start_s = self.frontend.slow_start_s
             shares = share_out(self._choose(self.frontend), self.standings, slow_start_s, now_s)
-            balance = self.frontend.balance
-        is_leaving = self.frontend is None
-        return Service(self.name, self.bind, self.privateip, members, shares, balance, is_leaving)
+        service = Service(self.name, self.bind, self.privateip, members, shares)
+        if self.frontend is None:
+            return replace(service, is_leaving=True)
+        return replace(
+            service,
+            balance=self.frontend.balance,
+            hash_key=self.frontend.hash_key,
+            home=find_home(self.frontend, self._backends()),
+        )
+
+    def _backends(self) -> dict[Endpoint, Backend]:
+        standings = self.standings.items()
+        return {e: standing.backend for e, standing in standings if standing.backend is not None}
 
     def next_change_s(self, now_s: float) -> float | None:
         """Return when `service` may differ though nothing has happened; None for never."""

@@ -200,7 +200,9 @@ def _lock_mend(said: str) -> str:
 def _mend(said: str) -> str:
     missing = r"(?:Couldn't load (?:match|target) `|[Ee]xtension )([a-zA-Z0-9]+)(?:'| revision)"
     if found := re.search(missing, said):
-        return f"'{found[1]}' is missing, in the kernel or in iptables: try modprobe xt_{found[1]}"
+        name = found[1]
+        mend = " (balance: source-hash needs it)" if name == "HMARK" else ""
+        return f"'{name}' is missing, in the kernel or in iptables: try modprobe xt_{name}{mend}"
     if re.search(r"RULE_(APPEND|INSERT) failed|line \d+ failed|by that name|no message", said):
         modules = "xt_conntrack xt_statistic xt_nat xt_tcpudp ipt_REJECT ip6t_REJECT"
         return f"the kernel may lack a module: try modprobe -a {modules}"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from paraglider.config.model import Address, Endpoint, Family, Ports
 from paraglider.health.service import FULL, Member, Pair, Service, Share
 from paraglider.rules.notes import NOTE_CHAINS, UNTIL
+from paraglider.rules.parse import RuleSyntaxError, parse_rule
 from paraglider.rules.plan import DNAT_CHAIN, FORWARD_CHAIN, SNAT_CHAIN
 from paraglider.rules.ruleset import (
     CERTAIN,
@@ -29,7 +30,6 @@ from paraglider.rules.ruleset import (
 )
 from paraglider.rules.seal import Chains, is_sealed
 from paraglider.rules.state import RuleLine, State, TableState
-from paraglider.rules.text import RuleSyntaxError, parse_rule
 from paraglider.rules.wanted import HOOK_LINES
 
 # Deeper than any tree of ours: a stranger may have made a loop.
@@ -124,6 +124,18 @@ def _leaves(chains: Chains, chain: str) -> Iterator[Rule]:
                 waiting.append(rule.target.chain)
 
 
+def _taken(rule: Rule, part: float, whole: float) -> float:
+    """Return how much a rule takes of the `part` that is left of the `whole` in a chain."""
+    if rule.mark is not None:
+        return whole * 0.5 ** rule.mark.mask.bit_count()
+    match rule.statistic:
+        case Nth(every, _):
+            return part / every if every < EVERY_MOST else 0.0
+        case Chance(of_certain):
+            return part * of_certain / CERTAIN
+    return part
+
+
 class _Flow:
     """How much of what comes to a chain goes to which backend."""
 
@@ -134,19 +146,17 @@ class _Flow:
 
     def follow(self, chain: str, part: float, depth: int = 0) -> None:
         """Follow `part` of all into `chain`."""
+        whole = part
         for rule, count in _parsed(self._chains.get(chain, ())):
-            taken = part
-            match rule.statistic:
-                case Nth(every, _):
-                    taken = part / every if every < EVERY_MOST else 0.0
-                case Chance(of_certain):
-                    taken = part * of_certain / CERTAIN
+            if not isinstance(rule.target, Dnat | Jump):
+                continue
+            taken = _taken(rule, part, whole)
             part -= taken
             if isinstance(rule.target, Dnat):
                 backend = rule.target.to
                 self._parts[backend] = self._parts.get(backend, 0.0) + taken
                 self.counts[backend] = self.counts.get(backend, 0) + count
-            elif isinstance(rule.target, Jump) and depth < _MOST_DEPTH:
+            elif depth < _MOST_DEPTH:
                 self.follow(rule.target.chain, taken, depth + 1)
 
     def shares(self) -> tuple[Share, ...]:

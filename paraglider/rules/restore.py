@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from paraglider.errors import ParagliderError
+from paraglider.rules.parse import RuleSyntaxError, parse_rule
 from paraglider.rules.ruleset import GUEST_CHAINS, TableName
 from paraglider.rules.state import (
     Counters,
@@ -19,7 +20,7 @@ from paraglider.rules.state import (
     TableState,
     leads_to_us,
 )
-from paraglider.rules.text import RuleSyntaxError, parse_rule, render_rule
+from paraglider.rules.text import render_rule
 
 # iptables-restore commits table by table. Coming up, connections must be able to pass (filter) and
 # conntrack must be pinned (mangle) before nat sends anyone a new way; going down, nat goes first.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
 
-from paraglider.config.model import Address, Endpoint, Family, Ports, Protocol
+from paraglider.config.model import Address, Endpoint, Family, HashKey, Ports, Protocol
 
 Network = IPv4Network | IPv6Network
 
@@ -80,7 +80,25 @@ class TcpReset:
     """Refuse with a TCP reset: the client knows at once."""
 
 
-Target = Verdict | Jump | Dnat | Snat | TcpReset
+@dataclass(frozen=True, slots=True)
+class Hmark:
+    """Give the packet a mark from a hash of its client: `offset` to ``offset + slots - 1``."""
+
+    family: Family
+    key: HashKey
+    slots: int
+    offset: int = 0
+
+
+class Marking(StrEnum):
+    """What is done about the packet's mark while it is ours: the words of the target."""
+
+    SAVE = "CONNMARK --save-mark --nfmask 0xffffffff --ctmask 0xffffffff"
+    RESTORE = "CONNMARK --restore-mark --nfmask 0xffffffff --ctmask 0xffffffff"
+    CLEAR = "MARK --set-xmark 0x0/0xffffffff"
+
+
+Target = Verdict | Jump | Dnat | Snat | TcpReset | Hmark | Marking
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +128,18 @@ class Chance:
 
 
 Statistic = Nth | Chance
+
+
+ALL_BITS = 2**32 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Match if the bits `mask` of the packet's mark are `value`, or if they are not."""
+
+    value: int
+    mask: int = ALL_BITS
+    is_not: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +180,7 @@ class Rule:
     ct_ports: Ports | None = None
     statistic: Statistic | None = None
     recent: Recent | None = None
+    mark: Mark | None = None
     note: Note | None = None
     target: Target
 

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 
 from paraglider.rules.notes import PIN_CHAIN
+from paraglider.rules.parse import RuleSyntaxError, parse_rule
 from paraglider.rules.ruleset import CtState, Note, Rule, TableName, Verdict
 from paraglider.rules.state import RuleLine, State
-from paraglider.rules.text import RuleSyntaxError, parse_rule, render_rule
+from paraglider.rules.text import render_rule
 
 Chains = Mapping[str, tuple[RuleLine, ...]]
 

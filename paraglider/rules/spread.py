@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import cache
 from hashlib import blake2b
+from itertools import product
 from string import ascii_letters, ascii_uppercase, digits
 
 from paraglider.config.model import Balance, Family, Protocol
 from paraglider.health.service import FULL, Service, Share
+from paraglider.rules.owners import plan_owners
 from paraglider.rules.ruleset import (
     CERTAIN,
     EVERY_MOST,
@@ -28,6 +30,7 @@ from paraglider.rules.ruleset import (
     Verdict,
     own_chain,
 )
+from paraglider.rules.slots import plan_slots
 from paraglider.rules.turns import find_places, plan_cycle
 
 # Rules in a chain, where that can be chosen. Fewer make more chains, and iptables-legacy takes time
@@ -51,6 +54,8 @@ def plan_spread(service: Service, *, starts_anywhere: bool) -> list[Chain]:
     rules: list[Rule] = []
     if service.balance is Balance.RANDOM:
         rules = spread.by_chance(_ways(shares))
+    elif service.balance is Balance.SOURCE_HASH and shares:
+        rules = plan_slots(service, plan_owners(service.home, shares), spread.node)
     else:
         if starts_anywhere and len(shares) > 1:
             rules.append(spread.anew(_mark_of(service), service.family, _ways(shares)))
@@ -167,9 +172,9 @@ def _mark_of(service: Service) -> str:
 def _node_names(name: str) -> Iterator[str]:
     """Yield names of chains: a frontend's is in lower case, so that the first upper case letter
     ends it."""
-    for letter in ascii_uppercase:
-        for second in ascii_letters + digits:
-            yield own_chain(f"{name}{letter}{second}")
+    for length in (1, 2):  # with the longest names, 1,612 chains are what iptables has room for
+        for letter, *others in product(ascii_uppercase, *[ascii_letters + digits] * length):
+            yield own_chain(f"{name}{letter}{''.join(others)}")
 
 
 def _line_up(cycle: Sequence[int]) -> list[tuple[Nth | None, int]] | None:

@@ -13,8 +13,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from paraglider.rules.parse import RuleSyntaxError, parse_rule
 from paraglider.rules.ruleset import GUEST_CHAINS, TableName, is_own_chain
-from paraglider.rules.text import RuleSyntaxError, parse_rule, render_rule
+from paraglider.rules.text import render_rule
 
 # A rule may be nothing but its counters, and a comment in it may have lines.
 _RULE_LINE = re.compile(r"(?:\[(\d+):(\d+)\] )?-A (\S+)(?: (.+))?", re.DOTALL)

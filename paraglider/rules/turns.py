@@ -11,9 +11,11 @@ import math
 from collections.abc import Sequence
 
 # A cycle is as long as the weights together, once divided by what divides them all. Longer ones
-# than this, or than so many places a backend, are rounded to whole places of such a cycle.
+# than this, or than so many places a backend (up to the last number), are rounded to whole places
+# of a cycle that long.
 _MOST_PLACES = 2520
 _MOST_PLACES_EACH = 50
+_MOST_PLACES_IN_ALL = 8000
 # The golden section: multiples of it lie evenly in a circle, however many there are.
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
@@ -41,10 +43,10 @@ def plan_cycle(weights: Sequence[int]) -> list[int]:
 def _count_places(weights: Sequence[int]) -> list[int]:
     divisor = math.gcd(*weights)
     total = sum(weights) // divisor
-    most = max(_MOST_PLACES, _MOST_PLACES_EACH * len(weights))
+    most = max(_MOST_PLACES, min(_MOST_PLACES_IN_ALL, _MOST_PLACES_EACH * len(weights)))
     if total <= most:
         return [weight // divisor for weight in weights]
-    return [max(1, round(weight // divisor * most / total)) for weight in weights]
+    return [max(1, round(weight / divisor * most / total)) for weight in weights]
 
 
 def find_places(cycle: Sequence[int], index: int) -> tuple[int, int] | None:

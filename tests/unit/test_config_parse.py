@@ -19,8 +19,8 @@ BIND = "the address and port that clients connect to, such as 192.0.2.10:80"
 PRIVATEIP = "the address of this host that backends see, such as 172.19.0.4"
 BACKENDS = "a list of servers, each ADDRESS:PORT or NAME:PORT, such as 172.19.0.2:5555"
 KEYS = (
-    "allowed here: name, bind, privateip, backends, balance, check, on_down, no_backend, quorum,"
-    " slow_start, resolve"
+    "allowed here: name, bind, privateip, backends, balance, hash_key, check, on_down, no_backend,"
+    " quorum, slow_start, resolve"
 )
 ROOT_KEYS = "allowed here: frontend, frontends"
 

@@ -10,17 +10,22 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paraglider.config.model import Endpoint, Family, Ports, Protocol
+from paraglider.config.model import Endpoint, Family, HashKey, Ports, Protocol
 from paraglider.health.service import Health, Member, Service, Share
 from paraglider.rules.describe import describe_states
+from paraglider.rules.parse import parse_rule
 from paraglider.rules.plan import plan_rulesets
 from paraglider.rules.restore import lint_restore, plan_restore
 from paraglider.rules.ruleset import (
+    ALL_BITS,
     CERTAIN,
     Chance,
     CtState,
     Dnat,
+    Hmark,
     Jump,
+    Mark,
+    Marking,
     Note,
     Nth,
     Recent,
@@ -32,13 +37,16 @@ from paraglider.rules.ruleset import (
 )
 from paraglider.rules.seal import without_seal
 from paraglider.rules.state import NOTHING
-from paraglider.rules.text import parse_rule, render_rule
+from paraglider.rules.text import render_rule
 from paraglider.rules.wanted import Planner, plan_states
 from tests.walker import Packet, Walker
 
 _ports = st.integers(1, 65535)
 _port_ranges = st.tuples(_ports, _ports).map(lambda ends: Ports(min(ends), max(ends)))
-_marks = st.from_regex(r"paraglider-[0-9a-f]{16}", fullmatch=True)
+_mark_names = st.from_regex(r"paraglider-[0-9a-f]{16}", fullmatch=True)
+_recents = st.builds(Recent, _mark_names, st.sampled_from(Family), st.booleans())
+_words = st.integers(0, ALL_BITS)
+_marks = st.builds(Mark, _words, _words, st.booleans())
 _numbers = st.from_regex(r"[0-9]{1,12}", fullmatch=True)
 _addresses = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6))
 _names = st.from_regex(r"[a-z0-9][a-z0-9_-]{0,14}", fullmatch=True)
@@ -58,6 +66,8 @@ _targets = st.one_of(
     st.builds(Dnat, st.one_of(_endpoints(4), _endpoints(6))),
     st.builds(Snat, _addresses),
     st.just(TcpReset()),
+    st.sampled_from(Marking),
+    st.builds(Hmark, st.sampled_from(Family), st.sampled_from(HashKey), _ports, st.integers(0, 9)),
 )
 
 
@@ -85,7 +95,9 @@ def rules(draw: st.DrawFn) -> Rule:
             ct_address=st.none() | _addresses,
             ct_ports=st.none() | _port_ranges,
             statistic=st.none() | _statistics,
-            recent=st.none() | st.builds(Recent, _marks, st.sampled_from(Family), st.booleans()),
+            recent=st.none()
+            | st.builds(Recent, _mark_names, st.sampled_from(Family), st.booleans()),
+            mark=st.none() | _marks,
             note=st.none() | st.builds(Note, st.just("until"), _numbers),
             target=_targets,
         )

@@ -9,10 +9,10 @@ import pytest
 
 from paraglider.config.model import Endpoint
 from paraglider.health.service import Member, Service, Share
+from paraglider.rules.parse import RuleSyntaxError
 from paraglider.rules.restore import is_complete, lint_restore, plan_restore
 from paraglider.rules.ruleset import TableName
 from paraglider.rules.state import NOTHING, State, parse_save
-from paraglider.rules.text import RuleSyntaxError
 from paraglider.rules.wanted import plan_states
 
 
