@@ -140,7 +140,7 @@ def put_anchor(step: Step, report: Report) -> bool:
 
 
 def _verify(step: Step, report: Report) -> None:
-    now = step.tools.read_state()
+    now = step.tools.read_state(step.wanted)
     left = plan_restore(now, step.wanted)
     if not left:
         return

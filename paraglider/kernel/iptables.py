@@ -23,7 +23,7 @@ from paraglider.errors import (
 from paraglider.kernel.process import Finished, find_program, run_program
 from paraglider.rules.ruleset import TableName
 from paraglider.rules.seal import Chains
-from paraglider.rules.state import State, parse_save
+from paraglider.rules.state import NOTHING, State, parse_save
 
 # How long iptables-legacy waits for its lock; Docker holds it for milliseconds, firewalls for a few
 # seconds while they load.
@@ -68,9 +68,10 @@ class Iptables:
             raise explain(done, self.variant)
         return done.stdout
 
-    def read_state(self) -> State:
-        """Return what is ours in the kernel, with counters."""
-        return parse_save(self.read_text())
+    def read_state(self, written: State = NOTHING) -> State:
+        """Return what is ours in the kernel, with counters; much sooner where it is what was
+        `written`, and that is much."""
+        return parse_save(self.read_text(), written.texts())
 
     def read_chains(self, name: TableName, chains: Collection[str]) -> Chains:
         """Return those `chains` of one table, with counters; without what is not there."""

@@ -168,7 +168,7 @@ class Reconciler:
 
     def _set_right(self, family: Family) -> list[str]:
         tools, wanted = self._tools(family), self._wanted[family]
-        live = tools.read_state()
+        live = tools.read_state(wanted)
         is_anchored = put_anchor(Step(tools, live, wanted, ""), self._report)
         if family in self._revived:
             self._revived.discard(family)

@@ -57,13 +57,13 @@ def plan_spread(service: Service, *, starts_anywhere: bool) -> list[Chain]:
     elif service.balance is Balance.SOURCE_HASH and shares:
         rules = plan_slots(service, plan_owners(service.home, shares), spread.node)
     else:
-        if starts_anywhere and len(shares) > 1:
-            rules.append(spread.anew(_mark_of(service), service.family, _ways(shares)))
         slow = [share for share in shares if share.percent < FULL]
         full = [share for share in shares if share.percent == FULL]
         rest = sum(share.weight * FULL for share in full)
-        rules += spread.by_chance(_ways(slow), rest)
-        rules += spread.in_turn([Dnat(s.backend) for s in full], [s.weight for s in full])
+        turns = spread.in_turn([Dnat(s.backend) for s in full], [s.weight for s in full])
+        rules = [*spread.by_chance(_ways(slow), rest), *turns]
+        if starts_anywhere and len(turns) > 1:
+            rules.insert(0, spread.anew(_mark_of(service), service.family, turns))
     return [Chain(own_chain(name), tuple(rules)), *spread.chains]
 
 
@@ -120,9 +120,9 @@ class _Spread:
     #   -A ...webAb -p tcp -m recent --set --name MARK --mask 0.0.0.0 --rsource -j RETURN
     #   -A ...webAa ...by chance...
 
-    def anew(self, mark: str, family: Family, ways: Sequence[_Way]) -> Rule:
-        """Return the rule that does so."""
-        anywhere = self.node(self.by_chance(ways))
+    def anew(self, mark: str, family: Family, turns: Sequence[Rule]) -> Rule:
+        """Return the rule that does so; in a tree, anywhere is the first of any branch."""
+        anywhere = self.node(self.by_chance(list(_weighed(turns))))
         checked, put = Recent(mark, family), Recent(mark, family, is_set=True)
         aside = self.node(
             [
@@ -161,6 +161,16 @@ class _Spread:
             target = targets[part[0]] if is_one else self.node(self._turns(targets, part))
             rules.append(_rule(target, Nth(ways - way, 0) if way < ways - 1 else None))
         return rules
+
+
+def _weighed(turns: Sequence[Rule]) -> Iterator[_Way]:
+    """Yield the ways of one chain of turns, each with how much of all goes there."""
+    left = CERTAIN
+    for rule in turns:
+        taken = left // rule.statistic.every if isinstance(rule.statistic, Nth) else left
+        left -= taken
+        if isinstance(rule.target, Dnat | Jump):
+            yield rule.target, max(1, taken)
 
 
 def _mark_of(service: Service) -> str:

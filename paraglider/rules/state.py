@@ -109,6 +109,11 @@ class State:
         """Return what is ours in the table `name`."""
         return self.tables.get(name, EMPTY_TABLE)
 
+    def texts(self) -> frozenset[str]:
+        """Return the text of every rule."""
+        tables = self.tables.values()
+        return frozenset(r.text for t in tables for rules in t.chains.values() for r in rules)
+
     @property
     def is_empty(self) -> bool:
         """Whether nothing of ours is there."""
@@ -118,8 +123,9 @@ class State:
 NOTHING = State(MappingProxyType({}))
 
 
-def parse_save(text: str) -> State:
-    """Return what is ours in the output of ``iptables-save`` (with or without ``--counters``).
+def parse_save(text: str, written: Collection[str] = ()) -> State:
+    """Return what is ours in the output of ``iptables-save`` (with or without ``--counters``);
+    rules whose text is among what was `written` are in our own form.
 
         *nat
         :PREROUTING ACCEPT [0:0]
@@ -134,7 +140,7 @@ def parse_save(text: str) -> State:
     for name, lines in _sections(text):
         existing.append(name)
         if name in TableName.__members__.values():
-            tables[TableName(name)] = _parse_table(lines)
+            tables[TableName(name)] = _parse_table(lines, written)
     return State(tables, frozenset(existing))
 
 
@@ -168,7 +174,7 @@ def _is_open(line: str) -> bool:
     return ' "' in line and ' "' in _QUOTED_WORD.sub("", line)
 
 
-def _parse_table(lines: Iterable[str]) -> TableState:
+def _parse_table(lines: Iterable[str], written: Collection[str]) -> TableState:
     chains: dict[str, list[RuleLine]] = {}
     hooks = set()
     lengths: dict[str, int] = {}
@@ -186,7 +192,8 @@ def _parse_table(lines: Iterable[str]) -> TableState:
             lengths[chain] = position = lengths.get(chain, 0) + 1
             if is_own_chain(chain):
                 counters = Counters(int(packets), int(size_bytes))
-                chains.setdefault(chain, []).append(RuleLine(_canonical(rule), counters))
+                rule = rule if rule in written else _canonical(rule)
+                chains.setdefault(chain, []).append(RuleLine(rule, counters))
             elif leads_to_us(rule):
                 hooks.add(HookLine(chain, position, rule))
             elif position == 1 and GUEST_CHAINS.get(guest := rule.removeprefix("-j ")) == chain:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from ipaddress import ip_address
 from itertools import groupby
 from math import gcd
@@ -12,10 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paraglider.config.model import Balance, Endpoint
+from paraglider.config.model import Balance, Endpoint, Family
 from paraglider.health.service import Member, Service, Share
 from paraglider.rules.plan import plan_rulesets
 from paraglider.rules.turns import plan_cycle
+from paraglider.rules.wanted import Planner
 from tests.walker import Packet, Walker
 
 _BIND = Endpoint(ip_address("192.0.2.10"), 80)
@@ -124,3 +126,28 @@ def test_where_turns_begin_anew_all_the_time_nobody_is_always_first() -> None:
         firsts[found[0]] += 1
         assert found[1:] == [0, 1, 2, 0, 1, 2]
     assert all(70 <= firsts[n] <= 130 for n in range(3))
+
+
+def test_one_backend_that_goes_down_leaves_other_frontends_as_they_are() -> None:
+    """Of a hundred frontends with fifty backends, the chains of one are planned anew, and the
+    others are the very objects that they were: planning a change does not depend on how many."""
+
+    def service(number: int) -> Service:
+        backends = [Endpoint(ip_address(_FIRST + n), 8000 + number) for n in range(50)]
+        bind = Endpoint(_BIND.address, 8000 + number)
+        members = tuple(map(Member, backends))
+        serving = tuple(Share(backend) for backend in backends)
+        return Service(f"f{number}", bind, ip_address("10.9.9.9"), members, serving)
+
+    services = [service(number) for number in range(100)]
+    planner = Planner(starts_anywhere=False)
+    before = planner.plan(services)[Family.IPV4]
+    services[7] = replace(services[7], serving=services[7].serving[1:])
+    after = planner.plan(services)[Family.IPV4]
+    others = {
+        (name, chain)
+        for name, table in after.tables.items()
+        for chain, rules in table.chains.items()
+        if rules is not before.table(name).chains.get(chain)
+    }
+    assert {chain[:13] for _, chain in others} == {"PARAGLIDER-f7", "PARAGLIDER-PI"}
