@@ -14,7 +14,8 @@ from paraglider.config.model import Endpoint, Family
 from paraglider.health.service import FULL, Health, Pair, Service
 from paraglider.kernel.apply import find_missing_anchors, read_states
 from paraglider.kernel.conntrack import count_connections
-from paraglider.kernel.host import Conntrack, Host
+from paraglider.kernel.conntrack_table import Conntrack, read_conntrack
+from paraglider.kernel.host import Host
 from paraglider.kernel.variant import Choice
 from paraglider.rules.describe import describe_states
 
@@ -114,7 +115,7 @@ def make_status(
 ) -> Status:
     """Return the status of `frontends`, with what else this host says."""
     forwarding = {family: host.is_forwarding(family) for family in reading.families}
-    conntrack = host.read_conntrack()
+    conntrack = read_conntrack(host)
     return Status(reading.is_whole, choice, conntrack, forwarding, frontends, agent)
 
 

@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from paraglider.config.model import Family
 from paraglider.errors import NotHereError, ParagliderError, UnavailableError
+from paraglider.kernel.conntrack_table import shorten_time_wait
 from paraglider.kernel.host import Host
 from paraglider.kernel.iptables import Iptables, Variant, find_iptables
 from paraglider.kernel.lock import defer_signals, hold_rules_lock
@@ -60,6 +61,8 @@ def apply_states(
         with defer_signals():
             is_anchored = _bring_up(steps, report)
             is_moved = _leave_other_variant(variant, host, report)
+    if wanted:
+        shorten_time_wait(host, report)
     return any(step.text for step in steps) or is_anchored or is_moved
 
 
