@@ -73,7 +73,7 @@ def test_turns_are_spread_over_the_cycle(weights: list[int]) -> None:
     heaviest, rest = max(weights), sum(weights) - max(weights)
     cycle = plan_cycle(weights)
     longest = max(len(list(group)) for _, group in groupby(2 * cycle))
-    assert longest <= 1.7 * heaviest / rest + 3
+    assert longest <= 2 * heaviest / rest + 3
 
 
 def test_five_one_one_never_sends_five_in_a_row() -> None:
