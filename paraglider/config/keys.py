@@ -17,7 +17,8 @@ FRONTEND_KEYS = {
     "bind": "the address and port that clients connect to, such as 192.0.2.10:80",
     "privateip": "the address of this host that backends see, such as 172.19.0.4",
     "backends": "a list of servers, each ADDRESS:PORT or NAME:PORT, such as 172.19.0.2:5555",
-    "balance": "which backend gets the next connection: round-robin, random or source-hash",
+    "balance": "which backend gets the next connection: round-robin, random, source-hash or"
+    " least-connections",
     "hash_key": "what source-hash goes by: source or source,port",
     "check": "how backends are probed: tcp, http, https, none, or a mapping that says more",
     "on_down": "what becomes of the connections of a backend that goes down: cut or keep",

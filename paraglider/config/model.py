@@ -154,6 +154,7 @@ class Balance(StrEnum):
     ROUND_ROBIN = "round-robin"
     RANDOM = "random"
     SOURCE_HASH = "source-hash"
+    LEAST_CONNECTIONS = "least-connections"
 
 
 class HashKey(StrEnum):

@@ -52,7 +52,7 @@ def plan_spread(service: Service, *, starts_anywhere: bool) -> list[Chain]:
     name, shares = service.name, service.serving
     spread = _Spread(name)
     rules: list[Rule] = []
-    if service.balance is Balance.RANDOM:
+    if service.balance in (Balance.RANDOM, Balance.LEAST_CONNECTIONS):
         rules = spread.by_chance(_ways(shares))
     elif service.balance is Balance.SOURCE_HASH and shares:
         rules = plan_slots(service, plan_owners(service.home, shares), spread.node)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections import Counter
 from ipaddress import ip_address
 
-from tests.netns.harness import BACKENDS, CLIENT, Topology
+import pytest
+
+from tests.netns.harness import BACKENDS, CLIENT, IPV4, Topology
 
 
 def _weighted(topology: Topology, *weights: int) -> list[str]:
@@ -147,3 +150,24 @@ def test_a_packet_keeps_the_mark_that_it_came_with(topology: Topology) -> None:
         assert len(_answers(topology, 5)) == 5
         counted = balancer.iptables("-t", "mangle", "-nvxL", "FORWARD").split("\n")[2].split()[0]
         assert counted == "5"
+
+
+@pytest.mark.parametrize("addresses", [IPV4], indirect=True, ids=["ipv4"])
+def test_with_least_connections_who_has_many_gets_few(topology: Topology) -> None:
+    """60 connections are held by b1; of the next 90 it gets a fourth of an equal share or so."""
+    plan = topology.addresses
+    config = plan.make_config(plan.backend_endpoints, "balance: least-connections")
+    agent = topology.start_agent(config=config)
+    for other in plan.backend_endpoints[1:]:
+        agent.order("drain", other)
+    equal = topology.balancer.save()
+    with topology.hold(60) as held:
+        for other in plan.backend_endpoints[1:]:
+            agent.order("undrain", other)
+        deadline_s = time.monotonic() + 15
+        while "0.111" not in topology.balancer.save() and time.monotonic() < deadline_s:
+            time.sleep(0.1)  # until it has counted, which it does every two seconds
+        assert topology.balancer.save() != equal
+        found = Counter(_answers(topology, 90))
+        assert found["b1"] <= 22
+        assert held.settle().broken == 0
