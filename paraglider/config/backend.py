@@ -4,6 +4,7 @@ Sample input, behind ``backends:``; the last item is the long form::
 
     - 172.19.0.2:5555
     - web:5555
+    - 172.19.0.4
     - address: 172.19.0.3:5555
       weight: 3
       backup: true
@@ -35,8 +36,8 @@ from paraglider.config.value import (
 if TYPE_CHECKING:
     from paraglider.config.check import CheckDraft
 
-# The host and port of each backend so far, and where it stands.
-Seen = dict[tuple[Address | str, int], Place]
+# The host and ports of each backend so far, and where it stands.
+Seen = dict[tuple[Address | str, int, int], Place]
 
 
 class BackendDraft(NamedTuple):
@@ -56,7 +57,8 @@ def draft_backend(text: Text, seen: Seen, place: Place, problems: Problems) -> B
     if found is None:
         return BackendDraft(None, place)
     backend, _ = found
-    if (first := seen.setdefault((backend.host, backend.port), place)) is not place:
+    key = backend.host, backend.port, backend.last_port
+    if (first := seen.setdefault(key, place)) is not place:
         problems.add(place, f"{backend} is listed already: {first}; list every backend once")
         return BackendDraft(None, place)
     return BackendDraft(backend, place)
@@ -75,14 +77,15 @@ def read_backends(document: Document, problems: Problems, place: Place) -> Itera
 def _read_backend(document: Document, problems: Problems, seen: Seen, place: Place) -> BackendDraft:
     if document.kind is Kind.MAPPING:
         return _read_mapping(document, problems, seen, place)
-    text = read_text(document, problems, place, "an address and port such as 172.19.0.2:5555")
+    wanted = 'an address and port such as 172.19.0.2:5555 or "[fd00::2]:5555"'
+    text = read_text(document, problems, place, wanted)
     return draft_backend(text, seen, place, problems) if text else BackendDraft(None, place)
 
 
 def _read_mapping(document: Document, problems: Problems, seen: Seen, place: Place) -> BackendDraft:
     draft = BackendDraft(None, place)
     check: CheckDraft | None = None
-    is_backup, weight = False, 1
+    is_backup, weight, most = False, 1, 0
     path = place.key_path
     keys = read_keys(document, problems, path, known=BACKEND_KEYS, required=("address",))
     for key, _ in keys:
@@ -97,9 +100,15 @@ def _read_mapping(document: Document, problems: Problems, seen: Seen, place: Pla
         elif key == "weight":
             found = read_value(document, problems, at, wanted, _parse_weight)
             weight = 1 if found is None else found
+        elif key == "max_connections":
+            from paraglider.config.access import parse_count
+
+            most = read_value(document, problems, at, wanted, parse_count) or 0
         elif text := read_text(document, problems, at, wanted):
             draft = draft_backend(text, seen, at, problems)
-    backend = draft.backend and replace(draft.backend, is_backup=is_backup, weight=weight)
+    backend = draft.backend and replace(
+        draft.backend, is_backup=is_backup, weight=weight, max_connections=most
+    )
     return BackendDraft(backend, draft.place, check)
 
 

@@ -43,7 +43,7 @@ def parse_config(text: bytes, *, source: str) -> Config:
     except Enough as enough:
         raise problems.error(enough) from None
     problems.raise_if_any()
-    return Config(source, tuple(found for draft in drafts if (found := draft.frontend())))
+    return Config(source, tuple(found for draft in drafts for found in draft.frontends()))
 
 
 def _read_root(document: Document, problems: Problems) -> Iterator[Draft]:
