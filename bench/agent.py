@@ -17,7 +17,8 @@ from ipaddress import ip_address
 from bench.command import DidNotRun
 from bench.markdown import head, row, spread, verdict
 from bench.process import read_cpu_s
-from paraglider.config.model import Endpoint
+from paraglider.config.clients import Source, SourceKind
+from paraglider.config.model import Bind, Endpoint, Family, Ports
 from paraglider.health.service import Health, Member, Service, Share
 from paraglider.kernel.host import Host
 from paraglider.kernel.iptables import Variant
@@ -97,9 +98,12 @@ def _service(number: int) -> Service:
         Endpoint(ip_address(f"172.19.{number + 1}.{index + 1}"), 80)
         for index in range(BACKENDS_EACH)
     ]
-    bind = Endpoint(ip_address(IPV4.bind), 8000 + number)
+    ports = Ports(8000 + number, 8000 + number)
+    bind = Bind(Family.IPV4, ports, address=ip_address(IPV4.bind))
     members, serving = tuple(map(Member, backends)), tuple(map(Share, backends))
-    return Service(f"f{number}", bind, ip_address(IPV4.privateip), members, serving)
+    privateip = ip_address(IPV4.privateip)
+    source = Source(SourceKind.ADDRESS, ((privateip, privateip),))
+    return Service(f"f{number}", (bind,), source, members, serving)
 
 
 def _without(service: Service, index: int) -> Service:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from ipaddress import ip_address, ip_network
 
-from paraglider.config.model import Address, Endpoint, HashKey, Ports
+from paraglider.config.model import Address, Endpoint, HashKey, Ports, Protocol
 from paraglider.rules.ruleset import (
     CERTAIN,
     Chance,
@@ -22,6 +22,7 @@ from paraglider.rules.ruleset import (
     Jump,
     Mark,
     Marking,
+    Masquerade,
     Network,
     Recent,
     Rule,
@@ -29,6 +30,7 @@ from paraglider.rules.ruleset import (
     Snat,
     TableName,
     TcpReset,
+    Unreachable,
     Verdict,
 )
 
@@ -44,6 +46,8 @@ class Packet:
     is_invalid: bool = False
     is_translated: bool = False
     is_error: bool = False
+    protocol: Protocol = Protocol.TCP
+    interface: str = ""
     original: Endpoint | None = None
     mark: int = 0
     kept_mark: int = 0
@@ -67,6 +71,7 @@ class Walker:
     forward_policy: str = "DROP"
     random: Callable[[], float] = lambda: 1.0
     met: int = 0
+    _had: dict[object, int] = field(default_factory=dict)
     _marks: set[str] = field(default_factory=set)
     _counts: dict[tuple[str, int], int] = field(default_factory=dict)
 
@@ -75,7 +80,7 @@ class Walker:
         if packet.is_syn and not packet.is_invalid:
             packet = replace(packet, original=packet.destination)
             packet = self._walk(TableName.NAT, "PREROUTING", packet).packet
-        is_local = any(packet.destination.address == ip_address(a) for a in self.local)
+        is_local = self._is_local(packet.destination)
         builtin, policy = ("INPUT", "ACCEPT") if is_local else ("FORWARD", self.forward_policy)
         outcome = self._walk(TableName.FILTER, builtin, packet)
         if outcome.verdict == "NONE":
@@ -104,11 +109,15 @@ class Walker:
                     outcome = self._chain(table, into, packet)
                     if outcome.verdict != "NONE":
                         return outcome
-                case Dnat(to):
+                case Dnat(to, base):
+                    to = _port_of(to, base, packet.destination.port)
                     return Outcome("ACCEPT", replace(packet, destination=to, is_translated=True))
                 case Snat(to):
                     return Outcome("ACCEPT", replace(packet, source=Endpoint(to, 40000)))
-                case TcpReset():
+                case Masquerade():
+                    own = Endpoint(ip_address(self.local[-1]), 40000)
+                    return Outcome("ACCEPT", replace(packet, source=own))
+                case TcpReset() | Unreachable():
                     return Outcome("RESET", packet)
                 case Verdict.RETURN:
                     return Outcome("NONE", packet)
@@ -118,15 +127,36 @@ class Walker:
 
     def _matches(self, rule: Rule, packet: Packet, key: tuple[str, int]) -> bool:
         return (
-            not (rule.protocol and packet.is_error)
+            not (rule.protocol and (packet.is_error or rule.protocol is not packet.protocol))
+            and rule.ct_protocol in (None, packet.protocol)
+            and rule.interface in ("", packet.interface)
             and _is_in(rule.source, rule.source_ports, packet.source)
             and _is_in(rule.destination, rule.destination_ports, packet.destination)
+            and not (
+                rule.not_destination and _is_in(rule.not_destination, None, packet.destination)
+            )
+            and (not rule.is_from_host or self._is_local(packet.source))
+            and (not rule.is_to_host or self._is_local(packet.destination))
+            and self._is_too_much(rule, packet)
             and _in_state(rule.ct_state, packet)
             and _is_in(rule.ct_address, rule.ct_ports, packet.original)
             and self._is_chosen(rule, key)
             and self._is_marked(rule.recent)
             and _has_mark(rule.mark, packet)
         )
+
+    def _is_local(self, endpoint: Endpoint) -> bool:
+        return any(endpoint.address == ip_address(a) for a in self.local)
+
+    def _is_too_much(self, rule: Rule, packet: Packet) -> bool:
+        """Whether a client, none of whose connections ends, has had more than it may."""
+        limit = rule.too_often.rate.count if rule.too_often else None
+        limit = rule.too_many.most if rule.too_many else limit
+        if limit is None:
+            return True
+        key = (rule, packet.source.address)
+        self._had[key] = self._had.get(key, 0) + 1
+        return self._had[key] > limit
 
     def begin_anew(self) -> None:
         """Forget all counters, as legacy does when anybody changes the table."""
@@ -159,6 +189,12 @@ def _is_in(address: Address | Network | None, ports: Ports | None, found: Endpoi
         and (address is None or ip_network(address).supernet_of(ip_network(found.address)))  # type: ignore[arg-type]
         and (ports is None or ports.first <= found.port <= ports.last)
     )
+
+
+def _port_of(to: Endpoint, base: int, port: int) -> Endpoint:
+    if to.last_port:
+        return Endpoint(to.address, to.port + port - base)
+    return Endpoint(to.address, to.port or port)
 
 
 def _has_mark(wanted: Mark | None, packet: Packet) -> bool:

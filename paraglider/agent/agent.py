@@ -268,12 +268,12 @@ class Agent:
 
     def count(self, pairs: Collection[Pair]) -> Mapping[Pair, int]:
         """Return how many connections each pair has."""
-        return self._writer.count({bind for bind, _ in pairs})
+        binds = {bind for bind, _ in pairs}
+        return self._writer.count([s for s in self.services() if s.bind in binds])
 
     def count_all(self) -> int:
         """Return how many balanced connections there are."""
-        binds = {service.bind for service in self.services()}
-        return sum(self._writer.count(binds).values())
+        return sum(self._writer.count(self.services()).values())
 
     def refuse_all(self) -> None:
         """Refuse new connections from now on; those that are open run on."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from paraglider.config.model import Endpoint
 from paraglider.health.service import Health, Pair, Service
 
 # Connections end when they end: a count a second is enough, and less where counting takes long.
@@ -33,8 +32,8 @@ class Drains:
     def __init__(
         self,
         *,
-        count: Callable[[Collection[Endpoint]], Mapping[Pair, int]],
-        cut: Callable[[Collection[Pair]], int],
+        count: Callable[[Collection[Service]], Mapping[Pair, int]],
+        cut: Callable[[Collection[Service], Collection[Pair]], int],
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
     ) -> None:
@@ -44,6 +43,7 @@ class Drains:
         self._wall_clock = wall_clock
         self._until_s: dict[Pair, int | None] = {}
         self._open: dict[Pair, int | None] = {}
+        self._services: list[Service] = []
         self._next_s = 0.0
 
     def next_s(self) -> float | None:
@@ -52,6 +52,7 @@ class Drains:
 
     def follow(self, services: Iterable[Service]) -> None:
         """Look after the draining members of `services` from now on."""
+        services = list(services)
         self._until_s = {
             (service.bind, member.backend): member.until_s
             for service in services
@@ -61,14 +62,16 @@ class Drains:
         if self._until_s.keys() - self._open.keys():
             self._next_s = self._clock()  # who has none is done at once
         self._open = {pair: self._open.get(pair) for pair in self._until_s}
+        binds = {bind for bind, _ in self._until_s}
+        self._services = [service for service in services if service.bind in binds]
 
     def look(self) -> Drained:
         """Count, and cut what is over its time; call it when `next_s` has come."""
         began_s = self._clock()
-        counts = self._count({bind for bind, _ in self._open})
+        counts = self._count(self._services)
         cut = {}
         for pair in self._over_time():
-            if counts.get(pair) and (number := self._cut([pair])):
+            if counts.get(pair) and (number := self._cut(self._services, [pair])):
                 cut[pair] = number
         before = self._open
         self._open = {pair: 0 if pair in cut else counts.get(pair, 0) for pair in before}

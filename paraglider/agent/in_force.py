@@ -19,7 +19,7 @@ def in_force_lines(
         if not service.is_leaving:
             count = sum(member.health is not Health.DRAINING for member in service.members)
             yield (
-                f"{service.name}: balancing {service.bind} over {count} "
-                f"backend{'s' * (count != 1)} as {service.privateip}"
+                f"{service.name}: balancing {', '.join(map(str, service.binds))} over {count} "
+                f"backend{'s' * (count != 1)} as {service.source}"
             )
     yield f"rules are in iptables ({choice.variant.value}): {choice.reason}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
-from paraglider.config.model import Balance, Endpoint
+from paraglider.config.model import Balance, Bind, Endpoint
 from paraglider.health.leveling import apply_steps, level_shares
 from paraglider.health.service import Pair, Service
 
@@ -20,13 +20,13 @@ class Leveler:
     def __init__(
         self,
         *,
-        count: Callable[[Collection[Endpoint]], Mapping[Pair, int]],
+        count: Callable[[Collection[Service]], Mapping[Pair, int]],
         clock: Callable[[], float],
     ) -> None:
         self._count = count
         self._clock = clock
-        self._services: dict[Endpoint, Service] = {}
-        self._steps: dict[Endpoint, dict[Endpoint, int]] = {}
+        self._services: dict[Bind, Service] = {}
+        self._steps: dict[Bind, dict[Endpoint, int]] = {}
         self._levelled: dict[int, tuple[Service, Service]] = {}
         self._next_s = 0.0
 
@@ -56,7 +56,7 @@ class Leveler:
     def look(self) -> bool:
         """Count, when it is time; return whether shares are others now."""
         began_s = self._clock()
-        counts = self._count(self._services)
+        counts = self._count(self._services.values())
         before, self._steps = self._steps, {}
         for bind, service in self._services.items():
             open_now = {backend: n for (at, backend), n in counts.items() if at == bind}

@@ -65,6 +65,9 @@ def _backend_metrics(frontends: Sequence[FrontendStatus]) -> Iterator[_Metric]:
         for frontend in frontends
         for backend in frontend.backends
     ]
+    refused = [({"frontend": frontend.name}, frontend.refused) for frontend in frontends]
+    told = "Packets that would have begun connections, and may not."
+    yield _Metric("frontend_refused_total", "counter", told, refused)
     up = [(labels, backend.percent > 0) for labels, backend in backends]
     yield _Metric("backend_up", "gauge", "Whether the backend gets new connections.", up)
     states = [

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from paraglider.agent.record import Record
-from paraglider.config.model import Endpoint, Family
+from paraglider.config.model import Bind, Endpoint, Family
 from paraglider.health.service import FULL, Health, Pair, Service
 from paraglider.kernel.apply import find_missing_anchors, read_states
 from paraglider.kernel.conntrack import count_connections
@@ -43,13 +43,14 @@ class BackendStatus:
 
 @dataclass(frozen=True, slots=True)
 class FrontendStatus:
-    """One frontend."""
+    """One frontend; `refused` packets would have begun connections and may not."""
 
     name: str
-    bind: Endpoint
-    privateip: str
+    binds: tuple[Bind, ...]
+    source: str
     backends: tuple[BackendStatus, ...]
     is_leaving: bool = False
+    refused: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ class Reading:
     services: tuple[Service, ...]
     totals: Mapping[Pair, int]
     open: Mapping[Pair, int]
+    refused: Mapping[Bind, int]
     families: Sequence[Family]
     is_whole: bool
 
@@ -95,8 +97,15 @@ def read_kernel(choice: Choice, host: Host) -> Reading:
     states = read_states(choice.variant, host)
     description = describe_states(states)
     is_whole = description.is_whole and not find_missing_anchors(choice.variant, states)
-    counts = count_connections([service.bind for service in description.services])
-    return Reading(description.services, description.connections, counts, sorted(states), is_whole)
+    counts = count_connections(description.services)
+    return Reading(
+        description.services,
+        description.connections,
+        counts,
+        description.refused,
+        sorted(states),
+        is_whole,
+    )
 
 
 def read_status(choice: Choice, host: Host) -> Status:
@@ -134,8 +143,14 @@ def frontend_status(service: Service, reading: Reading) -> FrontendStatus:
         )
         for member in service.members
     )
-    privateip = str(service.privateip)
-    return FrontendStatus(service.name, service.bind, privateip, backends, service.is_leaving)
+    return FrontendStatus(
+        service.name,
+        service.binds,
+        str(service.source),
+        backends,
+        service.is_leaving,
+        reading.refused.get(service.bind, 0),
+    )
 
 
 def _percent(part: int, largest: int) -> int:

@@ -53,7 +53,8 @@ def _lines(status: Status, unasked: str) -> Iterator[str]:
 def _what(frontend: FrontendStatus) -> str:
     if frontend.is_leaving:
         return "configured no more; its connections run on"
-    return f"{frontend.bind} as {frontend.privateip}"
+    refused = f"; {frontend.refused} refused" if frontend.refused else ""
+    return f"{', '.join(map(str, frontend.binds))} as {frontend.source}{refused}"
 
 
 def _agent_lines(agent: AgentStatus) -> Iterator[str]:
@@ -157,8 +158,9 @@ def _agent_json(agent: AgentStatus) -> dict[str, object]:
 def _frontend_json(frontend: FrontendStatus) -> dict[str, object]:
     return {
         "name": frontend.name,
-        "bind": str(frontend.bind),
-        "privateip": frontend.privateip,
+        "bind": ",".join(map(str, frontend.binds)),
+        "privateip": frontend.source,
+        "refused_total": frontend.refused,
         "leaving": frontend.is_leaving,
         "backends": [_backend_json(backend) for backend in frontend.backends],
     }

@@ -14,7 +14,7 @@ from paraglider.agent.drains import Drains
 from paraglider.agent.leveler import Leveler
 from paraglider.agent.loop import Loop
 from paraglider.agent.record import Record, Trouble
-from paraglider.config.model import Endpoint
+from paraglider.config.model import Protocol
 from paraglider.errors import ParagliderError
 from paraglider.health.service import Pair, Service
 from paraglider.kernel.conntrack import count_connections, cut_connections
@@ -33,11 +33,12 @@ _REPAIR = "cannot look after the rules"
 
 @dataclass(frozen=True, slots=True)
 class Connections:
-    """How connections are counted and cut (in conntrack, but for tests), and the clock that their
-    deadlines are on, seconds since the epoch."""
+    """How connections are counted, cut and, where they are stale, forgotten (in conntrack, but for
+    tests), and the clock that their deadlines are on, seconds since the epoch."""
 
-    count: Callable[[Collection[Endpoint]], Mapping[Pair, int]] = count_connections
-    cut: Callable[[Collection[Pair]], int] = cut_connections
+    count: Callable[[Collection[Service]], Mapping[Pair, int]] = count_connections
+    cut: Callable[[Collection[Service], Collection[Pair]], int] = cut_connections
+    forget_stale: Callable[[Collection[Service]], int] = lambda _: 0
     clock: Callable[[], float] = time.time
 
 
@@ -67,6 +68,8 @@ class Writer:
         self._leveler = Leveler(count=connections.count, clock=loop.clock)
         self._planner = Planner(starts_anywhere=False)
         self._to_cut: set[Pair] = set()
+        self._services: Sequence[Service] = ()
+        self._has_stale = False
         self._is_due = False
         self._retry_s: dict[str, float] = {}
         self._feed = -1
@@ -84,7 +87,9 @@ class Writer:
         is_changed = self._reconciler.take_over(wanted, variant)
         self._planner = planner
         self._is_due = False
+        self._services = services
         self._drains.follow(services)
+        self._has_stale = True
         self._listen()
         return is_changed
 
@@ -112,12 +117,24 @@ class Writer:
             wanted = self._planner.plan(self._leveler.level(decided))
             if self._try(_CHANGE, lambda: self._reconciler.update(wanted)):
                 self._is_due = False
+                self._services = decided
                 self._drains.follow(decided)
+                self._has_stale = True
         if self._to_cut and not self._is_due and self._may(_CUT):
             self._try(_CUT, self._cut)
+        if self._has_stale and not self._is_due and self._may(_CUT):
+            self._try(_CUT, self._forget_stale)
+
+    def _forget_stale(self) -> None:
+        number = 0
+        if any(b.protocol is Protocol.UDP for s in self._services for b in s.binds):
+            number = self._connections.forget_stale(self._services)
+        if number:
+            self._report(f"{number} flow{'s' * (number != 1)} of UDP that nobody serves forgotten")
+        self._has_stale = False
 
     def _cut(self) -> None:
-        number = self._connections.cut(self._to_cut)
+        number = self._connections.cut(self._services, self._to_cut)
         if number:
             listed = ", ".join(sorted({str(backend) for _, backend in self._to_cut}))
             self._report(f"{number} connection{'s' * (number != 1)} of {listed} cut")
@@ -184,7 +201,7 @@ class Writer:
         """Return when there is something to do, on the clock of the loop."""
         times = {
             _CHANGE: 0.0 if self._is_due else None,
-            _CUT: 0.0 if self._to_cut and not self._is_due else None,
+            _CUT: 0.0 if (self._to_cut or self._has_stale) and not self._is_due else None,
             _COUNT: None if self._is_due else _earlier(self._drains, self._leveler),
             _REPAIR: self._reconciler.next_s(),
         }
@@ -195,9 +212,9 @@ class Writer:
         )
         return min(due, default=None)
 
-    def count(self, binds: Collection[Endpoint]) -> Mapping[Pair, int]:
-        """Return how many connections each (bind, backend) has."""
-        return self._connections.count(binds)
+    def count(self, services: Collection[Service]) -> Mapping[Pair, int]:
+        """Return how many connections each (bind, backend) of `services` has."""
+        return self._connections.count(services)
 
     def close(self) -> None:
         """Look after the rules no more; they stay."""

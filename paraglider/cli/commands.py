@@ -21,6 +21,7 @@ def start(context: Context) -> int:
     """Apply the configuration; say what is balanced now."""
     from paraglider.agent.in_force import in_force_lines
     from paraglider.cli.names import resolve_names
+    from paraglider.config.model import Protocol
     from paraglider.health.service import standing_services
     from paraglider.kernel.agent_lock import find_agent
     from paraglider.kernel.apply import apply_states
@@ -43,6 +44,10 @@ def start(context: Context) -> int:
         host=context.host,
         report=context.report,
     )
+    if any(bind.protocol is Protocol.UDP for service in services for bind in service.binds):
+        from paraglider.kernel.conntrack import forget_stale
+
+        forget_stale(services, is_local=context.host.is_local)
     for line in in_force_lines(services, choice, is_changed=is_changed):
         context.say(line)
     return 0

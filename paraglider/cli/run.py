@@ -13,11 +13,13 @@ from paraglider.agent.protocol import socket_path
 from paraglider.agent.run import Running, run_agent
 from paraglider.agent.view import read_view
 from paraglider.agent.watch import FileWatch
+from paraglider.agent.writer import Connections
 from paraglider.cli.times import read_time
 from paraglider.config.load import find_file
 from paraglider.config.model import Config
 from paraglider.kernel.agent_lock import hold_agent_lock
 from paraglider.kernel.apply import read_states
+from paraglider.kernel.conntrack import forget_stale
 from paraglider.kernel.conntrack_table import read_conntrack
 from paraglider.kernel.reconcile import Reconciler
 
@@ -56,6 +58,9 @@ def run_here(
         remember=lambda choice: recall(read_states(choice.variant, context.host)),
         report=report,
         say=say,
+        connections=Connections(
+            forget_stale=lambda s: forget_stale(s, is_local=context.host.is_local)
+        ),
         read_conntrack=lambda: read_conntrack(context.host),
     )
     agent = Agent(loop, reconciler, world)

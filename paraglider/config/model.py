@@ -8,12 +8,13 @@ and looks for; none but the first two reaches a rule.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
-from paraglider.config.clients import EVERYBODY, Access, Source, SourceKind
+from paraglider.config.clients import EVERYBODY, Access, Source
 
 Address = IPv4Address | IPv6Address
 
@@ -88,6 +89,16 @@ class Bind(NamedTuple):
         host = self.interface or host_text(self.endpoint.address)
         suffix = "/udp" if self.protocol is Protocol.UDP else ""
         return f"{host}:{self.ports}{suffix}"
+
+
+def first_bind(binds: Iterable[Bind]) -> Bind:
+    """Return the one that stands for all of them: the first by protocol, address and port."""
+    return min(binds, key=_bind_order)
+
+
+def _bind_order(bind: Bind) -> tuple[str, str, int, Ports]:
+    number = -1 if bind.address is None else int(bind.address)
+    return bind.protocol.value, bind.interface, number, bind.ports
 
 
 def host_text(address: Address) -> str:
@@ -272,15 +283,9 @@ class Frontend:
         return self.binds[0].family
 
     @property
-    def bind(self) -> Endpoint:
-        """The first of `binds`, for who knows of one address and port alone."""
-        return self.binds[0].endpoint
-
-    @property
-    def privateip(self) -> Address:
-        """The first address of `source`, or the bind's where that names none."""
-        is_named = self.source.kind is SourceKind.ADDRESS
-        return self.source.ranges[0][0] if is_named else self.bind.address
+    def bind(self) -> Bind:
+        """That of `binds` by which the frontend is known, whatever their order."""
+        return first_bind(self.binds)
 
 
 class Config(NamedTuple):

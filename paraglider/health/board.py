@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from paraglider.config.model import Address, Backend, Config, Endpoint, Frontend
+from paraglider.config.model import Backend, Bind, Config, Endpoint, Frontend
 from paraglider.health.memory import NO_MEMORY, Memory, recall_rosters
 from paraglider.health.roster import Roster
 from paraglider.health.service import Addresses, Health, Pair, Service, expand_backends
@@ -38,8 +38,7 @@ class FrontendView:
     `is_quorate` whether so many of its primaries are there that they are used, and no backups."""
 
     name: str
-    bind: Endpoint
-    privateip: Address
+    bind: Bind
     frontend: Frontend | None
     is_quorate: bool
     members: Mapping[Endpoint, Standing]
@@ -50,7 +49,7 @@ class Board:
 
     def __init__(self, memory: Memory = NO_MEMORY) -> None:
         self._memory: Memory | None = memory
-        self._rosters: dict[Endpoint, Roster] = {}  # in the order of the file, leaving ones last
+        self._rosters: dict[Bind, Roster] = {}  # in the order of the file, leaving ones last
 
     def configure(self, config: Config, addresses: Addresses, now_s: float) -> list[Change]:
         """Take in what the file says, and what its names stand for; return what that changes.
@@ -62,11 +61,12 @@ class Board:
         memory, self._memory = self._memory, None
         if memory is not None:
             self._rosters = recall_rosters(memory, backends, now_s)
+        self._follow_binds(config)
         before = {key: (roster.name, standing) for key, roster, standing in self._each()}
         old, self._rosters = self._rosters, {}
         for frontend in config.frontends:
             bind = frontend.bind
-            roster = old.pop(bind, None) or Roster(bind=bind, privateip=frontend.privateip)
+            roster = old.pop(bind, None) or Roster(binds=frontend.binds, source=frontend.source)
             roster.enter(frontend, backends[bind], now_s)
             self._rosters[bind] = roster
         for bind, roster in old.items():
@@ -74,6 +74,16 @@ class Board:
             if roster.standings:
                 self._rosters[bind] = roster
         return [] if memory is not None else list(self._changes_since(before))
+
+    def _follow_binds(self, config: Config) -> None:
+        """Know each frontend of `config` that is there already by the bind that it has now: other
+        binds of it may have come or gone."""
+        known = {b: key for key, roster in self._rosters.items() for b in (key, *roster.binds)}
+        for frontend in config.frontends:
+            bind = frontend.bind
+            before = next((known[b] for b in frontend.binds if b in known), bind)
+            if bind not in self._rosters and before in self._rosters:
+                self._rosters[bind] = self._rosters.pop(before)
 
     def copy(self) -> Board:
         """Return a board that knows the same, and goes its own way from here."""
@@ -150,8 +160,8 @@ class Board:
     def views(self) -> tuple[FrontendView, ...]:
         """Return what is known, in the order of `services`."""
         return tuple(
-            FrontendView(r.name, r.bind, r.privateip, r.frontend, r.is_quorate, dict(r.standings))
-            for r in self._rosters.values()
+            FrontendView(r.name, bind, r.frontend, r.is_quorate, dict(r.standings))
+            for bind, r in self._rosters.items()
         )
 
     def _order(self, key: Pair, order: str, obey: Callable[[Standing], Standing]) -> Change | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from paraglider.config.model import Backend, Endpoint
+from paraglider.config.clients import Source, SourceKind
+from paraglider.config.model import Backend, Bind, Endpoint
 from paraglider.health.rise_fall import Track
 from paraglider.health.roster import Roster
 from paraglider.health.service import Health, Pair
@@ -29,22 +30,24 @@ class Memory:
 
 
 NO_MEMORY = Memory()
+# What backends saw is not remembered; who is leaving has no use for it.
+_UNKNOWN = Source(SourceKind.AUTO)
 
 
 def recall_rosters(
-    memory: Memory, configured: Mapping[Endpoint, Mapping[Endpoint, Backend]], now_s: float
-) -> dict[Endpoint, Roster]:
+    memory: Memory, configured: Mapping[Bind, Mapping[Endpoint, Backend]], now_s: float
+) -> dict[Bind, Roster]:
     """Return all that is remembered, for each bind, as if everybody had left.
 
     `configured` are those that are about to come back. A frontend that was served, but by none of
     its primaries, had no quorum.
     """
-    rosters: dict[Endpoint, Roster] = {}
+    rosters: dict[Bind, Roster] = {}
     for bind, backend in memory.members():
-        roster = rosters.setdefault(bind, Roster(bind=bind, privateip=bind.address))
+        roster = rosters.setdefault(bind, Roster(binds=(bind,), source=_UNKNOWN))
         is_back = backend in configured.get(bind, {})
         roster.standings[backend] = _recall(memory, (bind, backend), now_s, is_back=is_back)
-    served: dict[Endpoint, set[Endpoint]] = {}
+    served: dict[Bind, set[Endpoint]] = {}
     for bind, backend in memory.serving:
         served.setdefault(bind, set()).add(backend)
     for bind in served.keys() & configured.keys():

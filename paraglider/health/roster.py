@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from paraglider.config.model import Address, Backend, Endpoint, Frontend
+from paraglider.config.clients import Source
+from paraglider.config.model import Backend, Bind, Endpoint, Frontend, first_bind
 from paraglider.health.service import Member, Service, Share, find_home
 from paraglider.health.serving import choose_serving, find_next_share_s, has_quorum, share_out
 from paraglider.health.standing import Standing
@@ -13,15 +14,16 @@ from paraglider.health.standing import Standing
 
 @dataclass(slots=True, kw_only=True)
 class Roster:
-    """How it stands with the frontend at `bind`, and with each of its members.
+    """How it stands with the frontend at `binds`, and with each of its members.
 
-    `frontend` is what the file says, None while it is leaving; `privateip` then is the last that
-    it had, if known. `standings` are in the order of the file, those that are leaving last.
+    `frontend` is what the file says, None while it is leaving; `binds` and `source` then are the
+    last that it had, as far as they are known. `standings` are in the order of the file, those that
+    are leaving last.
     Between the two limits of its quorum a frontend stays as it was, `is_quorate` at first.
     """
 
-    bind: Endpoint
-    privateip: Address
+    binds: tuple[Bind, ...]
+    source: Source
     frontend: Frontend | None = None
     standings: dict[Endpoint, Standing] = field(default_factory=dict)
     is_quorate: bool = True
@@ -31,11 +33,11 @@ class Roster:
     @property
     def name(self) -> str:
         """The frontend's name; the bind for one that is leaving, whose name another may have."""
-        return str(self.bind) if self.frontend is None else self.frontend.name
+        return str(first_bind(self.binds)) if self.frontend is None else self.frontend.name
 
     def enter(self, frontend: Frontend, backends: Mapping[Endpoint, Backend], now_s: float) -> None:
         """The file has `frontend` here with `backends`; other members leave."""
-        self.frontend, self.privateip = frontend, frontend.privateip
+        self.frontend, self.binds, self.source = frontend, frontend.binds, frontend.source
         old = self.standings
         self.standings = {
             endpoint: old.get(endpoint, Standing(now_s)).enter(backend, now_s)
@@ -75,14 +77,14 @@ class Roster:
 
     def _find_service(self, now_s: float) -> Service:
         members = tuple(
-            Member(backend, standing.health, standing.until_s)
+            Member(backend, standing.health, standing.until_s, standing.is_leaving)
             for backend, standing in self.standings.items()
         )
         shares: tuple[Share, ...] = ()
         if self.frontend is not None:
             slow_start_s = self.frontend.slow_start_s
             shares = share_out(self._choose(self.frontend), self.standings, slow_start_s, now_s)
-        service = Service(self.name, self.bind, self.privateip, members, shares)
+        service = Service(self.name, self.binds, self.source, members, shares)
         if self.frontend is None:
             return replace(service, is_leaving=True)
         return replace(
@@ -90,6 +92,7 @@ class Roster:
             balance=self.frontend.balance,
             hash_key=self.frontend.hash_key,
             home=find_home(self.frontend, self._backends()),
+            access=self.frontend.access,
         )
 
     def _backends(self) -> dict[Endpoint, Backend]:
@@ -114,4 +117,10 @@ class Roster:
 
 def _outcome(standing: Standing) -> tuple[object, ...]:
     """Return all that `service` looks at."""
-    return standing.health, standing.is_available, standing.until_s, standing.rose_s
+    return (
+        standing.health,
+        standing.is_available,
+        standing.until_s,
+        standing.rose_s,
+        standing.is_leaving,
+    )

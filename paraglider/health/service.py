@@ -10,21 +10,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from paraglider.config.clients import EVERYBODY, Access, Source
 from paraglider.config.model import (
     Address,
     Backend,
     Balance,
+    Bind,
     Config,
     Endpoint,
     Family,
     Frontend,
     HashKey,
+    first_bind,
 )
 
 FULL = 100
 
-# A bind and a backend: a frontend may get another name, but it is still the one at its bind.
-Pair = tuple[Endpoint, Endpoint]
+# A bind and a backend: a frontend may get another name, but it is still the one at its first bind.
+Pair = tuple[Bind, Endpoint]
 
 
 class Health(StrEnum):
@@ -40,11 +43,13 @@ class Health(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Member:
     """A backend of a frontend, an address behind a name among them; `until_s` (seconds since the
-    epoch) is when a draining one's connections are cut, None for never."""
+    epoch) is when a draining one's connections are cut, None for never. One that `is_leaving` is
+    not in the file any more."""
 
     backend: Endpoint
     health: Health = Health.UNKNOWN
     until_s: int | None = None
+    is_leaving: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,7 @@ class Service:
     """A frontend with all of its members, and those of them that new connections go to, both in
     the order of the file.
 
+    The ports and addresses of `binds` are of one family; `source` is what backends see.
     `home` is for `source-hash`: those whom clients are dealt to as if all of them served.
 
     One that `is_leaving` is configured no more: its address and port are the host's again, and
@@ -69,14 +75,20 @@ class Service:
     """
 
     name: str
-    bind: Endpoint
-    privateip: Address
+    binds: tuple[Bind, ...]
+    source: Source
     members: tuple[Member, ...]
     serving: tuple[Share, ...]
     balance: Balance = Balance.ROUND_ROBIN
     hash_key: HashKey = HashKey.SOURCE
     home: tuple[Share, ...] = ()
+    access: Access = EVERYBODY
     is_leaving: bool = False
+
+    @property
+    def bind(self) -> Bind:
+        """The bind by which it is known."""
+        return first_bind(self.binds)
 
     @property
     def family(self) -> Family:
@@ -98,7 +110,7 @@ def expand_backends(frontend: Frontend, addresses: Addresses) -> dict[Endpoint, 
             else (backend.host,)
         )
         for host in hosts:
-            found.setdefault(Endpoint(host, backend.port), backend)
+            found.setdefault(Endpoint(host, backend.port, backend.last_port), backend)
     return found
 
 
@@ -115,13 +127,14 @@ def standing_services(config: Config, addresses: Addresses) -> tuple[Service, ..
         services.append(
             Service(
                 frontend.name,
-                frontend.bind,
-                frontend.privateip,
+                frontend.binds,
+                frontend.source,
                 members,
                 serving,
                 frontend.balance,
                 frontend.hash_key,
                 find_home(frontend, backends),
+                frontend.access,
             )
         )
     return tuple(services)

@@ -2,30 +2,29 @@
 
 Speaks to the kernel itself, which needs NET_ADMIN and no program. A connection is balanced if its
 destination was translated, from a bind; the backend that it goes to is the source of its answers.
-It never touches another entry.
+It never touches another entry, but for flows of UDP to a bind that nobody has translated.
 """
 
 from __future__ import annotations
 
 import errno
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TypeVar
 
-from paraglider.config.model import Endpoint, Family
+from paraglider.config.model import Address, Family, Protocol
 from paraglider.errors import UnavailableError
-from paraglider.health.service import Pair
+from paraglider.health.service import Health, Pair, Service
 from paraglider.kernel.conntrack_entry import (
     Ends,
     Form,
     endpoint_of,
-    is_live,
-    is_translated,
-    raw_end,
+    has_translation,
     read_name,
 )
+from paraglider.kernel.conntrack_places import Places
 from paraglider.kernel.netlink import (
     NFNL_SUBSYS_CTNETLINK,
     NLM_F_ACK,
@@ -50,53 +49,110 @@ _READING, _CUTTING = "read the connections", "cut connections"
 
 
 def count_connections(
-    binds: Collection[Endpoint], *, open_netlink: Callable[[], Netlink] = Netlink
+    services: Collection[Service], *, open_netlink: Callable[[], Netlink] = Netlink
 ) -> Mapping[Pair, int]:
-    """Return how many live connections each (bind, backend) has: from the first packet until both
-    ends have closed. Pairs without any are left out.
+    """Return how many live connections each (bind, backend) of `services` has: of TCP, from the
+    first packet until both ends have closed; of UDP, while the kernel remembers them. Pairs without
+    any are left out, backends that the services do not know are not.
 
     Raises UnavailableError or PermissionDenied.
     """
-    wanted = {raw_end(bind): bind for bind in binds}
+    counts = Counter[Pair]()
+    for table in _tables(services, open_netlink):
+        places = table.places
 
-    def keep(data: bytes, start: int, end: int, ends: Ends) -> Ends | None:
-        return ends if ends[:2] in wanted and is_live(data, start, end) else None
+        def keep(
+            data: bytes, start: int, end: int, ends: Ends, table: _ConnectionTable = table
+        ) -> Ends | None:
+            is_ours = table.places.find(ends) is not None
+            return ends if is_ours and table.form.is_live(data, start, end) else None
 
-    return {
-        (wanted[ends[:2]], endpoint_of(*ends[2:])): number
-        for table in _tables(binds, open_netlink)
-        for ends, number in Counter(table.read(keep)).items()
-    }
+        for ends, number in Counter(table.read(keep)).items():
+            if pair := places.pair(ends):
+                counts[pair] += number
+    return counts
 
 
 def cut_connections(
-    pairs: Collection[Pair], *, open_netlink: Callable[[], Netlink] = Netlink
+    services: Collection[Service],
+    pairs: Collection[Pair],
+    *,
+    open_netlink: Callable[[], Netlink] = Netlink,
 ) -> int:
-    """Forget all connections of each (bind, backend), over ones too; return how many were live.
+    """Forget all connections of each (bind, backend) of `services`, over ones too; return how many
+    were live.
 
     The next packet of such a connection is a stranger's, and is answered with a reset. Raises
     UnavailableError or PermissionDenied.
     """
-    wanted = {(*raw_end(bind), *raw_end(backend)) for bind, backend in pairs}
+    binds = {bind for bind, _ in pairs}
+    concerned = [service for service in services if service.bind in binds]
+    return _forget(
+        _tables(concerned, open_netlink), lambda places, ends: places.pair(ends) in pairs
+    )
 
-    def keep(data: bytes, start: int, end: int, ends: Ends) -> _Entry | None:
-        if ends not in wanted:
-            return None
-        return _Entry(is_live(data, start, end), read_name(data, start, end))
 
+def forget_stale(
+    services: Collection[Service],
+    *,
+    is_local: Callable[[Address], bool],
+    open_netlink: Callable[[], Netlink] = Netlink,
+) -> int:
+    """Forget flows of UDP that go where they should not any more: to a backend that is down or has
+    left, or of a frontend that has; and those that began before there was a frontend, and are
+    translated by nobody. Return how many.
+
+    A sender that does not stop would keep them alive for ever. Raises UnavailableError or
+    PermissionDenied.
+    """
+    able = {
+        (service.bind, member.backend)
+        for service in services
+        for member in service.members
+        if not (service.is_leaving or member.is_leaving or member.health is Health.DOWN)
+    }
+
+    def is_stale(places: Places, ends: Ends) -> bool:
+        if ends[:2] != ends[2:]:
+            return places.pair(ends) not in able
+        # As it was sent: to this host itself, or, if a bind is of any address, just through it.
+        service = places.find(ends)
+        is_ours = service is not None and not service.is_leaving
+        return is_ours and is_local(endpoint_of(*ends[:2]).address)
+
+    tables = _tables(services, open_netlink, only=Protocol.UDP)
+    return _forget(tables, is_stale, is_translated=False)
+
+
+def _forget(
+    tables: Iterable[_ConnectionTable],
+    is_wanted: Callable[[Places, Ends], bool],
+    *,
+    is_translated: bool = True,
+) -> int:
     number = left = 0
-    for _ in range(_TRIES):
-        left = 0
-        for table in _tables([bind for bind, _ in pairs], open_netlink):
-            for entry, failure in table.delete(table.read(keep)):
+    for table in tables:
+
+        def keep(
+            data: bytes, start: int, end: int, ends: Ends, table: _ConnectionTable = table
+        ) -> _Entry | None:
+            if table.places.find(ends) is None or not is_wanted(table.places, ends):
+                return None
+            return _Entry(table.form.is_live(data, start, end), read_name(data, start, end))
+
+        for _ in range(_TRIES):
+            left = 0
+            for entry, failure in table.delete(table.read(keep, is_translated=is_translated)):
                 number += entry.is_live and not failure
                 left += failure == errno.EBUSY
-        if not left:
-            return number
-    raise UnavailableError(
-        f"{number} connections were cut, {left} cannot be: their packets pass the rules by, in a "
-        "flow table that somebody has set up"
-    )
+            if not left:
+                break
+        if left:
+            raise UnavailableError(
+                f"{number} connections were cut, {left} cannot be: their packets pass the rules "
+                "by, in a flow table that somebody has set up"
+            )
+    return number
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,28 +164,35 @@ class _Entry:
 
 
 def _tables(
-    binds: Collection[Endpoint], open_netlink: Callable[[], Netlink]
+    services: Collection[Service],
+    open_netlink: Callable[[], Netlink],
+    *,
+    only: Protocol | None = None,
 ) -> Iterator[_ConnectionTable]:
     for family in Family:
-        own = [bind for bind in binds if bind.family is family]
-        if own:
-            yield _ConnectionTable(Form(family), own, open_netlink)
+        own = [service for service in services if service.family is family]
+        for protocol in Protocol if only is None else (only,):
+            places = Places(own, protocol)
+            if places.binds:
+                yield _ConnectionTable(Form(family, protocol), places, open_netlink)
 
 
 @dataclass(frozen=True, slots=True)
 class _ConnectionTable:
-    """The kernel's table of connections, as far as they are of one family and to some binds."""
+    """The kernel's table of connections, as far as they are of one family and one protocol and to
+    some places."""
 
     form: Form
-    binds: Sequence[Endpoint]
+    places: Places
     open_netlink: Callable[[], Netlink]
 
-    def read(self, keep: _Keep[_T]) -> list[_T]:
+    def read(self, keep: _Keep[_T], *, is_translated: bool = True) -> list[_T]:
         """Return what `keep` makes of the entries, and of others where the kernel did not sort them
         out; read again where the table changed under the reader."""
-        request, kept = self.form.filter(self.binds), list[_T]()
+        request = self.form.filter(self.places.binds, is_translated=is_translated)
+        kept = list[_T]()
         for _ in range(_TRIES):
-            failure, is_whole, kept = self._dump(request, keep)
+            failure, is_whole, kept = self._dump(request, keep, is_translated=is_translated)
             if failure and not request:
                 raise explain(_READING, failure)
             if failure:
@@ -138,7 +201,9 @@ class _ConnectionTable:
                 break
         return kept
 
-    def _dump(self, request: bytes, keep: _Keep[_T]) -> tuple[int, bool, list[_T]]:
+    def _dump(
+        self, request: bytes, keep: _Keep[_T], *, is_translated: bool
+    ) -> tuple[int, bool, list[_T]]:
         """Return an errno, whether the table stayed as it was, and what `keep` made of it."""
         kept, is_whole = list[_T](), True
         read_ends = self.form.read_ends
@@ -149,7 +214,9 @@ class _ConnectionTable:
                 if kind in (NLMSG_DONE, NLMSG_ERROR):
                     return error_number(data, start), is_whole, kept
                 ends = read_ends(data, start, end)
-                if ends is not None and is_translated(data, start, end):
+                if ends is None:
+                    continue
+                if not is_translated or has_translation(data, start, end):
                     it = keep(data, start, end, ends)
                     if it is not None:
                         kept.append(it)

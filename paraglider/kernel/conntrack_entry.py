@@ -10,7 +10,7 @@ import struct
 from collections.abc import Sequence
 from ipaddress import ip_address
 
-from paraglider.config.model import Endpoint, Family
+from paraglider.config.model import Bind, Endpoint, Family, Protocol
 from paraglider.kernel.netlink import (
     NFPROTO,
     NLA_F_NESTED,
@@ -23,8 +23,6 @@ from paraglider.kernel.netlink import (
 
 # The address and port of a bind, then those of a backend, as the kernel writes them.
 Ends = tuple[bytes, bytes, bytes, bytes]
-
-_IPPROTO_TCP = b"\x06"
 
 # enum ctattr_type and its like
 _TUPLE_ORIG, _TUPLE_REPLY, _STATUS, _PROTOINFO, _ID, _ZONE = 1, 2, 3, 4, 12, 18
@@ -44,14 +42,16 @@ _WORD = struct.Struct("!I")
 
 
 class Form:
-    """How entries of one family are written.
+    """How entries of one family and protocol are written.
 
     Each begins with two tuples, as the client sends and as the backend answers. Nearly always these
     look the same but for addresses and ports, and are taken apart in one piece, which is several
     times as fast.
     """
 
-    def __init__(self, family: Family) -> None:
+    def __init__(self, family: Family, protocol: Protocol) -> None:
+        self._protocol = bytes([protocol.number])
+        self._is_tcp = protocol is Protocol.TCP
         self._is_ipv4 = family is Family.IPV4
         self.number = NFPROTO[family]
         self._source, self._target = (1, 2) if self._is_ipv4 else (3, 4)
@@ -67,12 +67,13 @@ class Form:
     def _example(self, address: bytes, port: bytes) -> bytes:
         ip = attribute(self._source, address), attribute(self._target, address)
         ports = attribute(_PROTO_SRC_PORT, port), attribute(_PROTO_DST_PORT, port)
-        proto = nested(_TUPLE_PROTO, attribute(_PROTO_NUM, _IPPROTO_TCP), *ports)
+        proto = nested(_TUPLE_PROTO, attribute(_PROTO_NUM, self._protocol), *ports)
         inside = nested(_TUPLE_IP, *ip), proto
         return nested(_TUPLE_ORIG, *inside) + nested(_TUPLE_REPLY, *inside)
 
     def read_ends(self, data: bytes, start: int, end: int) -> Ends | None:
-        """Return the ends of the entry between `start` and `end`; None where it is not TCP."""
+        """Return the ends of the entry between `start` and `end`; None where it is of another
+        protocol."""
         head = int.from_bytes(data[start : start + self._length], "big")
         if head & self._fixed == self._shape and end - start >= self._length:
             ends: Ends = self._ends.unpack_from(data, start)
@@ -80,58 +81,64 @@ class Form:
         found = spans(data, start, end)
         if not {_TUPLE_ORIG, _TUPLE_REPLY} <= found.keys():
             return None
-        bind = _read_end(data, found[_TUPLE_ORIG], self._target, _PROTO_DST_PORT)
-        backend = _read_end(data, found[_TUPLE_REPLY], self._source, _PROTO_SRC_PORT)
+        bind = self._read_end(data, found[_TUPLE_ORIG], self._target, _PROTO_DST_PORT)
+        backend = self._read_end(data, found[_TUPLE_REPLY], self._source, _PROTO_SRC_PORT)
         return (*bind, *backend) if bind and backend else None
 
-    def filter(self, binds: Sequence[Endpoint]) -> bytes:
-        """Return the attributes of a request for entries to `binds`: TCP, and the address and port
-        where all have the same (Linux 5.8), translated destinations (newer ones). What a kernel
-        does not know it sends."""
+    def is_live(self, data: bytes, start: int, end: int) -> bool:
+        """Return whether the entry's connection was begun and not yet closed by both ends; one of
+        UDP is while there is an entry."""
+        place: Span | None = (start, end)
+        for kind in (_PROTOINFO, _PROTOINFO_TCP, _TCP_STATE) if self._is_tcp else ():
+            place = find(data, *place, kind) if place else None
+        return not self._is_tcp or (place is not None and data[place[0]] in _LIVE)
+
+    def filter(self, binds: Sequence[Bind], *, is_translated: bool) -> bytes:
+        """Return the attributes of a request for entries to `binds`: the protocol, and the address
+        and port where all have the same (Linux 5.8), translated destinations (newer ones). What a
+        kernel does not know it sends."""
         flags = _F_PROTO_NUM
-        address, proto = [], [attribute(_PROTO_NUM, _IPPROTO_TCP)]
+        address, proto = [], [attribute(_PROTO_NUM, self._protocol)]
+        addresses, ports = {bind.address for bind in binds}, {bind.ports for bind in binds}
+        alone = next(iter(addresses)) if len(addresses) == 1 else None
         # Never by an address of IPv6: Linux 6.18, asked for one, sends what has any other.
-        if self._is_ipv4 and len({bind.address for bind in binds}) == 1:
+        if self._is_ipv4 and alone is not None:
             flags |= _F_IP_DST
-            address = [attribute(self._target, binds[0].address.packed)]
-        if len({bind.port for bind in binds}) == 1:
+            address = [attribute(self._target, alone.packed)]
+        first, last = next(iter(ports))
+        if len(ports) == 1 and first == last:
             flags |= _F_DST_PORT
-            proto.append(attribute(_PROTO_DST_PORT, _PORT.pack(binds[0].port)))
+            proto.append(attribute(_PROTO_DST_PORT, _PORT.pack(first)))
         tuples = nested(_TUPLE_IP, *address), nested(_TUPLE_PROTO, *proto)
         asked = (
             attribute(_FILTER_ORIG_FLAGS, struct.pack("=I", flags)),
             attribute(_FILTER_REPLY_FLAGS, struct.pack("=I", 0)),
         )
+        asks = nested(_TUPLE_ORIG, *tuples) + nested(_FILTER, *asked)
+        if not is_translated:
+            return asks
         translated = _WORD.pack(_IPS_DST_NAT)
-        status = attribute(_STATUS, translated) + attribute(_STATUS_MASK, translated)
-        return nested(_TUPLE_ORIG, *tuples) + nested(_FILTER, *asked) + status
+        return asks + attribute(_STATUS, translated) + attribute(_STATUS_MASK, translated)
+
+    def _read_end(
+        self, data: bytes, span: Span, ip_kind: int, port_kind: int
+    ) -> tuple[bytes, bytes] | None:
+        inside = spans(data, *span)
+        if not {_TUPLE_IP, _TUPLE_PROTO} <= inside.keys():
+            return None
+        address = find(data, *inside[_TUPLE_IP], ip_kind)
+        proto = spans(data, *inside[_TUPLE_PROTO])
+        if address is None or not {_PROTO_NUM, port_kind} <= proto.keys():
+            return None
+        if data[slice(*proto[_PROTO_NUM])] != self._protocol:
+            return None
+        return data[slice(*address)], data[slice(*proto[port_kind])]
 
 
-def _read_end(data: bytes, span: Span, ip_kind: int, port_kind: int) -> tuple[bytes, bytes] | None:
-    inside = spans(data, *span)
-    if not {_TUPLE_IP, _TUPLE_PROTO} <= inside.keys():
-        return None
-    address = find(data, *inside[_TUPLE_IP], ip_kind)
-    proto = spans(data, *inside[_TUPLE_PROTO])
-    if address is None or not {_PROTO_NUM, port_kind} <= proto.keys():
-        return None
-    if data[slice(*proto[_PROTO_NUM])] != _IPPROTO_TCP:
-        return None
-    return data[slice(*address)], data[slice(*proto[port_kind])]
-
-
-def is_translated(data: bytes, start: int, end: int) -> bool:
+def has_translation(data: bytes, start: int, end: int) -> bool:
     """Return whether the destination of the entry was translated."""
     status = find(data, start, end, _STATUS)
     return status is not None and bool(_WORD.unpack_from(data, status[0])[0] & _IPS_DST_NAT)
-
-
-def is_live(data: bytes, start: int, end: int) -> bool:
-    """Return whether the entry's connection was begun and not yet closed by both ends."""
-    place: Span | None = (start, end)
-    for kind in (_PROTOINFO, _PROTOINFO_TCP, _TCP_STATE):
-        place = find(data, *place, kind) if place else None
-    return place is not None and data[place[0]] in _LIVE
 
 
 def read_name(data: bytes, start: int, end: int) -> bytes:
@@ -143,11 +150,6 @@ def read_name(data: bytes, start: int, end: int) -> bytes:
         for kind in (_TUPLE_ORIG, _ID, _ZONE)
         if kind in found
     )
-
-
-def raw_end(endpoint: Endpoint) -> tuple[bytes, bytes]:
-    """Return an endpoint as the kernel writes it."""
-    return endpoint.address.packed, _PORT.pack(endpoint.port)
 
 
 def endpoint_of(address: bytes, port: bytes) -> Endpoint:

@@ -133,6 +133,21 @@ class Host:
             return error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
         return True
 
+    def has_interface(self, name: str) -> bool:
+        """Return whether this host has a network interface of that name now."""
+        return name in (found for _, found in socket.if_nameindex())
+
+    def source_for(self, address: Address) -> Address | None:
+        """Return the address that this host has in the network through which it reaches `address`;
+        None where there is no way there. Nothing is sent."""
+        kind = socket.AF_INET if address.version == 4 else socket.AF_INET6
+        try:
+            with socket.socket(kind, socket.SOCK_DGRAM) as probe:
+                probe.connect((str(address), 9))
+                return ip_address(probe.getsockname()[0])
+        except OSError:
+            return None
+
     def read_listeners(self) -> frozenset[tuple[Address, int]]:
         """Return the addresses and ports that programs of this host listen on for TCP."""
         return frozenset(

@@ -7,47 +7,76 @@ is much of its time.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address
 
-from paraglider.config.model import Address, Config, Endpoint, Family, Frontend
+from paraglider.config.clients import SourceKind
+from paraglider.config.model import Address, Bind, Config, Family, Frontend, Protocol
 from paraglider.kernel.host import Host, OutgoingPorts
 
 
 def survey_host(config: Config, host: Host) -> list[str]:
     """Return one sentence for each thing of `config` that this host does not bear out."""
     listeners = host.read_listeners()
+    binds = [(frontend, bind) for frontend in config.frontends for bind in frontend.binds]
     return [
-        *(f for frontend in config.frontends for f in _address_findings(frontend, host)),
-        *(_listener_finding(f) for f in config.frontends if _is_listened_on(f.bind, listeners)),
-        *_outgoing_findings(config, host.read_outgoing_ports()),
+        *(found for frontend in config.frontends for found in _address_findings(frontend, host)),
+        *(found for frontend in config.frontends for found in _keep_findings(frontend, host)),
+        *(_listener_finding(*it) for it in binds if _is_listened_on(it[1], listeners)),
+        *_outgoing_findings([bind for _, bind in binds], host.read_outgoing_ports()),
     ]
 
 
 def _address_findings(frontend: Frontend, host: Host) -> Iterator[str]:
-    bind, privateip = frontend.bind, frontend.privateip
-    if not host.is_local(bind.address):
-        yield (
-            f"{frontend.name}: bind {bind.address} is no address of this host: clients reach it "
-            "only if their packets are routed here (an address that moves here later is fine)"
-        )
-    if privateip != bind.address and not host.is_local(privateip):
-        yield (
-            f"{frontend.name}: privateip {privateip} is no address of this host: backends' answers "
-            "do not come back here, unless they are routed (an address that moves here later is "
-            "fine)"
-        )
+    addresses = dict.fromkeys(bind.address for bind in frontend.binds)
+    for address in addresses:
+        if address is not None and not host.is_local(address):
+            yield (
+                f"{frontend.name}: bind {address} is no address of this host: clients reach it "
+                "only if their packets are routed here (an address that moves here later is fine)"
+            )
+    for interface in dict.fromkeys(bind.interface for bind in frontend.binds):
+        if interface and not host.has_interface(interface):
+            yield f"{frontend.name}: this host has no interface {interface} (now)"
+    for first, last in frontend.source.ranges:
+        for privateip in dict.fromkeys((first, last)):
+            if privateip not in addresses and not host.is_local(privateip):
+                yield (
+                    f"{frontend.name}: privateip {privateip} is no address of this host: "
+                    "backends' answers do not come back here, unless they are routed (an address "
+                    "that moves here later is fine)"
+                )
 
 
-def _listener_finding(frontend: Frontend) -> str:
+def _keep_findings(frontend: Frontend, host: Host) -> Iterator[str]:
+    """Backends that see the client answer it by their own routes, which only they know; those in
+    the network where clients come in would do so past this host."""
+    if frontend.source.kind is not SourceKind.KEEP:
+        return
+    binds = [bind.address for bind in frontend.binds if bind.address is not None]
+    for backend in frontend.backends:
+        if isinstance(backend.host, str):
+            continue
+        own = host.source_for(backend.host)
+        if own is not None and own in binds:
+            yield (
+                f"{frontend.name}: backend {backend} is in the network of the bind {own}, and "
+                "privateip: keep lets it see the client: to clients of that network it answers "
+                "past this host, and they know no such connection; use privateip: auto, or another "
+                "network"
+            )
+
+
+def _listener_finding(frontend: Frontend, bind: Bind) -> str:
     return (
-        f"{frontend.name}: a program of this host listens on {frontend.bind}: its clients will "
+        f"{frontend.name}: a program of this host listens on {bind}: its clients will "
         "reach the backends instead, and its open connections stall"
     )
 
 
-def _outgoing_findings(config: Config, outgoing: OutgoingPorts) -> Iterator[str]:
-    ports = outgoing.among({frontend.bind.port for frontend in config.frontends})
+def _outgoing_findings(binds: Sequence[Bind], outgoing: OutgoingPorts) -> Iterator[str]:
+    # Of a range only the ends: it is one to the host as well.
+    ports = outgoing.among({port for bind in binds for port in bind.ports})
     if ports:
         added = ",".join(str(port) for port in ports)
         kept = f"{outgoing.reserved},{added}" if outgoing.reserved else added
@@ -57,9 +86,16 @@ def _outgoing_findings(config: Config, outgoing: OutgoingPorts) -> Iterator[str]
         )
 
 
-def _is_listened_on(bind: Endpoint, listeners: Collection[tuple[Address, int]]) -> bool:
+def _is_listened_on(bind: Bind, listeners: Collection[tuple[Address, int]]) -> bool:
+    if bind.protocol is not Protocol.TCP:
+        return False
     # A socket on [::] usually takes IPv4 connections too.
     everywhere = (
-        [IPv6Address(0)] if bind.family is Family.IPV6 else [IPv4Address(0), IPv6Address(0)]
+        {IPv6Address(0)} if bind.family is Family.IPV6 else {IPv4Address(0), IPv6Address(0)}
     )
-    return any((address, bind.port) in listeners for address in (bind.address, *everywhere))
+    return any(
+        bind.ports.first <= port <= bind.ports.last
+        and (bind.address in (None, address) or address in everywhere)
+        and not address.is_loopback
+        for address, port in listeners
+    )

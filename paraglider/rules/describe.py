@@ -6,19 +6,28 @@ The way back from `plan.py`: a state of the kernel in, frontends and their backe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from paraglider.config.model import Address, Endpoint, Family, Ports
+from paraglider.config.clients import Source, SourceKind
+from paraglider.config.model import NAME_PATTERN, Address, Bind, Endpoint, Family, Ports
 from paraglider.health.service import FULL, Member, Pair, Service, Share
 from paraglider.rules.notes import NOTE_CHAINS, UNTIL
 from paraglider.rules.parse import RuleSyntaxError, parse_rule
-from paraglider.rules.plan import DNAT_CHAIN, FORWARD_CHAIN, SNAT_CHAIN
+from paraglider.rules.plan import (
+    DNAT_CHAIN,
+    FORWARD_CHAIN,
+    INPUT_CHAIN,
+    LOCAL_CHAIN,
+    SNAT_CHAIN,
+)
 from paraglider.rules.ruleset import (
     CERTAIN,
     EVERY_MOST,
     PREFIX,
     Chance,
+    CtState,
     Dnat,
     Jump,
     Network,
@@ -29,11 +38,15 @@ from paraglider.rules.ruleset import (
     Verdict,
 )
 from paraglider.rules.seal import Chains, is_sealed
-from paraglider.rules.state import RuleLine, State, TableState
+from paraglider.rules.source import SEVERAL
+from paraglider.rules.state import RuleLine, State
 from paraglider.rules.wanted import HOOK_LINES
 
 # Deeper than any tree of ours: a stranger may have made a loop.
-_MOST_DEPTH = 8
+_MOST_DEPTH = 10
+# Of a frontend, in the name of a chain: what follows is not of these characters.
+_NAME = re.compile(NAME_PATTERN)
+_UNKNOWN = Source(SourceKind.AUTO)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,28 +54,33 @@ class Description:
     """What the kernel does for clients.
 
     `connections` counts, for each (bind, backend), the connections that were sent there since its
-    rule was made. `is_whole` is false where rules are missing, changed or out of place.
+    rule was made, `refused` for each bind the packets that began none. `is_whole` is false where
+    rules are missing, changed or out of place.
     """
 
     services: tuple[Service, ...]
     connections: Mapping[Pair, int]
+    refused: Mapping[Bind, int]
     is_whole: bool
 
 
 def describe_states(states: Mapping[Family, State]) -> Description:
     """Return what `states` do. Of members, those are known that get connections, or of which the
-    rules note why not; a backup that nobody needs is not."""
+    rules note why not; a backup that nobody needs is not. Who may connect is not told."""
     services: list[Service] = []
     connections: dict[Pair, int] = {}
+    refused: dict[Bind, int] = {}
     for family in sorted(states):
-        notes = _notes(states[family].table(TableName.MANGLE))
-        for service, counts in _services(states[family]):
+        live = _Live(family, states[family])
+        notes = live.notes()
+        for service, counts in live.services():
             noted = notes.get(service.bind, {})
             serving = [Member(s.backend) for s in service.serving if s.backend not in noted]
             services.append(replace(service, members=(*serving, *noted.values())))
             connections |= {(service.bind, backend): n for backend, n in counts.items()}
+            refused[service.bind] = live.count_refused(service.binds)
     is_whole = bool(services) and all(map(_is_whole, states.values()))
-    return Description(tuple(services), connections, is_whole)
+    return Description(tuple(services), connections, refused, is_whole)
 
 
 def _is_whole(state: State) -> bool:
@@ -72,53 +90,105 @@ def _is_whole(state: State) -> bool:
     )
 
 
-def _services(state: State) -> Iterator[tuple[Service, Mapping[Endpoint, int]]]:
-    nat, passing = state.table(TableName.NAT).chains, state.table(TableName.FILTER).chains
-    sources = [
-        (rule, rule.target.to) for rule in _leaves(nat, SNAT_CHAIN) if isinstance(rule.target, Snat)
-    ]
-    binds = set()
-    for rule in _leaves(nat, DNAT_CHAIN):
-        bind = _endpoint(rule.destination, rule.destination_ports)
-        if not isinstance(rule.target, Jump) or bind is None:
-            continue
-        binds.add(bind)
-        flow = _Flow(nat)
-        flow.follow(rule.target.chain, 1.0)
-        name = rule.target.chain.removeprefix(PREFIX)
-        # Without its source rule a frontend is not whole; shown with the bind in its place.
-        privateip = next((to for source, to in sources if _covers(source, bind)), bind.address)
-        yield Service(name, bind, privateip, (), flow.shares()), flow.counts
-    for rule in _leaves(passing, FORWARD_CHAIN):
-        left = _endpoint(rule.ct_address, rule.ct_ports)
-        if rule.target is Verdict.ACCEPT and left and left not in binds:
-            yield Service(str(left), left, left.address, (), (), is_leaving=True), {}
+class _Live:
+    """The rules of one family."""
+
+    def __init__(self, family: Family, state: State) -> None:
+        self._family = family
+        self._nat = state.table(TableName.NAT).chains
+        self._filter = state.table(TableName.FILTER).chains
+        self._mangle = state.table(TableName.MANGLE).chains
+
+    def services(self) -> Iterator[tuple[Service, Mapping[Endpoint, int]]]:
+        """Yield each service, and how many connections each backend was sent."""
+        found: dict[str, dict[Bind, str]] = {}
+        for rule, _ in (*_leaves(self._nat, DNAT_CHAIN), *_leaves(self._nat, LOCAL_CHAIN)):
+            bind = self._bind(rule, rule.destination, rule.destination_ports)
+            if isinstance(rule.target, Jump) and bind is not None:
+                named = _NAME.match(rule.target.chain.removeprefix(PREFIX))
+                if named:
+                    found.setdefault(named[0], {})[bind] = rule.target.chain
+        for name, binds in found.items():
+            flow = _Flow(self._nat)
+            for chain in dict.fromkeys(binds.values()):
+                flow.follow(chain, 1.0)
+            source = self._source(next(iter(binds)))
+            yield Service(name, tuple(binds), source, (), flow.shares()), flow.counts
+        known = {bind for binds in found.values() for bind in binds}
+        for rule, _ in _leaves(self._filter, FORWARD_CHAIN):
+            left = self._bind(rule, rule.ct_address, rule.ct_ports)
+            is_accept = rule.target is Verdict.ACCEPT and left is not None
+            if is_accept and left and not any(_meets(left, bind) for bind in known):
+                yield Service(str(left), (left,), _UNKNOWN, (), (), is_leaving=True), {}
+
+    def _bind(
+        self, rule: Rule, address: Address | Network | None, ports: Ports | None
+    ) -> Bind | None:
+        protocol = rule.protocol or rule.ct_protocol
+        if protocol is None or ports is None or isinstance(address, Network):
+            return None
+        return Bind(self._family, ports, protocol, address, rule.interface)
+
+    def _source(self, bind: Bind) -> Source:
+        for rule, _ in _leaves(self._nat, SNAT_CHAIN):
+            found = self._bind(rule, rule.ct_address, rule.ct_ports)
+            if found is None or not _meets(found, bind):
+                continue
+            match rule.target:
+                case Snat(first, last):
+                    return Source(SourceKind.ADDRESS, ((first, last or first),))
+                case Jump(chain) if chain.startswith(PREFIX + SEVERAL):
+                    targets = [r.target for r, _ in _parsed(self._nat.get(chain, ()))]
+                    ranges = ((t.to, t.last or t.to) for t in targets if isinstance(t, Snat))
+                    return Source(SourceKind.ADDRESS, tuple(ranges))
+                case Jump():
+                    return Source(SourceKind.KEEP)
+            return Source(SourceKind.AUTO)
+        return _UNKNOWN  # the frontend is not whole then
+
+    def notes(self) -> dict[Bind, dict[Endpoint, Member]]:
+        """Return, for each bind, the backends that are noted as out of service."""
+        notes: dict[Bind, dict[Endpoint, Member]] = {}
+        for health, chain in NOTE_CHAINS.items():
+            for rule, _ in _parsed(self._mangle.get(chain, ())):
+                bind = self._bind(rule, rule.ct_address, rule.ct_ports)
+                if bind is None or rule.source is None or isinstance(rule.source, Network):
+                    continue
+                first, last = rule.source_ports or (0, 0)
+                backend = Endpoint(rule.source, first, last if last != first else 0)
+                until_s = int(rule.note.value) if rule.note and rule.note.word == UNTIL else None
+                notes.setdefault(bind, {})[backend] = Member(backend, health, until_s)
+        return notes
+
+    def count_refused(self, binds: Iterable[Bind]) -> int:
+        """Return how many packets were refused that would have begun connections."""
+        wanted, total = set(binds), 0
+        for chain in (INPUT_CHAIN, FORWARD_CHAIN, LOCAL_CHAIN):
+            for rule, count in _leaves(self._filter, chain):
+                bind = self._bind(rule, rule.destination, rule.destination_ports)
+                if rule.ct_state is CtState.NEW and bind in wanted:
+                    total += count
+        return total
 
 
-def _endpoint(address: Address | Network | None, ports: Ports | None) -> Endpoint | None:
-    """Return the one address and port, None where they are more."""
-    if address is None or ports is None or ports.first != ports.last:
-        return None
-    return None if isinstance(address, Network) else Endpoint(address, ports.first)
-
-
-def _covers(source: Rule, bind: Endpoint) -> bool:
-    ports = source.ct_ports
+def _meets(area: Bind, bind: Bind) -> bool:
+    """Return whether some connection is to both, wherever it comes in."""
     return (
-        source.ct_address == bind.address
-        and ports is not None
-        and ports.first <= bind.port <= ports.last
+        (area.protocol, area.address) == (bind.protocol, bind.address)
+        and area.ports.first <= bind.ports.last
+        and bind.ports.first <= area.ports.last
     )
 
 
-def _leaves(chains: Chains, chain: str) -> Iterator[Rule]:
-    """Yield the rules that a dispatch leads to, from `chain` on (dispatch.py)."""
+def _leaves(chains: Chains, chain: str) -> Iterator[tuple[Rule, int]]:
+    """Yield the rules that a dispatch leads to, from `chain` on (dispatch.py), and what each has
+    counted."""
     below = f"{chain}-"
     seen, waiting = {chain}, [chain]
     while waiting:
-        for rule, _ in _parsed(chains.get(waiting.pop(), ())):
+        for rule, count in _parsed(chains.get(waiting.pop(0), ())):
             if not isinstance(rule.target, Jump) or not rule.target.chain.startswith(below):
-                yield rule
+                yield rule, count
             elif rule.target.chain not in seen:
                 seen.add(rule.target.chain)
                 waiting.append(rule.target.chain)
@@ -166,19 +236,6 @@ class _Flow:
             Share(backend, percent=max(1, round(FULL * part / largest)))
             for backend, part in self._parts.items()
         )
-
-
-def _notes(mangle: TableState) -> dict[Endpoint, dict[Endpoint, Member]]:
-    """Return, for each bind, the backends that are noted as out of service."""
-    notes: dict[Endpoint, dict[Endpoint, Member]] = {}
-    for health, chain in NOTE_CHAINS.items():
-        for rule, _ in _parsed(mangle.chains.get(chain, ())):
-            bind = _endpoint(rule.ct_address, rule.ct_ports)
-            backend = _endpoint(rule.source, rule.source_ports)
-            if bind and backend:
-                until_s = int(rule.note.value) if rule.note and rule.note.word == UNTIL else None
-                notes.setdefault(bind, {})[backend] = Member(backend, health, until_s)
-    return notes
 
 
 def _parsed(lines: tuple[RuleLine, ...]) -> Iterator[tuple[Rule, int]]:

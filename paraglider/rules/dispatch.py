@@ -7,7 +7,7 @@ packet that finds nothing comes back from wherever it was sent to look.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from itertools import count, groupby
 
@@ -24,14 +24,16 @@ _MOST_DEPTH = 5
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Some ports of an address (None: whichever), and what becomes of packets there. Those of the
-    same `target` may be told of in one rule where their ports join, unless `is_apart`."""
+    """Some ports of an address or network (None: whichever), and what becomes of packets there.
+    Those of the same `target` may be told of in one rule where their ports join, unless
+    `is_apart`. `interface` is where they come in, if that matters."""
 
     protocol: Protocol
-    address: Address | None
+    address: Address | Network | None
     ports: Ports
     target: Target
     is_apart: bool = False
+    interface: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Area:
     protocol: Protocol | None
     network: Address | Network | None
     ports: Ports | None
+    interface: str = ""
 
 
 # Makes the rule for an area.
@@ -69,8 +72,8 @@ class Dispatch:
         return rules
 
 
-def _order(place: Place) -> tuple[str, int, int]:
-    return place.protocol.value, _number(place), place.ports.first
+def _order(place: Place) -> tuple[str, str, int, int]:
+    return place.protocol.value, place.interface, _number(place), place.ports.first
 
 
 def _join(places: Sequence[Place]) -> list[Place]:
@@ -79,8 +82,7 @@ def _join(places: Sequence[Place]) -> list[Place]:
     for place in places:
         last = joined[-1] if joined else None
         if last is not None and _joins(last, place):
-            ports = Ports(last.ports.first, place.ports.last)
-            joined[-1] = Place(last.protocol, last.address, ports, last.target)
+            joined[-1] = replace(last, ports=Ports(last.ports.first, place.ports.last))
         else:
             joined.append(place)
     return joined
@@ -92,6 +94,7 @@ def _joins(last: Place, place: Place) -> bool:
         and last.address == place.address
         and last.target == place.target
         and last.protocol is place.protocol
+        and last.interface == place.interface
         and not (last.is_apart or place.is_apart)
     )
 
@@ -102,6 +105,8 @@ def _parts(places: Sequence[Place], *, is_deep: bool) -> Iterator[Sequence[Place
     first, last = places[0], places[-1]
     if first.protocol is not last.protocol and not is_deep:
         yield from _split(places, lambda place: place.protocol.number)
+    elif first.interface != last.interface:
+        yield from _halves(places)
     elif first.address != last.address and not is_deep:
         differing = (_number(first) ^ _number(last)).bit_length()
         yield from _split(places, lambda place: _number(place) >> max(0, differing - _BITS))
@@ -112,12 +117,23 @@ def _parts(places: Sequence[Place], *, is_deep: bool) -> Iterator[Sequence[Place
         yield from (places[start : start + size] for start in range(0, len(places), size))
 
 
+def _halves(places: Sequence[Place]) -> Iterator[Sequence[Place]]:
+    # Interfaces are few.
+    size = -(-len(places) // 2)
+    yield places[:size]
+    yield places[size:]
+
+
 def _split(places: Sequence[Place], key: Callable[[Place], int]) -> Iterator[Sequence[Place]]:
     yield from (list(part) for _, part in groupby(places, key))
 
 
 def _number(place: Place) -> int:
-    return -1 if place.address is None else int(place.address)
+    if place.address is None:
+        return -1
+    return int(
+        place.address.network_address if isinstance(place.address, Network) else place.address
+    )
 
 
 def _area_of(places: Sequence[Place]) -> Area:
@@ -126,16 +142,20 @@ def _area_of(places: Sequence[Place]) -> Area:
     protocols = {place.protocol for place in places}
     ports = Ports(min(p.ports.first for p in places), max(p.ports.last for p in places))
     protocol = places[0].protocol if len(protocols) == 1 else None
-    return Area(protocol, _network_of(places), ports if protocol else None)
+    interfaces = {place.interface for place in places}
+    interface = places[0].interface if len(interfaces) == 1 else ""
+    return Area(protocol, _network_of(places), ports if protocol else None, interface)
 
 
 def _network_of(places: Sequence[Place]) -> Address | Network | None:
     addresses = [place.address for place in places if place.address is not None]
     if len(addresses) < len(places):
         return None
-    low, high = min(addresses, key=int), max(addresses, key=int)
-    if low == high:
-        return low
+    if len(set(addresses)) == 1:
+        (alone,) = set(addresses)
+        return None if isinstance(alone, Network) and alone.prefixlen == 0 else alone
+    low = min((a.network_address if isinstance(a, Network) else a for a in addresses), key=int)
+    high = max((a.broadcast_address if isinstance(a, Network) else a for a in addresses), key=int)
     differing = (int(low) ^ int(high)).bit_length()
     if differing == low.max_prefixlen:
         return None

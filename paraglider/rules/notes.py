@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from paraglider.config.model import Ports, Protocol
+from paraglider.config.model import Ports
 from paraglider.health.service import Health, Member, Service
 from paraglider.rules.ruleset import Chain, CtState, Note, Rule, Verdict, own_chain
 
@@ -48,12 +48,14 @@ def plan_notes(services: Sequence[Service]) -> list[Chain]:
 
 def _note(service: Service, member: Member) -> Rule:
     backend, bind = member.backend, service.bind
+    ports = Ports(backend.port, backend.last_port or backend.port) if backend.port else None
     return Rule(
         source=backend.address,
-        protocol=Protocol.TCP,
-        source_ports=Ports(backend.port, backend.port),
+        interface=bind.interface,
+        protocol=bind.protocol,
+        source_ports=ports,
         ct_address=bind.address,
-        ct_ports=Ports(bind.port, bind.port),
+        ct_ports=bind.ports,
         note=None if member.until_s is None else Note(UNTIL, str(member.until_s)),
         target=Verdict.RETURN,
     )

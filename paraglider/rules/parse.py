@@ -8,40 +8,40 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from ipaddress import ip_address, ip_network
+from dataclasses import replace
+from ipaddress import ip_network
 from typing import TypedDict
 
-from paraglider.config.model import Address, Endpoint, HashKey, Ports, Protocol
+from paraglider.config.clients import Rate
+from paraglider.config.model import INTERFACE_PATTERN, NAME_PATTERN, Address, Ports, Protocol
+from paraglider.rules.parse_target import parse_number, parse_target, refuse
 from paraglider.rules.ruleset import (
     ALL_BITS,
     CERTAIN,
     Chance,
     CtState,
-    Dnat,
-    Hmark,
-    Jump,
     Mark,
-    Marking,
     Network,
     Note,
     Nth,
     Recent,
     Rule,
-    Snat,
     Statistic,
-    Target,
-    TcpReset,
-    Verdict,
-    is_own_chain,
+    TooMany,
+    TooOften,
 )
-from paraglider.rules.text import ALL_OF_ADDRESS, NO_BITS, render_hmark
+from paraglider.rules.text import (
+    ALL_OF_ADDRESS,
+    MOST_BURST,
+    NO_BITS,
+    RATE_WORDS,
+)
 
 # --ctproto is always printed as a number (libxt_conntrack.c).
 _PROTOCOLS = {str(protocol.number): protocol for protocol in Protocol}
 _NOTE = re.compile(r"([a-z]{1,15})-([0-9a-f]{1,16})")
 _PROBABILITY = re.compile(r"0\.[0-9]{1,14}")
-_ENDPOINT = re.compile(r"(?:\[([0-9a-f:.]+)\]|([0-9.]+)):([0-9]+)")
-_MARK = re.compile(r"(! )?0x([0-9a-f]{1,8})(?:/0x([0-9a-f]{1,8}))?")
+_MARK = re.compile(r"0x([0-9a-f]{1,8})(?:/0x([0-9a-f]{1,8}))?")
 _RECENT_NAME = re.compile(r"paraglider-[0-9a-f]{16}")
 
 
@@ -54,6 +54,10 @@ class _Options(TypedDict, total=False):
 
     source: Address | Network
     destination: Address | Network
+    not_destination: Network
+    interface: str
+    is_from_host: bool
+    is_to_host: bool
     protocol: Protocol
     source_ports: Ports
     destination_ports: Ports
@@ -64,6 +68,8 @@ class _Options(TypedDict, total=False):
     statistic: Statistic
     recent: Recent
     mark: Mark
+    too_often: TooOften
+    too_many: TooMany
     note: Note
 
 
@@ -74,7 +80,7 @@ def parse_rule(text: str) -> Rule:
         raise RuleSyntaxError(f"no target in {text!r}")
     split = words.index("-j")
     try:
-        return Rule(**_parse_matches(words[:split]), target=_parse_target(words[split + 1 :]))
+        return Rule(**_parse_matches(words[:split]), target=parse_target(words[split + 1 :]))
     except (ValueError, StopIteration) as error:
         raise RuleSyntaxError(f"not a rule of ours: {text!r}") from error
 
@@ -86,8 +92,9 @@ def _parse_matches(words: list[str]) -> _Options:
         if word == "-m":
             _expect_one_of(_MATCHES, next(rest))
         elif word == "!":
-            _expect_one_of(("--mark",), next(rest))
-            raw["--mark"] = f"! {next(rest)}"
+            negated = next(rest)
+            _expect_one_of(("--mark", "-d"), negated)
+            raw[f"! {negated}"] = next(rest)
         elif word in _FLAGS:
             raw[word] = ""
         else:
@@ -97,6 +104,10 @@ def _parse_matches(words: list[str]) -> _Options:
     options = _Options()
     if "--mode" in raw:
         options["statistic"] = _parse_statistic(raw)
+    if "--hashlimit-mode" in raw:
+        options["too_often"] = _parse_often(raw)
+    if "--connlimit-saddr" in raw:
+        options["too_many"] = _parse_many(raw)
     if "--rsource" in raw:
         options["recent"] = _parse_recent(raw)
     for option, value in raw.items():
@@ -109,8 +120,8 @@ def _parse_matches(words: list[str]) -> _Options:
 
 def _parse_statistic(raw: dict[str, str]) -> Statistic:
     if raw.pop("--mode") == "nth":
-        every = _parse_number(raw.pop("--every", ""))
-        return Nth(every, _parse_number(raw.pop("--packet", "0")))
+        every = parse_number(raw.pop("--every", ""))
+        return Nth(every, parse_number(raw.pop("--packet", "0")))
     text = raw.pop("--probability", "")
     if not _PROBABILITY.fullmatch(text):
         raise ValueError(f"not a probability: {text!r}")
@@ -121,8 +132,30 @@ def _parse_mark(text: str) -> Mark:
     found = _MARK.fullmatch(text)
     if not found:
         raise ValueError(f"not a mark of ours: {text!r}")
-    mask = ALL_BITS if found[3] is None else int(found[3], 16)
-    return Mark(int(found[2], 16), mask, is_not=found[1] is not None)
+    mask = ALL_BITS if found[2] is None else int(found[2], 16)
+    return Mark(int(found[1], 16), mask)
+
+
+def _parse_often(raw: dict[str, str]) -> TooOften:
+    _expect_one_of(("srcip",), raw.pop("--hashlimit-mode"))
+    count, _, unit = raw.pop("--hashlimit-above", "").partition("/")
+    burst = parse_number(raw.pop("--hashlimit-burst", ""))
+    if burst != min(parse_number(count), MOST_BURST):
+        raise ValueError(f"not a burst of ours: {burst}")
+    per_s = next(per_s for per_s, word in RATE_WORDS.items() if word == unit)
+    name = _parse_word(raw.pop("--hashlimit-name", ""), NAME_PATTERN)
+    return TooOften(Rate(parse_number(count), per_s), name)
+
+
+def _parse_many(raw: dict[str, str]) -> TooMany:
+    del raw["--connlimit-saddr"]
+    bits = raw.pop("--connlimit-mask", "")
+    family = next(family for family, all_bits in ALL_OF_ADDRESS.items() if all_bits == bits)
+    return TooMany(parse_number(raw.pop("--connlimit-above", "")), family)
+
+
+def _parse_word(text: str, pattern: str) -> str:
+    return text if re.fullmatch(pattern, text) else refuse(text)
 
 
 def _parse_recent(raw: dict[str, str]) -> Recent:
@@ -150,40 +183,7 @@ def _parse_protocol(text: str) -> Protocol:
 
 def _parse_ports(text: str) -> Ports:
     first, _, last = text.partition(":")
-    return Ports(_parse_number(first), _parse_number(last or first))
-
-
-def _parse_target(words: list[str]) -> Target:
-    match words:
-        case [name] if is_own_chain(name):
-            return Jump(name)
-        case [name]:
-            return Verdict(name)
-        case ["DNAT", "--to-destination", to]:
-            return Dnat(_parse_endpoint(to))
-        case ["SNAT", "--to-source", to, "--random-fully"]:
-            return Snat(ip_address(to))
-        case ["REJECT", "--reject-with", "tcp-reset"]:
-            return TcpReset()
-    return _parse_marking(words)
-
-
-def _parse_marking(words: list[str]) -> Hmark | Marking:
-    if words[:1] != ["HMARK"]:
-        return Marking(" ".join(words))  # or a ValueError
-    words = words[1:]
-    options = dict(zip(words[::2], words[1::2], strict=True))
-    number, offset = options.get("--hmark-mod", ""), options.get("--hmark-offset", "0")
-    bits, with_port = options.get("--hmark-src-prefix"), "--hmark-sport-mask" in options
-    target = Hmark(
-        next(family for family, all_bits in ALL_OF_ADDRESS.items() if all_bits == bits),
-        HashKey.SOURCE_PORT if with_port else HashKey.SOURCE,
-        _parse_number(number),
-        _parse_number(offset),
-    )
-    if sorted(render_hmark(target).split(" ")) != sorted(words):
-        raise ValueError(f"not as we mark: {words}")
-    return target
+    return Ports(parse_number(first), parse_number(last or first))
 
 
 def _parse_network(text: str) -> Address | Network:
@@ -191,20 +191,6 @@ def _parse_network(text: str) -> Address | Network:
     if network.prefixlen == 0:
         raise ValueError(f"not a network of ours: {text}")
     return network.network_address if network.num_addresses == 1 else network
-
-
-def _parse_endpoint(text: str) -> Endpoint:
-    found = _ENDPOINT.fullmatch(text)
-    if not found:
-        raise ValueError(f"not an address with a port: {text}")
-    return Endpoint(ip_address(found[1] or found[2]), _parse_number(found[3]))
-
-
-def _parse_number(text: str) -> int:
-    # At most the digits of 2**31: int() of a longer text is work for nothing.
-    if not (text.isascii() and text.isdigit() and len(text) <= 10):
-        raise ValueError(f"not a number: {text!r}")
-    return int(text)
 
 
 def _expect_one_of(wanted: tuple[str, ...], found: str) -> None:
@@ -226,6 +212,22 @@ _FIELDS: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "--ctorigdstport": ("ct_ports", _parse_ports),
     "--comment": ("note", _parse_note),
     "--mark": ("mark", _parse_mark),
+    "! --mark": ("mark", lambda text: replace(_parse_mark(text), is_not=True)),
+    "! -d": ("not_destination", ip_network),
+    "-i": ("interface", lambda text: _parse_word(text, INTERFACE_PATTERN)),
+    "--src-type": ("is_from_host", lambda text: text == "LOCAL" or refuse(text)),
+    "--dst-type": ("is_to_host", lambda text: text == "LOCAL" or refuse(text)),
 }
-_MATCHES = ("tcp", "udp", "conntrack", "statistic", "recent", "mark", "comment")
-_FLAGS = ("--set", "--rcheck", "--rsource")
+_MATCHES = (
+    "tcp",
+    "udp",
+    "conntrack",
+    "statistic",
+    "recent",
+    "mark",
+    "comment",
+    "addrtype",
+    "hashlimit",
+    "connlimit",
+)
+_FLAGS = ("--set", "--rcheck", "--rsource", "--connlimit-saddr")

@@ -22,36 +22,41 @@ packet (kernel/nat_anchor.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
+from ipaddress import IPv4Network, IPv6Network
 
-from paraglider.config.model import Address, Family, Ports, Protocol
+from paraglider.config.clients import SourceKind
+from paraglider.config.model import Bind, Family, Protocol
 from paraglider.health.service import Service
 from paraglider.rules.dispatch import Area, Dispatch, Place
+from paraglider.rules.gate import has_gate, plan_entry, plan_gate, refusal
 from paraglider.rules.notes import plan_notes, plan_pin
 from paraglider.rules.ruleset import (
     Chain,
     CtState,
     Hook,
     Jump,
+    Network,
     Rule,
     Ruleset,
-    Snat,
     Table,
     TableName,
     Target,
-    TcpReset,
     Verdict,
     own_chain,
 )
+from paraglider.rules.source import plan_source, plan_sources, source_target
 from paraglider.rules.spread import plan_spread
+from paraglider.rules.stray import stray_rules
 
 DNAT_CHAIN = own_chain("DNAT")
 SNAT_CHAIN = own_chain("SNAT")
 FORWARD_CHAIN = own_chain("FORWARD")
 INPUT_CHAIN = own_chain("INPUT")
 STRAY_CHAIN = own_chain("STRAY")
+# Where what is sent to any address of this host is looked up, in nat and in filter.
+LOCAL_CHAIN = own_chain("LOCAL")
 
 HOOKS = {
     TableName.FILTER: (
@@ -65,6 +70,10 @@ HOOKS = {
         Hook("PREROUTING", DNAT_CHAIN),
     ),
 }
+_LOOPBACK: Mapping[Family, Network] = {
+    Family.IPV4: IPv4Network("127.0.0.0/8"),
+    Family.IPV6: IPv6Network("::1/128"),
+}
 
 
 def plan_rulesets(
@@ -72,8 +81,8 @@ def plan_rulesets(
 ) -> tuple[Ruleset, ...]:
     """Return the wanted ruleset of each address family that `services` use, IPv4 first.
 
-    Where nobody serves, new connections are refused with a reset. `starts_anywhere` is for a kernel
-    that counts turns anew at every change of the table (iptables-legacy).
+    Where nobody serves, new connections are refused. `starts_anywhere` is for a kernel that counts
+    turns anew at every change of the table (iptables-legacy).
     """
     rulesets = []
     for family in Family:
@@ -94,17 +103,13 @@ def _table(name: TableName, chains: Sequence[Chain]) -> Table:
 
 def plan_shared(services: Sequence[Service]) -> dict[TableName, list[Chain]]:
     """Return the chains that all `services` share, but for the notes. Of each service they depend
-    on its outline alone: name, bind, privateip, the members' addresses, whether anybody serves."""
+    on its outline alone: name, binds, source, who may connect, the members' addresses, whether
+    anybody serves."""
     return {
         TableName.FILTER: _filter_chains(services),
         TableName.MANGLE: [plan_pin()],
         TableName.NAT: _nat_chains(services),
     }
-
-
-def frontend_chain(name: str) -> str:
-    """Return the name of the chain that spreads the connections of the frontend `name`."""
-    return own_chain(name)
 
 
 # -- nat: who gets a new connection, and what backends see -----------------------------------------
@@ -114,13 +119,21 @@ def frontend_chain(name: str) -> str:
 #   -A POSTROUTING -j PARAGLIDER-SNAT
 #   -A PARAGLIDER-DNAT -d BIND/32 -p tcp -m tcp --dport PORT -j PARAGLIDER-web
 #   -A PARAGLIDER-SNAT -p tcp -m conntrack --ctstate DNAT --ctorigdst BIND --ctorigdstport PORT
-#                      -j SNAT --to-source PRIVATEIP --random-fully
-#   -A PARAGLIDER-web ...the backends: spread.py
+#                      -j SNAT --to-source PRIVATEIP --random-fully            and others: source.py
+#   -A PARAGLIDER-web ...the backends: spread.py; before them, who may connect: gate.py
 #
 # The source is changed for connections that a client sent to BIND:PORT and nobody else's: other
 # traffic of the host to the same backend keeps its address. --random-fully, because ports that are
 # chosen in order collide when a privateip is used hard. It is changed for a frontend without a
 # backend too: connections that run on are still its own.
+#
+# A bind of any address is looked up last, one of an interface before it:
+#
+#   -A PARAGLIDER-DNAT ! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j PARAGLIDER-LOCAL
+#   -A PARAGLIDER-LOCAL -i eth0 -p tcp -m tcp --dport PORT -j PARAGLIDER-web
+#   -A PARAGLIDER-LOCAL -p tcp -m tcp --dport PORT -j PARAGLIDER-all
+#
+# never for loopback addresses, whose answers the kernel would drop (route_localnet).
 
 
 def plan_frontend(service: Service, *, starts_anywhere: bool) -> list[Chain]:
@@ -128,32 +141,62 @@ def plan_frontend(service: Service, *, starts_anywhere: bool) -> list[Chain]:
     stays as it is and is refused (_filter_chains)."""
     if service.is_leaving:
         return []
-    return plan_spread(service, starts_anywhere=starts_anywhere)
+    chains = [*plan_gate(service), *plan_source(service)]
+    for protocol in dict.fromkeys(bind.protocol for bind in service.binds):
+        chains += plan_spread(service, protocol, starts_anywhere=starts_anywhere)
+    return chains
 
 
 def _nat_chains(services: Sequence[Service]) -> list[Chain]:
     staying = [service for service in services if not service.is_leaving]
-    dnat, snat = Dispatch("DNAT"), Dispatch("SNAT")
-    ways = (_place(service, Jump(frontend_chain(service.name))) for service in staying)
-    sources = (_place(service, Snat(service.privateip)) for service in staying)
-    return [
-        Chain(DNAT_CHAIN, tuple(dnat.rules(ways, _to_bind))),
-        Chain(SNAT_CHAIN, tuple(snat.rules(sources, _once_to_bind))),
-        *dnat.chains,
-        *snat.chains,
+    dnat, snat, local = Dispatch("DNAT"), Dispatch("SNAT"), Dispatch("LOCAL")
+    ways = [_place(b, plan_entry(s, b.protocol)) for s in staying for b in s.binds]
+    sources = [(b, source_target(s)) for s in staying for b in s.binds]
+    to_source = [_place(bind, target) for bind, target in sources if target is not None]
+    at_address, anywhere = _apart(ways)
+    chains = [
+        Chain(DNAT_CHAIN, (*dnat.rules(at_address, _to_bind), *_to_local(services[0], anywhere))),
+        Chain(SNAT_CHAIN, tuple(snat.rules(_once(to_source), _once_to_bind))),
+        *plan_sources(staying),
     ]
+    if anywhere:
+        chains.append(Chain(LOCAL_CHAIN, tuple(_local_rules(local, anywhere, _to_bind))))
+    return [*chains, *dnat.chains, *snat.chains, *local.chains]
 
 
-def _place(service: Service, target: Target, *, is_apart: bool = False) -> Place:
-    bind = service.bind
-    ports = Ports(bind.port, bind.port)
-    return Place(Protocol.TCP, bind.address, ports, target, is_apart=is_apart)
+def _place(bind: Bind, target: Target, *, is_apart: bool = False) -> Place:
+    return Place(bind.protocol, bind.address, bind.ports, target, is_apart, bind.interface)
+
+
+def _apart(places: Sequence[Place]) -> tuple[list[Place], list[Place]]:
+    """Return those at an address, and those at any."""
+    at_address = [place for place in places if place.address is not None]
+    return at_address, [place for place in places if place.address is None]
+
+
+def _once(places: Iterable[Place]) -> list[Place]:
+    """Return them as conntrack tells of them: nobody knows any more where they came in."""
+    return list(dict.fromkeys(replace(place, interface="") for place in places))
+
+
+def _to_local(service: Service, anywhere: Sequence[Place]) -> Iterator[Rule]:
+    if anywhere:
+        loopback = _LOOPBACK[service.family]
+        yield Rule(not_destination=loopback, is_to_host=True, target=Jump(LOCAL_CHAIN))
+
+
+def _local_rules(
+    local: Dispatch, places: Sequence[Place], rule_for: Callable[[Area, Target], Rule]
+) -> Iterator[Rule]:
+    yield from local.rules([place for place in places if place.interface], rule_for)
+    yield from local.rules([place for place in places if not place.interface], rule_for)
 
 
 def _to_bind(area: Area, target: Target) -> Rule:
     """Match packets as clients send them."""
     return Rule(
         destination=area.network,
+        interface=area.interface,
         protocol=area.protocol,
         destination_ports=area.ports,
         target=target,
@@ -193,9 +236,11 @@ def _once_to_bind(area: Area, target: Target) -> Rule:
 # segment outside the window), a client's packet reaches the host as it was sent. No socket of the
 # host knows it, so the host would reset the connection. Dropped, it is sent again and finds the
 # rules mended. A backend's INVALID packet is the same thing from the other side; all others pay one
-# rule for it, not one per backend.
+# rule for it, not one per backend. Where backends see the client, such a packet is on its way to
+# the client, as from a stranger, and meets the same in FORWARD.
 #
-# A frontend that no backend serves refuses instead of being silent:
+# A frontend that no backend serves refuses instead of being silent, and so does one where not
+# everybody may connect, as it is told to (gate.py):
 #
 #   -A PARAGLIDER-INPUT -d BIND/32 -p tcp -m tcp --dport PORT -m conntrack --ctstate NEW
 #                       -j REJECT --reject-with tcp-reset
@@ -208,22 +253,35 @@ def _once_to_bind(area: Area, target: Target) -> Rule:
 
 def _filter_chains(services: Sequence[Service]) -> list[Chain]:
     staying = [service for service in services if not service.is_leaving]
-    forward, entry, stray = Dispatch("FORWARD"), Dispatch("INPUT"), Dispatch("STRAY")
-    passing = [_place(s, Verdict.ACCEPT, is_apart=s.is_leaving) for s in services]
-    refused = [_place(s, TcpReset()) for s in staying if not s.serving]
-    shield = [_place(s, Verdict.DROP) for s in staying]
-    invalid = Rule(protocol=Protocol.TCP, ct_state=CtState.INVALID, target=Jump(STRAY_CHAIN))
-    accept = forward.rules(passing, _of_connection)
-    refuse_routed = forward.rules(refused, _new_to_bind)
-    refuse = entry.rules(refused, _new_to_bind)
-    return [
-        Chain(FORWARD_CHAIN, (*accept, *refuse_routed)),
-        Chain(INPUT_CHAIN, (*refuse, *entry.rules(shield, _to_bind), invalid)),
-        Chain(STRAY_CHAIN, tuple(_stray_rules(staying, stray))),
-        *forward.chains,
-        *entry.chains,
-        *stray.chains,
+    forward, entry, local = Dispatch("FORWARD"), Dispatch("INPUT"), Dispatch("LOCAL")
+    passing = [_place(b, Verdict.ACCEPT, is_apart=s.is_leaving) for s in services for b in s.binds]
+    refused = [
+        _place(b, refusal(s, b.protocol), is_apart=has_gate(s))
+        for s in staying
+        if not s.serving or has_gate(s)
+        for b in s.binds
     ]
+    shield = [_place(b, Verdict.DROP) for s in staying for b in s.binds]
+    refused_there, refused_anywhere = _apart(refused)
+    shield_there, shield_anywhere = _apart(shield)
+    stray = Dispatch("STRAY")
+    invalid = Rule(protocol=Protocol.TCP, ct_state=CtState.INVALID, target=Jump(STRAY_CHAIN))
+    is_kept = any(service.source.kind is SourceKind.KEEP for service in staying)
+    accept = forward.rules(_once(passing), _of_connection)
+    refuse_routed = forward.rules(refused_there, _new_to_bind)
+    refuse = entry.rules(refused_there, _new_to_bind)
+    drop = entry.rules(shield_there, _to_bind)
+    to_local = _to_local(services[0], shield_anywhere)
+    chains = [
+        Chain(FORWARD_CHAIN, (*accept, *refuse_routed, *([invalid] if is_kept else []))),
+        Chain(INPUT_CHAIN, (*refuse, *drop, *to_local, invalid)),
+        Chain(STRAY_CHAIN, tuple(stray_rules(staying, stray))),
+    ]
+    if shield_anywhere:
+        refuse_local = _local_rules(local, refused_anywhere, _new_to_bind)
+        drop_local = _local_rules(local, shield_anywhere, _to_bind)
+        chains.append(Chain(LOCAL_CHAIN, (*refuse_local, *drop_local)))
+    return [*chains, *forward.chains, *entry.chains, *stray.chains, *local.chains]
 
 
 def _of_connection(area: Area, target: Target) -> Rule:
@@ -239,17 +297,3 @@ def _of_connection(area: Area, target: Target) -> Rule:
 
 def _new_to_bind(area: Area, target: Target) -> Rule:
     return replace(_to_bind(area, target), ct_state=CtState.NEW)
-
-
-def _stray_rules(services: Sequence[Service], stray: Dispatch) -> Iterator[Rule]:
-    backends: dict[Address, dict[Address, None]] = {}  # of each privateip, in the order of the file
-    for service in services:
-        addresses = {member.backend.address: None for member in service.members}
-        backends.setdefault(service.privateip, {}).update(addresses)
-    for privateip, addresses in backends.items():
-        places = [Place(Protocol.TCP, a, Ports(1, 65535), Verdict.DROP) for a in addresses]
-        yield from stray.rules(places, partial(_stray, privateip))
-
-
-def _stray(privateip: Address, area: Area, target: Target) -> Rule:
-    return Rule(source=area.network, destination=privateip, protocol=Protocol.TCP, target=target)

@@ -10,11 +10,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv4Network, IPv6Network
 
+from paraglider.config.clients import Network as Network  # noqa: PLC0414 - the rules' word too
+from paraglider.config.clients import Rate
 from paraglider.config.model import Address, Endpoint, Family, HashKey, Ports, Protocol
-
-Network = IPv4Network | IPv6Network
 
 PREFIX = "PARAGLIDER-"
 
@@ -63,21 +62,38 @@ class Jump:
 
 @dataclass(frozen=True, slots=True)
 class Dnat:
-    """Send the connection to a backend."""
+    """Send the connection to a backend; of a backend with a range of ports, to the one that is as
+    far from its first as the client's is from `base`."""
 
     to: Endpoint
+    base: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Snat:
-    """Give the connection this source address, and a random free port."""
+    """Give the connection a source address, one up to `last` if that is given, and a random free
+    port."""
 
     to: Address
+    last: Address | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Masquerade:
+    """Give the connection the address that the host has on the way to the backend, and a random
+    free port."""
 
 
 @dataclass(frozen=True, slots=True)
 class TcpReset:
     """Refuse with a TCP reset: the client knows at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """Refuse with an ICMP error, as a closed port does: what UDP has."""
+
+    family: Family
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +114,7 @@ class Marking(StrEnum):
     CLEAR = "MARK --set-xmark 0x0/0xffffffff"
 
 
-Target = Verdict | Jump | Dnat | Snat | TcpReset | Hmark | Marking
+Target = Verdict | Jump | Dnat | Snat | Masquerade | TcpReset | Unreachable | Hmark | Marking
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +144,22 @@ class Chance:
 
 
 Statistic = Nth | Chance
+
+
+@dataclass(frozen=True, slots=True)
+class TooOften:
+    """Match a client that opens more than `rate`, counted under `name` (xt_hashlimit)."""
+
+    rate: Rate
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class TooMany:
+    """Match a client that has more than `most` connections open already (xt_connlimit)."""
+
+    most: int
+    family: Family
 
 
 ALL_BITS = 2**32 - 1
@@ -166,14 +198,19 @@ class Rule:
 
     `ct_address` and `ct_ports` are the destination of the connection's first packet, as the client
     sent it. `protocol` is of the packet, `ct_protocol` of its connection: an ICMP error about a TCP
-    connection is only the second. `note` matches everything.
+    connection is only the second. `interface` is where the packet came in. `is_from_host` and
+    `is_to_host` are of addresses that are this host's. `note` matches everything.
     """
 
     source: Address | Network | None = None
     destination: Address | Network | None = None
+    not_destination: Network | None = None
+    interface: str = ""
     protocol: Protocol | None = None
     source_ports: Ports | None = None
     destination_ports: Ports | None = None
+    is_from_host: bool = False
+    is_to_host: bool = False
     ct_state: CtState | None = None
     ct_protocol: Protocol | None = None
     ct_address: Address | Network | None = None
@@ -181,6 +218,8 @@ class Rule:
     statistic: Statistic | None = None
     recent: Recent | None = None
     mark: Mark | None = None
+    too_often: TooOften | None = None
+    too_many: TooMany | None = None
     note: Note | None = None
     target: Target
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from paraglider.config.model import Endpoint, Protocol
+from paraglider.config.model import Protocol
 from paraglider.health.service import Service
 from paraglider.rules.ruleset import Dnat, Hmark, Jump, Mark, Marking, Rule, Target
 
@@ -31,7 +31,7 @@ _WAYS = 16
 Node = Callable[[Sequence[Rule]], Jump]
 
 
-def plan_slots(service: Service, owners: Sequence[Endpoint], node: Node) -> list[Rule]:
+def plan_slots(service: Service, owners: Sequence[Dnat], node: Node) -> list[Rule]:
     """Return rules that send each client to the owner of its slot, the chains below being put by
     `node`. The number of `owners` is a power of two."""
     slots, key, family = len(owners), service.hash_key, service.family
@@ -49,11 +49,11 @@ def _rule(mark: Mark | None, target: Target) -> Rule:
     return Rule(protocol=Protocol.TCP, mark=mark, target=target)
 
 
-def _unmark(flag: int, owner: Endpoint) -> list[Rule]:
+def _unmark(flag: int, owner: Dnat) -> list[Rule]:
     return [
         _rule(Mark(flag, flag, is_not=True), Marking.CLEAR),
         _rule(Mark(flag, flag), Marking.RESTORE),
-        _rule(None, Dnat(owner)),
+        _rule(None, owner),
     ]
 
 

@@ -8,12 +8,13 @@ a chain. Whoever jumps to the first chain gets an answer; no packet comes back f
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from hashlib import blake2b
 from itertools import product
 from string import ascii_letters, ascii_uppercase, digits
 
-from paraglider.config.model import Balance, Family, Protocol
+from paraglider.config.model import Balance, Endpoint, Family, Protocol
 from paraglider.health.service import FULL, Service, Share
 from paraglider.rules.owners import plan_owners
 from paraglider.rules.ruleset import (
@@ -38,37 +39,47 @@ from paraglider.rules.turns import find_places, plan_cycle
 WIDTH = 10
 _MOST_WAYS = 16
 _LEAST_LEAF = 8
+# The first letter of what follows the name of the frontend in the name of a chain.
+_LETTERS = {Protocol.TCP: ascii_uppercase[:20], Protocol.UDP: ascii_uppercase[20:]}
 
 # Where a connection may go, with its weight.
 _Way = tuple[Dnat | Jump, int]
 
 
-def plan_spread(service: Service, *, starts_anywhere: bool) -> list[Chain]:
-    """Return the chains that spread connections over those who serve; the first bears the name of
-    the frontend, the others that name and two characters more.
+def spread_chain(service: Service, protocol: Protocol) -> str:
+    """Return the name of the chain that spreads connections: the frontend's, and one letter more
+    for UDP where it has TCP as well."""
+    has_both = len({bind.protocol for bind in service.binds}) > 1
+    return own_chain(f"{service.name}U" if has_both and protocol is Protocol.UDP else service.name)
+
+
+def plan_spread(service: Service, protocol: Protocol, *, starts_anywhere: bool) -> list[Chain]:
+    """Return the chains that spread connections over those who serve; those below the first bear
+    the name of the frontend and two characters more.
 
     `starts_anywhere` is for a kernel whose counters begin anew whenever anybody changes the table.
     """
-    name, shares = service.name, service.serving
-    spread = _Spread(name)
+    first = spread_chain(service, protocol)
+    shares = service.serving
+    spread = _Spread(service, protocol)
     rules: list[Rule] = []
     if service.balance in (Balance.RANDOM, Balance.LEAST_CONNECTIONS):
-        rules = spread.by_chance(_ways(shares))
+        rules = spread.by_chance(spread.ways(shares))
     elif service.balance is Balance.SOURCE_HASH and shares:
-        rules = plan_slots(service, plan_owners(service.home, shares), spread.node)
+        owners = plan_owners(service.home, shares)
+        rules = plan_slots(service, [spread.to(owner) for owner in owners], spread.node)
     else:
         slow = [share for share in shares if share.percent < FULL]
         full = [share for share in shares if share.percent == FULL]
         rest = sum(share.weight * FULL for share in full)
-        turns = spread.in_turn([Dnat(s.backend) for s in full], [s.weight for s in full])
-        rules = [*spread.by_chance(_ways(slow), rest), *turns]
+        turns = spread.in_turn([spread.to(s.backend) for s in full], [s.weight for s in full])
+        rules = [*spread.by_chance(spread.ways(slow), rest), *turns]
         if starts_anywhere and len(turns) > 1:
             rules.insert(0, spread.anew(_mark_of(service), service.family, turns))
-    return [Chain(own_chain(name), tuple(rules)), *spread.chains]
-
-
-def _ways(shares: Sequence[Share]) -> list[_Way]:
-    return [(Dnat(share.backend), share.weight * share.percent) for share in shares]
+    chains = [Chain(first, tuple(rules)), *spread.chains]
+    if protocol is Protocol.TCP:
+        return chains
+    return [Chain(c.name, tuple(replace(r, protocol=protocol) for r in c.rules)) for c in chains]
 
 
 def _rule(target: Dnat | Jump, statistic: Statistic | None = None) -> Rule:
@@ -78,9 +89,19 @@ def _rule(target: Dnat | Jump, statistic: Statistic | None = None) -> Rule:
 class _Spread:
     """The chains below the first, as they come to be needed."""
 
-    def __init__(self, name: str) -> None:
-        self._names = _node_names(name)
+    def __init__(self, service: Service, protocol: Protocol) -> None:
+        self._names = _node_names(service.name, _LETTERS[protocol])
+        # Ports are mapped only where all binds have one and the same range.
+        self._base = service.binds[0].ports.first
         self.chains: list[Chain] = []
+
+    def to(self, backend: Endpoint) -> Dnat:
+        """Return the target that leads to a backend."""
+        return Dnat(backend, self._base if backend.last_port else 0)
+
+    def ways(self, shares: Sequence[Share]) -> list[_Way]:
+        """Return the way to each, with how much of all it gets."""
+        return [(self.to(share.backend), share.weight * share.percent) for share in shares]
 
     def node(self, rules: Sequence[Rule]) -> Jump:
         """Put rules into a chain of their own."""
@@ -179,11 +200,11 @@ def _mark_of(service: Service) -> str:
     return f"paraglider-{blake2b(text.encode(), digest_size=8).hexdigest()}"
 
 
-def _node_names(name: str) -> Iterator[str]:
+def _node_names(name: str, letters: str) -> Iterator[str]:
     """Yield names of chains: a frontend's is in lower case, so that the first upper case letter
     ends it."""
-    for length in (1, 2):  # with the longest names, 1,612 chains are what iptables has room for
-        for letter, *others in product(ascii_uppercase, *[ascii_letters + digits] * length):
+    for length in (1, 2):  # with the longest names, 1,240 chains are what iptables has room for
+        for letter, *others in product(letters, *[ascii_letters + digits] * length):
             yield own_chain(f"{name}{letter}{''.join(others)}")
 
 

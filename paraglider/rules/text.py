@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network
 
-from paraglider.config.model import Address, Family, HashKey, Ports, Protocol
+from paraglider.config.model import Address, Endpoint, Family, HashKey, Ports, Protocol
 from paraglider.rules.ruleset import (
     ALL_BITS,
     CERTAIN,
@@ -26,6 +26,7 @@ from paraglider.rules.ruleset import (
     Jump,
     Mark,
     Marking,
+    Masquerade,
     Network,
     Nth,
     Recent,
@@ -34,9 +35,18 @@ from paraglider.rules.ruleset import (
     Statistic,
     Target,
     TcpReset,
+    TooMany,
+    TooOften,
+    Unreachable,
     Verdict,
 )
 
+RATE_WORDS = {1: "sec", 60: "min", 3600: "hour", 86400: "day"}
+MOST_BURST = 10_000
+UNREACHABLE = {
+    Family.IPV4: "icmp-port-unreachable",
+    Family.IPV6: "icmp6-port-unreachable",
+}
 ALL_OF_ADDRESS = {Family.IPV4: "32", Family.IPV6: "128"}
 # Of the hash: any number, and the same for all appliances.
 _SEED = "0x50617261"
@@ -45,25 +55,39 @@ NO_BITS = {Family.IPV4: "0.0.0.0", Family.IPV6: "::"}  # noqa: S104 - nobody bin
 
 def render_rule(rule: Rule) -> str:
     """Return the text of `rule`, without ``-A CHAIN``."""
-    words = []
-    if rule.source is not None:
-        words.append(f"-s {_network(rule.source)}")
-    if rule.destination is not None:
-        words.append(f"-d {_network(rule.destination)}")
-    if rule.protocol is not None:
-        words.append(f"-p {rule.protocol.value}")
-        words += _port_words(rule, rule.protocol)
-    words += _conntrack_words(rule)
+    words = [*_packet_words(rule), *_conntrack_words(rule)]
     if rule.statistic is not None:
         words.append(_statistic_words(rule.statistic))
     if rule.recent is not None:
         words.append(_recent_words(rule.recent))
     if rule.mark is not None:
         words.append(_mark_words(rule.mark))
+    if rule.too_often is not None:
+        words.append(_often_words(rule.too_often))
+    if rule.too_many is not None:
+        words.append(_many_words(rule.too_many))
     if rule.note is not None:
         words.append(f"-m comment --comment {rule.note.word}-{rule.note.value}")
     words.append(_target_words(rule.target))
     return " ".join(words)
+
+
+def _packet_words(rule: Rule) -> Iterator[str]:
+    if rule.source is not None:
+        yield f"-s {_network(rule.source)}"
+    if rule.destination is not None:
+        yield f"-d {_network(rule.destination)}"
+    if rule.not_destination is not None:
+        yield f"! -d {rule.not_destination}"
+    if rule.interface:
+        yield f"-i {rule.interface}"
+    if rule.protocol is not None:
+        yield f"-p {rule.protocol.value}"
+        yield from _port_words(rule, rule.protocol)
+    if rule.is_from_host:
+        yield "-m addrtype --src-type LOCAL"
+    if rule.is_to_host:
+        yield "-m addrtype --dst-type LOCAL"
 
 
 def _network(address: Address | Network) -> str:
@@ -107,6 +131,20 @@ def _statistic_words(statistic: Statistic) -> str:
             return f"-m statistic --mode random --probability {probability}"
 
 
+def _often_words(often: TooOften) -> str:
+    # What a client may open at once is what it may in one unit of time.
+    count, unit = often.rate.count, RATE_WORDS[often.rate.per_s]
+    burst = min(count, MOST_BURST)
+    how = f"--hashlimit-above {count}/{unit} --hashlimit-burst {burst} --hashlimit-mode srcip"
+    return f"-m hashlimit {how} --hashlimit-name {often.name}"
+
+
+def _many_words(many: TooMany) -> str:
+    bits = ALL_OF_ADDRESS[many.family]
+    mask = f"--connlimit-mask {bits} --connlimit-saddr"
+    return f"-m connlimit --connlimit-above {many.most} {mask}"
+
+
 def _mark_words(mark: Mark) -> str:
     negation = "! " if mark.is_not else ""
     mask = "" if mark.mask == ALL_BITS else f"/{mark.mask:#x}"
@@ -123,16 +161,33 @@ def _target_words(target: Target) -> str:
     match target:
         case Jump(chain):
             return f"-j {chain}"
-        case Dnat(to):
-            return f"-j DNAT --to-destination {to}"
-        case Snat(to):
-            return f"-j SNAT --to-source {to} --random-fully"
-        case TcpReset():
-            return "-j REJECT --reject-with tcp-reset"
+        case Dnat(to, base):
+            return f"-j DNAT --to-destination {_dnat_words(to, base)}"
+        case Snat() | Masquerade():
+            return f"-j {_source_words(target)}"
+        case TcpReset() | Unreachable():
+            return f"-j REJECT --reject-with {_refusal_word(target)}"
         case Hmark():
             return f"-j HMARK {render_hmark(target)}"
         case Verdict() | Marking():
             return f"-j {target.value}"
+
+
+def _source_words(target: Snat | Masquerade) -> str:
+    if isinstance(target, Masquerade):
+        return "MASQUERADE --random-fully"
+    until = "" if target.last is None else f"-{target.last}"
+    return f"SNAT --to-source {target.to}{until} --random-fully"
+
+
+def _refusal_word(target: TcpReset | Unreachable) -> str:
+    return UNREACHABLE[target.family] if isinstance(target, Unreachable) else "tcp-reset"
+
+
+def _dnat_words(to: Endpoint, base: int) -> str:
+    if not to.port:
+        return str(to.address)  # without brackets, also of IPv6
+    return f"{to}/{base}" if to.last_port else str(to)
 
 
 def render_hmark(target: Hmark) -> str:

@@ -136,8 +136,9 @@ def _outline(service: Service) -> tuple[object, ...]:
     addresses: dict[Address, None] = {member.backend.address: None for member in service.members}
     return (
         service.name,
-        service.bind,
-        service.privateip,
+        service.binds,
+        service.source,
+        service.access,
         service.is_leaving,
         bool(service.serving),
         tuple(addresses),

@@ -17,6 +17,7 @@ from paraglider.rules.ruleset import Jump
 from paraglider.rules.state import State, parse_save
 from paraglider.rules.turns import plan_cycle
 from tests.golden.case_files import GoldenCase, golden_cases
+from tests.services import privateip_of
 from tests.walker import Packet, Walker
 
 CASES = golden_cases()
@@ -67,7 +68,7 @@ def test_connections_go_to_the_backends_in_turn_as_the_privateip(case: GoldenCas
         if service.balance is Balance.RANDOM:
             walker.random = Random(7).random
         outcomes = [
-            walker.send(Packet(_client(service, n), service.bind))
+            walker.send(Packet(_client(service, n), service.bind.endpoint))
             for n in range(60 * max(1, len(turns)))
         ]
         if not serving:
@@ -77,7 +78,7 @@ def test_connections_go_to_the_backends_in_turn_as_the_privateip(case: GoldenCas
         if service.balance is Balance.ROUND_ROBIN:
             assert found == turns * 60
         assert set(found) == set(turns)
-        assert {outcome.packet.source.address for outcome in outcomes} == {service.privateip}
+        assert {outcome.packet.source.address for outcome in outcomes} == {privateip_of(service)}
         assert {outcome.verdict for outcome in outcomes} == {"ACCEPT"}
 
 
@@ -86,8 +87,12 @@ def test_later_packets_of_a_connection_pass_both_ways(case: GoldenCase) -> None:
     """With a FORWARD policy of DROP, what conntrack has translated is let through."""
     for service in case.services():
         client, backend = _CLIENT[service.family], service.members[0].backend
-        there = Packet(client, backend, is_syn=False, is_translated=True, original=service.bind)
-        back = Packet(backend, client, is_syn=False, is_translated=True, original=service.bind)
+        there = Packet(
+            client, backend, is_syn=False, is_translated=True, original=service.bind.endpoint
+        )
+        back = Packet(
+            backend, client, is_syn=False, is_translated=True, original=service.bind.endpoint
+        )
         walker = _walker(case, service)
         assert [walker.send(there).verdict, walker.send(back).verdict] == ["ACCEPT", "ACCEPT"]
 
@@ -105,7 +110,7 @@ def test_what_routers_say_of_a_connection_passes_both_ways(case: GoldenCase) -> 
                 is_syn=False,
                 is_error=True,
                 is_translated=True,
-                original=service.bind,
+                original=service.bind.endpoint,
             )
             assert walker.send(packet).verdict == "ACCEPT"
 
@@ -115,8 +120,8 @@ def test_untranslated_packets_are_dropped_and_not_answered(case: GoldenCase) -> 
     """Neither a client's packet that conntrack lost, nor a backend's INVALID one, reaches the
     host's own stack, which would reset the connection."""
     for service in case.services():
-        client, own = _CLIENT[service.family], Endpoint(service.privateip, 40000)
-        lost = Packet(client, service.bind, is_syn=False)
+        client, own = _CLIENT[service.family], Endpoint(privateip_of(service), 40000)
+        lost = Packet(client, service.bind.endpoint, is_syn=False)
         strays = [Packet(m.backend, own, is_syn=False, is_invalid=True) for m in service.members]
         walker = _walker(case, service)
         assert {walker.send(packet).verdict for packet in [lost, *strays]} == {"DROP"}
@@ -128,10 +133,10 @@ def test_traffic_that_is_not_balanced_is_left_alone(case: GoldenCase) -> None:
     client's straight to a backend: none is translated or judged by our rules."""
     for service in case.services():
         client, backend = _CLIENT[service.family], service.members[0].backend
-        own = Endpoint(service.privateip, 40000)
+        own = Endpoint(privateip_of(service), 40000)
         walker = _walker(case, service)
-        other_port = walker.send(Packet(client, Endpoint(service.bind.address, 9)))
-        assert other_port.packet.destination == Endpoint(service.bind.address, 9)
+        other_port = walker.send(Packet(client, Endpoint(service.bind.endpoint.address, 9)))
+        assert other_port.packet.destination == Endpoint(service.bind.endpoint.address, 9)
         assert other_port.verdict == "ACCEPT"
         answer = walker.send(Packet(backend, own, is_syn=False, original=backend))
         assert answer.verdict == "ACCEPT"
@@ -175,7 +180,7 @@ def test_rules_stay_as_few_as_the_original_programs() -> None:
 
 def _walker(case: GoldenCase, service: Service) -> Walker:
     ruleset = next(r for r in case.rulesets() if r.family is service.family)
-    return Walker(ruleset, local=[str(service.bind.address), str(service.privateip)])
+    return Walker(ruleset, local=[str(service.bind.endpoint.address), str(privateip_of(service))])
 
 
 def _client(service: Service, number: int) -> Endpoint:

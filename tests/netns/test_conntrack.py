@@ -20,16 +20,22 @@ from paraglider.config.address import Role
 from paraglider.config.endpoint import parse_endpoint
 from paraglider.errors import ParagliderError
 from paraglider.kernel.conntrack import count_connections, cut_connections
+from tests.services import bind_at, service_of
 
 def read(text):
     return parse_endpoint(text, Role.BIND)
 
+def service_at(bind):
+    return service_of("web", read(bind), read(bind).address, (), ())
+
 what, bind, *backends = sys.argv[1:]
 try:
     if what == "count":
-        print(json.dumps({str(pair[1]): n for pair, n in count_connections([read(bind)]).items()}))
+        counts = count_connections([service_at(bind)])
+        print(json.dumps({str(pair[1]): n for pair, n in counts.items()}))
     else:
-        print(json.dumps(cut_connections([(read(bind), read(backend)) for backend in backends])))
+        pairs = [(bind_at(read(bind)), read(backend)) for backend in backends]
+        print(json.dumps(cut_connections([service_at(bind)], pairs)))
 except ParagliderError as error:
     print(json.dumps(f"{type(error).__name__}: {error}"))
 """

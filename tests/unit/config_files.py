@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from paraglider.config.clients import Source, SourceKind
-from paraglider.config.model import Address, Backend, Bind, Check, Endpoint, Frontend, Ports
+from paraglider.config.model import Address, Backend, Bind, Check, Endpoint, Frontend
 from paraglider.config.parse import parse_config
 from paraglider.errors import ConfigError
+from tests.services import bind_at, source_of
 
 SEED_SAMPLE = b"""\
 frontend:
@@ -42,14 +42,12 @@ def frontend_at(
     **policy: Any,
 ) -> Frontend:
     """Return a frontend of one bind and one privateip."""
-    source = Source(SourceKind.ADDRESS, ((privateip, privateip),))
-    return Frontend(name, binds_at(bind), source, backends, **policy)
+    return Frontend(name, binds_at(bind), source_of(privateip), backends, **policy)
 
 
 def binds_at(endpoint: Endpoint) -> tuple[Bind, ...]:
     """Return the one bind at an address and a port."""
-    ports = Ports(endpoint.port, endpoint.port)
-    return (Bind(endpoint.family, ports, address=endpoint.address),)
+    return (bind_at(endpoint),)
 
 
 def text_of(more: str = "", *, backends: str = SERVERS) -> str:

@@ -6,14 +6,15 @@ from dataclasses import replace
 from ipaddress import ip_address
 from string import ascii_lowercase
 
-from paraglider.config.model import Backend, Check, CheckKind, Config, Endpoint, Frontend
+from paraglider.config.model import Backend, Bind, Check, CheckKind, Config, Endpoint, Frontend
 from paraglider.health.board import Board, Change
 from paraglider.health.memory import NO_MEMORY, Memory
 from paraglider.health.service import Addresses, Health, Pair, Service
-from tests.unit.config_files import binds_at, frontend_at
+from tests.services import bind_at
+from tests.unit.config_files import frontend_at
 
-BIND = Endpoint(ip_address("192.0.2.1"), 80)
-OTHER_BIND = Endpoint(ip_address("192.0.2.1"), 81)
+BIND = bind_at(Endpoint(ip_address("192.0.2.1"), 80))
+OTHER_BIND = bind_at(Endpoint(ip_address("192.0.2.1"), 81))
 PRIVATEIP = ip_address("198.51.100.1")
 
 CHECK = Check(rise=2, fall=3)
@@ -26,7 +27,7 @@ def endpoint_of(letter: str) -> Endpoint:
     return Endpoint(ip_address(f"198.51.100.{10 + ord(letter) - ord('a')}"), 8080)
 
 
-def key_of(letter: str, bind: Endpoint = BIND) -> Pair:
+def key_of(letter: str, bind: Bind = BIND) -> Pair:
     """Return what a board calls it."""
     return bind, endpoint_of(letter)
 
@@ -37,12 +38,12 @@ def web(primaries: str, backups: str = "", *, check: Check = CHECK) -> Frontend:
         Backend(endpoint_of(letter).address, 8080, letter in backups, check)
         for letter in primaries + backups
     )
-    return frontend_at("web", BIND, PRIVATEIP, backends)
+    return frontend_at("web", BIND.endpoint, PRIVATEIP, backends)
 
 
 def shop(primaries: str) -> Frontend:
     """Return another frontend, ``shop``."""
-    return replace(web(primaries), name="shop", binds=binds_at(OTHER_BIND))
+    return replace(web(primaries), name="shop", binds=(OTHER_BIND,))
 
 
 class Boarded:
@@ -70,7 +71,7 @@ class Boarded:
         ]
         return [change for change in found if change]
 
-    def service(self, bind: Endpoint = BIND) -> Service:
+    def service(self, bind: Bind = BIND) -> Service:
         """Return what the frontend at `bind` is to do."""
         return next(s for s in self.board.services(self.now_s) if s.bind == bind)
 

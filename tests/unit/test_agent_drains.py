@@ -8,8 +8,10 @@ from ipaddress import ip_address
 from paraglider.agent.drains import Drained, Drains
 from paraglider.config.model import Endpoint
 from paraglider.health.service import Health, Member, Pair, Service
+from tests.services import bind_at, service_of
 
-_BIND = Endpoint(ip_address("192.0.2.10"), 80)
+_AT = Endpoint(ip_address("192.0.2.10"), 80)
+_BIND = bind_at(_AT)
 _A = Endpoint(ip_address("10.0.0.11"), 80)
 _B = Endpoint(ip_address("10.0.0.12"), 80)
 
@@ -23,12 +25,17 @@ class _Kernel:
         self.count_takes_s = 0.0
         self.counted = 0
 
-    def count(self, binds: Collection[Endpoint]) -> Mapping[Pair, int]:
+    def count(self, services: Collection[Service]) -> Mapping[Pair, int]:
         self.counted += 1
         self.now_s += self.count_takes_s
-        return {pair: number for pair, number in self.open.items() if pair[0] in binds}
+        return {
+            pair: number
+            for pair, number in self.open.items()
+            if pair[0] in {service.bind for service in services}
+        }
 
-    def cut(self, pairs: Collection[Pair]) -> int:
+    def cut(self, services: Collection[Service], pairs: Collection[Pair]) -> int:
+        assert {bind for bind, _ in pairs} <= {service.bind for service in services}
         return sum(self.open.pop(pair, 0) for pair in pairs)
 
     def drains(self) -> Drains:
@@ -41,7 +48,7 @@ class _Kernel:
 
 
 def _services(*members: Member) -> tuple[Service, ...]:
-    return (Service("web", _BIND, _BIND.address, members, ()),)
+    return (service_of("web", _AT, _AT.address, members, ()),)
 
 
 def _draining(backend: Endpoint, until_s: int | None = None) -> Member:

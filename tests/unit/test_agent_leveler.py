@@ -12,8 +12,10 @@ from paraglider.agent.leveler import Leveler
 from paraglider.config.model import Balance, Endpoint
 from paraglider.health.leveling import STEPS, apply_steps, level_shares
 from paraglider.health.service import Member, Pair, Service, Share
+from tests.services import bind_at, service_of
 
-_BIND = Endpoint(ip_address("192.0.2.10"), 80)
+_AT = Endpoint(ip_address("192.0.2.10"), 80)
+_BIND = bind_at(_AT)
 _A, _B, _C = (Endpoint(ip_address(f"10.0.0.{n}"), 80) for n in (11, 12, 13))
 _EQUALS = (Share(_A), Share(_B), Share(_C))
 
@@ -21,7 +23,7 @@ _EQUALS = (Share(_A), Share(_B), Share(_C))
 def _service(balance: Balance = Balance.LEAST_CONNECTIONS, *shares: Share) -> Service:
     serving = shares or _EQUALS
     members = tuple(Member(share.backend) for share in serving)
-    return Service("web", _BIND, _BIND.address, members, serving, balance)
+    return service_of("web", _AT, _AT.address, members, serving, balance=balance)
 
 
 def test_equals_with_as_many_get_as_many() -> None:
@@ -67,8 +69,12 @@ class _Kernel:
         self.open: dict[Pair, int] = {}
         self.now_s = 100.0
 
-    def count(self, binds: Collection[Endpoint]) -> Mapping[Pair, int]:
-        return {pair: number for pair, number in self.open.items() if pair[0] in binds}
+    def count(self, services: Collection[Service]) -> Mapping[Pair, int]:
+        return {
+            pair: number
+            for pair, number in self.open.items()
+            if pair[0] in {service.bind for service in services}
+        }
 
 
 def test_frontends_of_another_kind_are_left_alone() -> None:

@@ -10,8 +10,10 @@ import pytest
 from paraglider.agent.members import match_backend
 from paraglider.config.model import Endpoint
 from paraglider.errors import UsageError
+from paraglider.health.service import Pair
+from tests.services import bind_at
 
-_WEB, _API = (Endpoint(ip_address("192.0.2.10"), port) for port in (80, 81))
+_WEB, _API = (bind_at(Endpoint(ip_address("192.0.2.10"), port)) for port in (80, 81))
 _A, _B, _C = (Endpoint(ip_address(f"10.0.0.{number}"), 8080) for number in (11, 12, 13))
 _MEMBERS = [
     ("web", "10.0.0.11", (_WEB, _A)),
@@ -32,7 +34,7 @@ _MEMBERS = [
     ],
 )
 def test_a_backend_is_known_by_address_or_name(
-    text: str, frontend: str, wanted: list[tuple[Endpoint, Endpoint]]
+    text: str, frontend: str, wanted: list[Pair]
 ) -> None:
     """In all frontends that have it, or in the one that is named."""
     assert match_backend(text, frontend, _MEMBERS) == wanted

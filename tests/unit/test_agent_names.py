@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from paraglider.agent.names import Names, wanted_names
 from paraglider.config.model import Backend, Config, Endpoint, Family
 from paraglider.health.resolver import Resolved
+from tests.services import bind_at
 from tests.unit.config_files import frontend_at
 
 _BIND = Endpoint(ip_address("192.0.2.10"), 80)
@@ -61,10 +62,10 @@ def test_a_name_that_does_not_resolve_adopts_the_backends_that_nothing_else_expl
     names = Names(lambda _: None)
     config = _config(Backend("web", 80), Backend(_ONE, 80))
     serving = [
-        (_BIND, Endpoint(_ONE, 80)),
-        (_BIND, Endpoint(_OLD, 80)),
-        (_BIND, Endpoint(_TWO, 81)),
-        (Endpoint(_BIND.address, 81), Endpoint(_TWO, 80)),
+        (bind_at(_BIND), Endpoint(_ONE, 80)),
+        (bind_at(_BIND), Endpoint(_OLD, 80)),
+        (bind_at(_BIND), Endpoint(_TWO, 81)),
+        (bind_at(Endpoint(_BIND.address, 81)), Endpoint(_TWO, 80)),
     ]
     names.adopt(config, serving)
     assert names.addresses == {_WEB: (_OLD,)}

@@ -15,6 +15,7 @@ from paraglider.health.service import Health
 from paraglider.kernel.conntrack_table import Conntrack
 from paraglider.kernel.iptables import Variant
 from paraglider.kernel.variant import Choice
+from tests.services import bind_at
 
 
 def _endpoint(address: str, port: int) -> Endpoint:
@@ -23,7 +24,7 @@ def _endpoint(address: str, port: int) -> Endpoint:
 
 WEB = FrontendStatus(
     "web",
-    _endpoint("192.0.2.10", 80),
+    (bind_at(_endpoint("192.0.2.10", 80)),),
     "10.0.0.4",
     (
         BackendStatus(
@@ -40,7 +41,7 @@ WEB = FrontendStatus(
 )
 LEFT = FrontendStatus(
     "192.0.2.10:81",
-    _endpoint("192.0.2.10", 81),
+    (bind_at(_endpoint("192.0.2.10", 81)),),
     "192.0.2.10",
     (
         BackendStatus(

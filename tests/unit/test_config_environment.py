@@ -52,7 +52,7 @@ def test_a_variable_may_name_hosts() -> None:
 def test_ipv6_needs_no_quotes_in_variables() -> None:
     environment = {BIND: "[fd00::1]:80", PRIVATEIP: "fd00::1", BACKENDS: "[fd00::2]:80"}
     [frontend] = parse_environment(environment).frontends
-    assert Endpoint(ip_address("fd00::1"), 80) == frontend.bind
+    assert Endpoint(ip_address("fd00::1"), 80) == frontend.bind.endpoint
 
 
 @pytest.mark.parametrize(

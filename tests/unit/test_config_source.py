@@ -44,16 +44,6 @@ def test_a_word_is_a_kind_of_its_own(word: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "expected"), [("auto", "10.0.0.1"), ("10.0.0.8-10.0.0.9", "10.0.0.8")]
-)
-def test_who_knows_of_one_address_alone_gets_the_first_or_the_binds(
-    word: str, expected: str
-) -> None:
-    [frontend] = parse_config(text_of(word).encode(), source="f").frontends
-    assert expected == str(frontend.privateip)
-
-
-@pytest.mark.parametrize(
     ("privateip", "expected"),
     [
         ("atuo", f"23: frontend.privateip: 'atuo' is a name, and {WORDS}"),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import ip_address
 
-from paraglider.config.model import Backend, Config, Endpoint, Family
+from paraglider.config.model import Backend, Config, Family
 from paraglider.health.board import Change
 from paraglider.health.service import Health, Member
+from tests.services import source_of
 from tests.unit.health_boards import (
     BIND,
     NO_CHECK,
@@ -39,7 +39,9 @@ def test_whoever_is_not_in_the_file_any_more_leaves() -> None:
     why = "it is not configured any more"
     assert changes == [Change(key_of("b"), "web", Health.UNKNOWN, Health.DRAINING, why)]
     assert boarded.serving() == "ac"
-    assert boarded.service().members[-1] == Member(endpoint_of("b"), Health.DRAINING)
+    assert boarded.service().members[-1] == Member(
+        endpoint_of("b"), Health.DRAINING, is_leaving=True
+    )
 
 
 def test_whoever_left_and_has_no_connections_is_gone() -> None:
@@ -73,7 +75,9 @@ def test_whoever_drains_by_order_leaves_by_its_deadline() -> None:
     boarded = Boarded(web("ab"))
     boarded.board.drain(key_of("b"), 10, 1000)
     boarded.configure(web("a"))
-    assert boarded.service().members[-1] == Member(endpoint_of("b"), Health.DRAINING, 10)
+    assert boarded.service().members[-1] == Member(
+        endpoint_of("b"), Health.DRAINING, 10, is_leaving=True
+    )
 
 
 def test_whoever_drains_and_leaves_has_another_reason_to_drain() -> None:
@@ -174,7 +178,7 @@ def test_privateip_of_a_frontend_that_left_is_the_last_that_it_had() -> None:
     """It is what `status` tells, until its last connection is over."""
     boarded = Boarded(web("a"))
     boarded.configure(shop("a"))
-    assert boarded.service(Endpoint(ip_address("192.0.2.1"), 80)).privateip == PRIVATEIP
+    assert boarded.service(BIND).source == source_of(PRIVATEIP)
 
 
 def test_a_copy_goes_its_own_way() -> None:

@@ -95,7 +95,7 @@ def frontends(draw: st.DrawFn) -> Frontend:
     checks = st.sampled_from([Check(rise=1, fall=2), Check(rise=3, fall=1), STARTS_DOWN, NO_CHECK])
     return frontend_at(
         name,
-        bind,
+        bind.endpoint,
         PRIVATEIP,
         tuple(
             Backend(endpoint_of(x).address, 8080, draw(st.booleans()), draw(checks))

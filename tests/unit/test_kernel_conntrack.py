@@ -12,6 +12,7 @@ import pytest
 
 from paraglider.config.model import Endpoint, Family
 from paraglider.errors import PermissionDenied, UnavailableError
+from paraglider.health.service import Member, Service
 from paraglider.kernel.conntrack import count_connections, cut_connections
 from paraglider.kernel.netlink import (
     FRAME_BYTES,
@@ -25,11 +26,17 @@ from paraglider.kernel.netlink import (
     nested,
     spans,
 )
+from tests.services import bind_at, service_of
 
 BIND = {4: Endpoint(ip_address("10.0.0.1"), 80), 6: Endpoint(ip_address("fd00::1"), 80)}
 BACKEND = {4: Endpoint(ip_address("10.1.0.2"), 5555), 6: Endpoint(ip_address("fd01::2"), 5555)}
 CLIENT = {4: Endpoint(ip_address("10.2.0.9"), 40000), 6: Endpoint(ip_address("fd02::9"), 40000)}
 FAMILIES = pytest.mark.parametrize("version", [4, 6])
+
+
+def _service(version: int) -> Service:
+    return service_of("web", BIND[version], BIND[version].address, [Member(BACKEND[version])], ())
+
 
 # enum ctattr_type and its like, and enum tcp_conntrack
 ORIG, REPLY, STATUS, PROTOINFO, TIMEOUT, ID, ZONE, FILTER = 1, 2, 3, 4, 7, 12, 18, 25
@@ -157,8 +164,11 @@ def test_live_connections_are_counted_by_pair(version: int) -> None:
     other = Endpoint(BACKEND[version].address, 5556)
     states = [connection(version, state=state, is_odd=state % 2 == 0) for state in range(10)]
     kernel = Kernel([*states, connection(version, backend=other)])
-    counts = count_connections([BIND[version]], open_netlink=kernel.open)
-    assert counts == {(BIND[version], BACKEND[version]): 6, (BIND[version], other): 1}
+    counts = count_connections([_service(version)], open_netlink=kernel.open)
+    assert counts == {
+        (bind_at(BIND[version]), BACKEND[version]): 6,
+        (bind_at(BIND[version]), other): 1,
+    }
 
 
 @FAMILIES
@@ -178,14 +188,14 @@ def test_what_is_not_balanced_is_not_counted(
 ) -> None:
     """Though it is in the table, and a kernel that does not sort it out sends it."""
     kernel = Kernel([connection(version, is_odd=is_odd, **changes)])
-    assert count_connections([BIND[version]], open_netlink=kernel.open) == {}
+    assert count_connections([_service(version)], open_netlink=kernel.open) == {}
 
 
 def test_both_families_are_counted_at_once() -> None:
     """One after another, each by its own request."""
     kernel = Kernel([connection(4), connection(6), connection(6)])
-    counts = count_connections(list(BIND.values()), open_netlink=kernel.open)
-    assert counts == {(BIND[4], BACKEND[4]): 1, (BIND[6], BACKEND[6]): 2}
+    counts = count_connections([_service(4), _service(6)], open_netlink=kernel.open)
+    assert counts == {(bind_at(BIND[4]), BACKEND[4]): 1, (bind_at(BIND[6]), BACKEND[6]): 2}
     assert len(kernel.dumps) == 2
 
 
@@ -199,8 +209,8 @@ def test_nothing_is_asked_for_nobody() -> None:
 def test_a_kernel_that_refuses_to_sort_is_asked_for_all() -> None:
     """It counts the same."""
     kernel = Kernel([connection(4)], filter_error=errno.EOPNOTSUPP)
-    counts = count_connections([BIND[4]], open_netlink=kernel.open)
-    assert counts == {(BIND[4], BACKEND[4]): 1}
+    counts = count_connections([_service(4)], open_netlink=kernel.open)
+    assert counts == {(bind_at(BIND[4]), BACKEND[4]): 1}
     assert [bool(body) for body in kernel.dumps] == [True, False]
 
 
@@ -210,8 +220,8 @@ def test_a_table_that_changed_under_the_reader_is_read_again(
 ) -> None:
     """A few times; then what was read is as good as it gets."""
     kernel = Kernel([connection(4)], interruptions=interruptions)
-    counts = count_connections([BIND[4]], open_netlink=kernel.open)
-    assert counts == {(BIND[4], BACKEND[4]): 1}
+    counts = count_connections([_service(4)], open_netlink=kernel.open)
+    assert counts == {(bind_at(BIND[4]), BACKEND[4]): 1}
     assert len(kernel.dumps) == dumps
 
 
@@ -220,8 +230,8 @@ def test_a_table_that_changed_under_the_reader_is_read_again(
 def test_a_connection_is_cut_by_what_names_it_alone(version: int, is_odd: bool) -> None:
     """The tuple of its client, its number and its zone: no later one has all of these."""
     kernel = Kernel([connection(version, number=7, is_odd=is_odd)])
-    pair = (BIND[version], BACKEND[version])
-    assert cut_connections([pair], open_netlink=kernel.open) == 1
+    pair = (bind_at(BIND[version]), BACKEND[version])
+    assert cut_connections([_service(version)], [pair], open_netlink=kernel.open) == 1
     entry, named = kernel.table[0].attributes(), kernel.deleted[0]
     there, said = spans(entry, 0, len(entry)), spans(named, 0, len(named))
     assert set(said) == {ORIG, ID} | ({ZONE} if is_odd else set())
@@ -230,24 +240,27 @@ def test_a_connection_is_cut_by_what_names_it_alone(version: int, is_odd: bool) 
 
 def test_all_of_a_pair_are_cut_and_the_live_ones_are_told() -> None:
     """More than one message holds, those that are over too; not those of another backend."""
-    pair = (BIND[4], BACKEND[4])
+    pair = (bind_at(BIND[4]), BACKEND[4])
     other = connection(4, backend=CLIENT[4])
     kernel = Kernel([connection(4)] * 100 + [connection(4, state=TIME_WAIT)] * 50 + [other])
-    assert cut_connections([pair], open_netlink=kernel.open) == 100
+    assert cut_connections([_service(4)], [pair], open_netlink=kernel.open) == 100
     assert len(kernel.deleted) == 150
 
 
 def test_what_has_ended_meanwhile_was_not_cut() -> None:
     """Nothing is wrong with that."""
     kernel = Kernel([connection(4)], delete_error=errno.ENOENT)
-    assert cut_connections([(BIND[4], BACKEND[4])], open_netlink=kernel.open) == 0
+    assert (
+        cut_connections([_service(4)], [(bind_at(BIND[4]), BACKEND[4])], open_netlink=kernel.open)
+        == 0
+    )
 
 
 def test_what_the_kernel_does_not_let_go_of_is_tried_again_and_told() -> None:
     """A few times."""
     kernel = Kernel([connection(4)], delete_error=errno.EBUSY)
     with pytest.raises(UnavailableError, match="1 cannot be"):
-        cut_connections([(BIND[4], BACKEND[4])], open_netlink=kernel.open)
+        cut_connections([_service(4)], [(bind_at(BIND[4]), BACKEND[4])], open_netlink=kernel.open)
     assert len(kernel.deleted) == 4
 
 
@@ -255,4 +268,4 @@ def test_who_may_not_is_told_what_is_lacking() -> None:
     """The capability, and how to get it."""
     kernel = Kernel([connection(4)], filter_error=errno.EPERM, delete_error=errno.EPERM)
     with pytest.raises(PermissionDenied, match=r"cannot cut connections: .*\n.*NET_ADMIN"):
-        cut_connections([(BIND[4], BACKEND[4])], open_netlink=kernel.open)
+        cut_connections([_service(4)], [(bind_at(BIND[4]), BACKEND[4])], open_netlink=kernel.open)

@@ -39,6 +39,7 @@ from paraglider.rules.seal import without_seal
 from paraglider.rules.state import NOTHING
 from paraglider.rules.text import render_rule
 from paraglider.rules.wanted import Planner, plan_states
+from tests.services import privateip_of, service_of
 from tests.walker import Packet, Walker
 
 _ports = st.integers(1, 65535)
@@ -125,7 +126,7 @@ def services(draw: st.DrawFn) -> tuple[Service, ...]:
             shares[-1] = Share(shares[-1].backend, weight)
         bind = Endpoint(ip_address("192.0.2.1" if version == 4 else "2001:db8::1"), 1000 + index)
         privateip = draw(_ADDRESSES[version])
-        found.append(Service(name, bind, privateip, members, tuple(shares)))
+        found.append(service_of(name, bind, privateip, members, shares))
     return tuple(found)
 
 
@@ -167,9 +168,9 @@ def test_those_with_a_full_share_get_the_same(wanted: tuple[Service, ...], rando
         for service in wanted:
             if service.family is not ruleset.family or not service.serving:
                 continue
-            client = Endpoint(service.privateip, 50000)
+            client = Endpoint(privateip_of(service), 50000)
             count = 5 * len(service.serving)
-            outcomes = [walker.send(Packet(client, service.bind)) for _ in range(count)]
+            outcomes = [walker.send(Packet(client, service.bind.endpoint)) for _ in range(count)]
             found = Counter(outcome.packet.destination for outcome in outcomes)
             full = [found[share.backend] for share in service.serving if share.percent == 100]
             assert max(full) - min(full) <= 1
@@ -183,9 +184,9 @@ def test_live_rules_tell_the_services_that_they_came_from(wanted: tuple[Service,
     """Who serves with which share, who does not and why; members that neither serve nor have a
     reason not to (backups) are no longer known."""
     description = describe_states(plan_states(wanted))
-    told = {s.bind: (s.name, s.privateip, set(s.serving)) for s in description.services}
+    told = {s.bind: (s.name, s.source, set(s.serving)) for s in description.services}
     by_part = [(s, {Share(share.backend, 1, share.percent) for share in s.serving}) for s in wanted]
-    assert told == {s.bind: (s.name, s.privateip, serving) for s, serving in by_part}
+    assert told == {s.bind: (s.name, s.source, serving) for s, serving in by_part}
     noted = {(s.bind, m) for s in description.services for m in s.members if m.health != "unknown"}
     assert noted == {(s.bind, m) for s in wanted for m in s.members if m.health != "unknown"}
     assert description.is_whole

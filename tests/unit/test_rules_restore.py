@@ -8,19 +8,22 @@ from ipaddress import ip_address
 import pytest
 
 from paraglider.config.model import Endpoint
-from paraglider.health.service import Member, Service, Share
+from paraglider.health.service import Member, Share
 from paraglider.rules.parse import RuleSyntaxError
 from paraglider.rules.restore import is_complete, lint_restore, plan_restore
 from paraglider.rules.ruleset import TableName
 from paraglider.rules.state import NOTHING, State, parse_save
 from paraglider.rules.wanted import plan_states
+from tests.services import service_of
 
 
 def _wanted(*backends: str, name: str = "web") -> State:
     endpoints = [Endpoint(ip_address(backend), 80) for backend in backends]
     bind = Endpoint(ip_address("192.0.2.10"), 80)
     members, serving = tuple(map(Member, endpoints)), tuple(map(Share, endpoints))
-    (state,) = plan_states([Service(name, bind, ip_address("10.0.0.4"), members, serving)]).values()
+    (state,) = plan_states(
+        [service_of(name, bind, ip_address("10.0.0.4"), members, serving)]
+    ).values()
     return state
 
 

@@ -9,12 +9,13 @@ from random import Random
 import pytest
 
 from paraglider.config.model import Balance, Endpoint, Family, HashKey
-from paraglider.health.service import Member, Service, Share
+from paraglider.health.service import Member, Share
 from paraglider.rules.describe import describe_states
 from paraglider.rules.owners import count_slots, plan_owners
 from paraglider.rules.plan import plan_rulesets
 from paraglider.rules.ruleset import Hmark
 from paraglider.rules.wanted import plan_states
+from tests.services import service_of
 from tests.walker import Packet, Walker, hash_of
 
 _BIND = Endpoint(ip_address("192.0.2.10"), 80)
@@ -86,8 +87,15 @@ def test_the_rules_send_each_client_to_the_owner_of_its_slot(key: HashKey, versi
     bind = _BIND if version == 4 else Endpoint(ip_address("2001:db8::10"), 80)
     members = tuple(Member(share.backend) for share in home)
     privateip = home[0].backend.address
-    service = Service(
-        "web", bind, privateip, members, home[1:], Balance.SOURCE_HASH, hash_key=key, home=home
+    service = service_of(
+        "web",
+        bind,
+        privateip,
+        members,
+        home[1:],
+        balance=Balance.SOURCE_HASH,
+        hash_key=key,
+        home=home,
     )
     owners = plan_owners(home, home[1:])
     (ruleset,) = plan_rulesets([service])

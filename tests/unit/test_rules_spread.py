@@ -18,6 +18,7 @@ from paraglider.health.service import Member, Service, Share
 from paraglider.rules.plan import plan_rulesets
 from paraglider.rules.turns import plan_cycle
 from paraglider.rules.wanted import Planner
+from tests.services import service_of
 from tests.walker import Packet, Walker
 
 _BIND = Endpoint(ip_address("192.0.2.10"), 80)
@@ -39,7 +40,7 @@ class Spread:
         self.backends = [Endpoint(ip_address(_FIRST + n), 80) for n in range(len(weights))]
         shares = tuple(map(Share, self.backends, weights))
         members = tuple(map(Member, self.backends))
-        service = Service("web", _BIND, ip_address("10.9.9.9"), members, shares, balance)
+        service = service_of("web", _BIND, ip_address("10.9.9.9"), members, shares, balance=balance)
         (ruleset,) = plan_rulesets([service], starts_anywhere=starts_anywhere)
         chance = random.random if random else lambda: 1.0
         self.walker = Walker(ruleset, local=[], random=chance)
@@ -137,7 +138,7 @@ def test_one_backend_that_goes_down_leaves_other_frontends_as_they_are() -> None
         bind = Endpoint(_BIND.address, 8000 + number)
         members = tuple(map(Member, backends))
         serving = tuple(Share(backend) for backend in backends)
-        return Service(f"f{number}", bind, ip_address("10.9.9.9"), members, serving)
+        return service_of(f"f{number}", bind, ip_address("10.9.9.9"), members, serving)
 
     services = [service(number) for number in range(100)]
     planner = Planner(starts_anywhere=False)

@@ -1,0 +1,98 @@
+"""Parse target: what follows ``-j`` in the text of a rule."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from ipaddress import ip_address
+from typing import NoReturn
+
+from paraglider.config.model import Endpoint, HashKey
+from paraglider.rules.ruleset import (
+    Dnat,
+    Hmark,
+    Jump,
+    Marking,
+    Masquerade,
+    Snat,
+    Target,
+    TcpReset,
+    Unreachable,
+    Verdict,
+    is_own_chain,
+)
+from paraglider.rules.text import ALL_OF_ADDRESS, UNREACHABLE, render_hmark
+
+_DESTINATION = re.compile(
+    r"(?:\[([0-9a-f:.]+)\]|([0-9a-f:]+:[0-9a-f:.]*|[0-9.]+))(?::([0-9]+)(?:-([0-9]+)/([0-9]+))?)?"
+)
+_REFUSALS: Mapping[str, Target] = {
+    "tcp-reset": TcpReset(),
+    **{word: Unreachable(family) for family, word in UNREACHABLE.items()},
+}
+
+
+def parse_target(words: list[str]) -> Target:
+    """Return the target that the words say. Raises ValueError."""
+    match words:
+        case [name] if is_own_chain(name):
+            return Jump(name)
+        case [name]:
+            return Verdict(name)
+        case ["DNAT", "--to-destination", to]:
+            return _parse_dnat(to)
+        case ["SNAT" | "MASQUERADE", *_]:
+            return _parse_source(words)
+        case ["REJECT", "--reject-with", what]:
+            return _REFUSALS[what] if what in _REFUSALS else refuse(what)
+    return _parse_marking(words)
+
+
+def _parse_dnat(text: str) -> Dnat:
+    found = _DESTINATION.fullmatch(text)
+    if not found:
+        raise ValueError(f"not a destination of ours: {text}")
+    address = ip_address(found[1] or found[2])
+    first, last, base = (parse_number(found[n] or "0") for n in (3, 4, 5))
+    return Dnat(Endpoint(address, first, last), base)
+
+
+def _parse_source(words: list[str]) -> Snat | Masquerade:
+    match words:
+        case ["SNAT", "--to-source", to, "--random-fully"]:
+            first, _, last = to.partition("-")
+            return Snat(ip_address(first), ip_address(last) if last else None)
+        case ["MASQUERADE", "--random-fully"]:
+            return Masquerade()
+    raise ValueError(f"not a source of ours: {words}")
+
+
+def _parse_marking(words: list[str]) -> Hmark | Marking:
+    if words[:1] != ["HMARK"]:
+        return Marking(" ".join(words))  # or a ValueError
+    words = words[1:]
+    options = dict(zip(words[::2], words[1::2], strict=True))
+    number, offset = options.get("--hmark-mod", ""), options.get("--hmark-offset", "0")
+    bits, with_port = options.get("--hmark-src-prefix"), "--hmark-sport-mask" in options
+    target = Hmark(
+        next(family for family, all_bits in ALL_OF_ADDRESS.items() if all_bits == bits),
+        HashKey.SOURCE_PORT if with_port else HashKey.SOURCE,
+        parse_number(number),
+        parse_number(offset),
+    )
+    if sorted(render_hmark(target).split(" ")) != sorted(words):
+        raise ValueError(f"not as we mark: {words}")
+    return target
+
+
+def parse_number(text: str) -> int:
+    """Return a number as iptables prints it. Raises ValueError."""
+    # At most the digits of 2**31: int() of a longer text is work for nothing.
+    if not (text.isascii() and text.isdigit() and len(text) <= 10):
+        raise ValueError(f"not a number: {text!r}")
+    return int(text)
+
+
+def refuse(text: str) -> NoReturn:
+    """Raise ValueError."""
+    raise ValueError(f"not a word of ours: {text!r}")
