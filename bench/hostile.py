@@ -1,7 +1,7 @@
 """Configuration files made to cost much, and large ones that are meant.
 
 Owns their text and nothing else: no file is written here and none is read. All but one are within
-the limit of 1 MiB, as what is larger is refused before anybody looks into it.
+the limit of 4 MiB, as what is larger is refused before anybody looks into it.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from itertools import pairwise
 from string import ascii_lowercase
 
 MIB = 1 << 20
+LIMIT_BYTES = 4 * MIB
 FRONTENDS = 10_000
 BACKENDS = 69_000
+EACH, EACH_BACKENDS = 1_000, 100
 
 # A frontend that lacks nothing, so that what is added to it is all that is wrong.
 _REST = """
@@ -23,8 +25,8 @@ _REST = """
 
 
 def _fill(start: str, part: str, end: str = "") -> bytes:
-    """Return `start`, then `part` as often as it fits into 1 MiB, then `end`."""
-    room = MIB - len(start.encode()) - len(end.encode())
+    """Return `start`, then `part` as often as it fits into the limit, then `end`."""
+    room = LIMIT_BYTES - len(start.encode()) - len(end.encode())
     return (start + part * (room // len(part.encode())) + end).encode()
 
 
@@ -73,7 +75,7 @@ HOSTILE: Mapping[str, Callable[[], bytes]] = {
     "newlines": lambda: _fill("", "\n"),
     "NUL": lambda: _fill("", "\0"),
     "not UTF-8 at the end": lambda: _fill("# ", "x")[:-1] + b"\xff",
-    "over 1 MiB": lambda: b"[" * (2 * MIB),
+    "over the limit": lambda: b"[" * (2 * LIMIT_BYTES),
 }
 
 
@@ -92,17 +94,29 @@ def valid_frontends() -> bytes:
 
 
 def valid_backends() -> bytes:
-    """Return a file of one frontend with `BACKENDS` backends, about as many as fit."""
+    """Return a file of one frontend with `BACKENDS` backends."""
     numbers = range(257, 257 + BACKENDS)
     backends = ",".join(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}:1" for n in numbers)
     start = "frontend: {bind: 192.0.2.1:1, privateip: 192.0.2.1, backends: ["
     return f"{start}{backends}]}}\n".encode()
 
 
+def valid_both() -> bytes:
+    """Return a file of `EACH` frontends of `EACH_BACKENDS` backends, as a program writes it."""
+    lines = ["frontends:"]
+    for number in range(EACH):
+        host = f"{number >> 8}.{number & 255}"
+        lines += [f"  - name: f{number}", f"    bind: 10.0.{host}:80", "    privateip: 10.1.0.1"]
+        lines.append("    backends:")
+        lines += [f"      - 10.{100 + at}.{host}:8080" for at in range(EACH_BACKENDS)]
+    return "\n".join([*lines, ""]).encode()
+
+
 # These cost what their size costs: all of each is right, or all but its last line.
 LARGE: Mapping[str, Callable[[], bytes]] = {
     f"{FRONTENDS:,} frontends, valid": valid_frontends,
     f"{FRONTENDS:,} frontends, last line wrong": lambda: valid_frontends() + b"@\n",
+    f"{EACH:,} frontends of {EACH_BACKENDS}, valid": valid_both,
     f"{BACKENDS:,} backends, valid": valid_backends,
     f"{BACKENDS:,} backends, last line wrong": lambda: valid_backends() + b"@\n",
 }

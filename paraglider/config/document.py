@@ -31,7 +31,7 @@ from paraglider.config.syntax import blame_brackets, find_bare_brackets, mark_pl
 from paraglider.config.text import clean_text
 
 MAX_DEPTH = 12
-MAX_EVENTS = 200_000
+MAX_EVENTS = 800_000
 # How much may stand where nothing is expected before the rest is not read: an unknown key with a
 # hundred thousand values below it is one mistake.
 MAX_SKIPPED_EVENTS = 10_000

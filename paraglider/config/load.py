@@ -106,12 +106,14 @@ def _read_stdin(stdin: BinaryIO) -> bytes:
 
 
 def _read_bounded(file: BinaryIO, source: str) -> bytes:
-    parts = bytearray()
-    while part := file.read(MAX_SIZE_BYTES + 1 - len(parts)):
-        parts += part
-    if len(parts) > MAX_SIZE_BYTES:
-        raise _error(source, too_large(len(parts)))
-    return bytes(parts)
+    parts: list[bytes] = []
+    size = 0
+    while part := file.read(MAX_SIZE_BYTES + 1 - size):
+        parts.append(part)
+        size += len(part)
+    if size > MAX_SIZE_BYTES:
+        raise _error(source, too_large(size))
+    return b"".join(parts)  # no copy of the one part that there mostly is
 
 
 def _reason(error: OSError | ValueError) -> str:

@@ -15,7 +15,6 @@ from paraglider.config.problems import Unreadable
 from paraglider.config.text import MAX_SIZE_BYTES
 from paraglider.errors import ConfigError
 
-MIB = 1 << 20
 LOADERS: list[type] = [yaml.SafeLoader]
 if yaml.__with_libyaml__:
     LOADERS.append(yaml.CSafeLoader)
@@ -141,8 +140,10 @@ NO_ALIAS = "an alias or anchor (* or &) is not supported here; write the value o
 
 
 def repeated(part: str, before: str = "", after: str = "") -> bytes:
-    """Return a text of one MiB, what stands `after` included."""
-    return (before + part * (MIB // len(part))).encode()[: MIB - len(after)] + after.encode()
+    """Return a text as large as may be, what stands `after` included."""
+    return (before + part * (MAX_SIZE_BYTES // len(part))).encode()[
+        : MAX_SIZE_BYTES - len(after)
+    ] + after.encode()
 
 
 # Name -> (file, the beginning of the only problem that is told).
@@ -177,11 +178,14 @@ EXPLOSIVE: dict[str, tuple[Callable[[], bytes], str]] = {
     "a huge key": (lambda: repeated("a", "frontend: {"), "f:1:11: not YAML: what begins with"),
     "an open quote": (lambda: repeated("a", "a: '"), "f:1:4: not YAML: this quote is never"),
     "empty lines": (
-        lambda: b"\n" * (MIB - 4) + b"a: @",
-        f"f:{MIB - 3}:4: not YAML: a value may not begin with this character",
+        lambda: b"\n" * (MAX_SIZE_BYTES - 4) + b"a: @",
+        f"f:{MAX_SIZE_BYTES - 3}:4: not YAML: a value may not begin with this character",
     ),
-    "NUL": (lambda: b"\0" * MIB, "f:1:1: the control character U+0000"),
-    "one byte too many": (lambda: b"#" * (MIB + 1), f"f: is larger than {MIB} bytes"),
+    "NUL": (lambda: b"\0" * MAX_SIZE_BYTES, "f:1:1: the control character U+0000"),
+    "one byte too many": (
+        lambda: b"#" * (MAX_SIZE_BYTES + 1),
+        f"f: is larger than {MAX_SIZE_BYTES} bytes",
+    ),
 }
 # Name -> file. These are YAML, and wrong in as many ways as there are values.
 BOUNDED: dict[str, Callable[[], bytes]] = {
@@ -202,7 +206,7 @@ BOUNDED: dict[str, Callable[[], bytes]] = {
     "doubled keys": lambda: repeated("frontend:\n"),
     "a long value": lambda: repeated("1.", "frontend:\n  bind: "),
     "a long key": lambda: repeated("a", "? "),
-    "wide characters": ("frontend:\n  bind: " + "\U0001f600" * 260_000).encode,
+    "wide characters": ("frontend:\n  bind: " + "\U0001f600" * 1_000_000).encode,
     "an unknown list": lambda: repeated("a, ", "x: ["),
 }
 
@@ -232,14 +236,19 @@ def test_a_file_that_explodes_is_left_at_the_fuse(name: str) -> None:
 
 @pytest.mark.parametrize("name", BOUNDED)
 def test_a_file_of_mistakes_takes_little_memory(name: str) -> None:
+    """At most that of its longest value, for each byte of which Python sets aside up to five."""
     problems, peak = explode(BOUNDED[name]())
-    assert (len(problems) <= 101, max(map(len, problems)) < 600, peak < 10**7) == (True, True, True)
+    assert (
+        len(problems) <= 101,
+        max(map(len, problems)) < 600,
+        peak < 5 * MAX_SIZE_BYTES,
+    ) == (True, True, True)
 
 
 def test_there_is_a_limit_on_values_even_where_all_are_right() -> None:
-    """Each empty mapping is two events, so a text of one MiB holds more than the limit."""
-    assert (read_events(b"[" + b"{}, " * (MIB // 4 - 2) + b"]")) == [
-        "1:399995: more than 200000 keys, values and lists; this is not a configuration"
+    """Each empty mapping is two events, so a text may hold more than the limit."""
+    assert (read_events(b"[" + b"{}, " * (MAX_SIZE_BYTES // 4 - 2) + b"]")) == [
+        "1:1599995: more than 800000 keys, values and lists; this is not a configuration"
     ]
 
 
@@ -269,6 +278,22 @@ def test_ten_thousand_frontends_are_read() -> None:
         len(text) <= MAX_SIZE_BYTES,
         len(parse_config(text, source="f").frontends),
     ) == (True, 10_000)
+
+
+def test_a_thousand_frontends_of_a_hundred_backends_are_read() -> None:
+    lines = ["frontends:"]
+    for i in range(1_000):
+        host = f"{i >> 8}.{i & 255}"
+        lines += [f"  - name: f{i}", f"    bind: 10.0.{host}:80", "    privateip: 10.1.0.1"]
+        lines.append("    backends:")
+        lines += [f"      - 10.{100 + j}.{host}:8080" for j in range(100)]
+    text = "\n".join(lines).encode()
+    frontends = parse_config(text, source="f").frontends
+    assert (len(text) > 2_500_000, len(frontends), {len(f.backends) for f in frontends}) == (
+        True,
+        1_000,
+        {100},
+    )
 
 
 def test_the_limits_let_a_full_file_of_short_lines_pass() -> None:

@@ -139,13 +139,13 @@ def test_a_file_over_the_limit_is_refused_by_its_size(tmp_path: Path) -> None:
     path = tmp_path / "large"
     with path.open("wb") as file:
         file.truncate(10 * MAX_SIZE_BYTES)  # sparse
-    beginning = f"{path}: is larger than 1048576 bytes (it has 10485760 or more)"
+    beginning = f"{path}: is larger than 4194304 bytes (it has 41943040 or more)"
     assert beginning == problem_of(path)[: len(beginning)]
 
 
 def test_standard_input_is_not_read_beyond_the_limit() -> None:
     stdin = io.BytesIO(b"#" * (3 * MAX_SIZE_BYTES))
-    beginning = "<stdin>: is larger than 1048576 bytes (it has 1048577 or more)"
+    beginning = "<stdin>: is larger than 4194304 bytes (it has 4194305 or more)"
     assert (beginning, MAX_SIZE_BYTES + 1) == (
         problem_of("-", stdin=stdin)[: len(beginning)],
         stdin.tell(),
