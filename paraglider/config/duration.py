@@ -1,4 +1,4 @@
-"""A length of time: a number and its unit, ``500ms``, ``2s``, ``1.5m`` or ``1h``.
+"""A length of time: a number and its unit, ``500ms``, ``2s``, ``1.5m``, ``1h`` or ``30d``.
 
 A number alone is refused: nobody would know whether the next program reads seconds or
 milliseconds out of it.
@@ -12,9 +12,9 @@ from paraglider.config.address import Refused
 from paraglider.config.quote import quoted
 
 _NUMBER = r"(?:0|[1-9][0-9]{0,8})(?:\.[0-9]{1,6})?"
-DURATION_PATTERN = rf"({_NUMBER})(ms|s|m|h)"
+DURATION_PATTERN = rf"({_NUMBER})(ms|s|m|h|d)"
 
-_UNITS_US = {"h": 3_600_000_000, "m": 60_000_000, "s": 1_000_000, "ms": 1_000}
+_UNITS_US = {"d": 86_400_000_000, "h": 3_600_000_000, "m": 60_000_000, "s": 1_000_000, "ms": 1_000}
 
 
 def parse_duration(text: str, least_s: float, most_s: float) -> float:
@@ -51,5 +51,5 @@ def render_duration(seconds: float) -> str:
 def _explain(text: str) -> str:
     """Say why `text` is not a duration."""
     if re.fullmatch(_NUMBER, text):
-        return f"{quoted(text)} has no unit; write {text}s (or ms, m, h)"
-    return f"{quoted(text)} is not a duration; write a number and ms, s, m or h, such as 500ms"
+        return f"{quoted(text)} has no unit; write {text}s (or ms, m, h, d)"
+    return f"{quoted(text)} is not a duration; write a number and ms, s, m, h or d, such as 500ms"

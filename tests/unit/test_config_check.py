@@ -109,7 +109,7 @@ LONG = f"'{'x' * 40}'... (1025 characters) is longer than 1024"
     [
         ("type", "udp", "'udp' is not known here; write tcp, http, https or none"),
         ("type", "HTTP", "'HTTP' is not known here; write tcp, http, https or none"),
-        ("interval", "2", "'2' has no unit; write 2s (or ms, m, h)"),
+        ("interval", "2", "'2' has no unit; write 2s (or ms, m, h, d)"),
         ("interval", "99ms", "99ms is out of range; allowed is 100ms to 1h"),
         ("interval", "61m", "61m is out of range; allowed is 100ms to 1h"),
         ("timeout", "9ms", "9ms is out of range; allowed is 10ms to 1m"),

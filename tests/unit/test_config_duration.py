@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from paraglider.config.address import Refused
 from paraglider.config.duration import parse_duration, render_duration
 
+WRITE = "is not a duration; write a number and ms, s, m, h or d, such as 500ms"
+
 
 @pytest.mark.parametrize(
     ("text", "expected"),
@@ -17,6 +19,7 @@ from paraglider.config.duration import parse_duration, render_duration
         ("2s", 2.0),
         ("1m", 60.0),
         ("1h", 3600.0),
+        ("0.01d", 864.0),
         ("1.5s", 1.5),
         ("0.1s", 0.1),
         ("2.3s", 2.3),
@@ -32,19 +35,19 @@ def test_a_number_and_its_unit_become_seconds(text: str, expected: float) -> Non
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("2", "'2' has no unit; write 2s (or ms, m, h)"),
-        ("0", "'0' has no unit; write 0s (or ms, m, h)"),
-        ("1.5", "'1.5' has no unit; write 1.5s (or ms, m, h)"),
+        ("2", "'2' has no unit; write 2s (or ms, m, h, d)"),
+        ("0", "'0' has no unit; write 0s (or ms, m, h, d)"),
+        ("1.5", "'1.5' has no unit; write 1.5s (or ms, m, h, d)"),
         *(
-            (text, f"{text!r} is not a duration; write a number and ms, s, m or h, such as 500ms")
+            (text, f"{text!r} {WRITE}")
             for text in (
-                "", "s", "soon", "2 s", " 2s", "2S", "2d", "2sec", "-2s", "+2s", "02s", "2.s",
+                "", "s", "soon", "2 s", " 2s", "2S", "2w", "2D", "2sec", "-2s", "+2s", "02s", "2.s",
                 ".5s", "1m30s", "1e3s", "2s\n", "0x2s", "1_0s", "1.0000001s", "1234567890s",
             )
         ),
         (
             "\uff12s",
-            r"'\uff12s' is not a duration; write a number and ms, s, m or h, such as 500ms",
+            rf"'\uff12s' {WRITE}",
         ),
         ("99ms", "99ms is out of range; allowed is 100ms to 1m"),
         ("0s", "0s is out of range; allowed is 100ms to 1m"),
@@ -60,7 +63,15 @@ def test_what_is_no_duration_is_refused_with_what_to_write(text: str, expected: 
 
 @pytest.mark.parametrize(
     ("seconds", "expected"),
-    [(0, "0s"), (0.01, "10ms"), (1.5, "1500ms"), (60, "1m"), (90, "90s"), (7200, "2h")],
+    [
+        (0, "0s"),
+        (0.01, "10ms"),
+        (1.5, "1500ms"),
+        (60, "1m"),
+        (90, "90s"),
+        (7200, "2h"),
+        (864e3, "10d"),
+    ],
 )
 def test_a_duration_is_shown_in_its_largest_whole_unit(seconds: float, expected: str) -> None:
     assert expected == render_duration(seconds)

@@ -59,7 +59,7 @@ NUMBER = "is not a whole number from"
             "no_backend: serve_all",
             "15: frontend.no_backend: 'serve_all' is not known here; write reject or serve-all",
         ),
-        ("slow_start: 30", "15: frontend.slow_start: '30' has no unit; write 30s (or ms, m, h)"),
+        ("slow_start: 30", "15: frontend.slow_start: '30' has no unit; write 30s (or ms, m, h, d)"),
         (
             "slow_start: 61m",
             "15: frontend.slow_start: 61m is out of range; allowed is 0s to 1h",
