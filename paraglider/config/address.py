@@ -17,6 +17,7 @@ _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 IPV4_PATTERN = rf"{_OCTET}(?:\.{_OCTET}){{3}}"
 # Coarse: what fits it may still be wrong, which IPv6Address decides.
 IPV6_PATTERN = r"[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:.]{1,40}"
+ADDRESS_PATTERN = rf"{IPV4_PATTERN}|{IPV6_PATTERN}"
 # Longer than any address, with brackets, zone and port; longer texts are not looked into.
 MAX_CHARACTERS = 64
 
@@ -38,7 +39,7 @@ class Role(Enum):
 class _Never:
     """Addresses from `first` to `last`, and why none of them can be right.
 
-    `reasons` is one text, or one for each role.
+    `reasons` is one text, or one for each role in which they cannot.
     """
 
     first: int
@@ -63,9 +64,8 @@ _LOOPBACK = {
     Role.CHECK: "is a loopback address: probing it would tell how this host is, and not the"
     " backend; use an address of that server",
 }
+# As a bind it is any address of this host.
 _UNSPECIFIED = {
-    Role.BIND: "means every address, and wildcard binds are not supported; name one address of"
-    " this host",
     Role.PRIVATEIP: "is no address of a host; name the one that backends reach this host at",
     Role.BACKEND: "is no address of a server; name the one that it listens on",
     Role.CHECK: "is no address of a server; name the one that is to be probed",
@@ -74,7 +74,7 @@ _METADATA = (
     "is the metadata service of cloud hosts, which hands out their credentials;"
     " it is never balanced, use another address"
 )
-_MULTICAST = "is a multicast address; TCP needs the address of one host"
+_MULTICAST = "is a multicast address; name the address of one host"
 _MAPPED = "is an IPv4 address written as IPv6; write it as IPv4, such as 172.19.0.2"
 _LINK_LOCAL = (
     "is link-local: it means nothing without an interface, and the rules name none;"
@@ -109,7 +109,7 @@ _NEVER_IPV4 = (
     _Never(0xA9FEA9FE, 0xA9FEA9FE, _METADATA),
     _Never(0xE0000000, 0xEFFFFFFF, _MULTICAST),
     _Never(0xF0000000, 0xFFFFFFFE, _RESERVED),
-    _Never(0xFFFFFFFF, 0xFFFFFFFF, "is the broadcast address; TCP needs the address of one host"),
+    _Never(0xFFFFFFFF, 0xFFFFFFFF, "is the broadcast address; name the address of one host"),
 )
 _NEVER_IPV6 = (
     _Never(0, 0, _UNSPECIFIED),
@@ -138,14 +138,14 @@ def parse_address(text: str, role: Role) -> Address:
     for never in _NEVER_IPV4 if address.version == 4 else _NEVER_IPV6:
         if never.first <= number <= never.last:
             reasons = never.reasons
-            reason = reasons if isinstance(reasons, str) else reasons[role]
-            raise Refused(f"{address} {reason}")
+            if reason := reasons if isinstance(reasons, str) else reasons.get(role):
+                raise Refused(f"{address} {reason}")
     return address
 
 
 def _explain(text: str, role: Role) -> str:
     """Say why `text`, which fits no pattern, is not an address."""
-    if text == "*":
+    if text == "*" and role in _UNSPECIFIED:
         return f"'*' {_UNSPECIFIED[role]}"
     reason = next(reason for shape, reason in _SHAPES if re.fullmatch(shape, text, re.DOTALL))
     return f"{reason.format(quoted(text))}; write an address such as {role.value}"

@@ -4,6 +4,7 @@ Sample input, behind ``backends:``; the last item is the long form::
 
     - 172.19.0.2:5555
     - web:5555
+    - 172.19.0.4
     - address: 172.19.0.3:5555
       backup: true
       check: {port: 9000}
@@ -27,8 +28,8 @@ from paraglider.config.value import draft_value, parse_flag, read_items, read_te
 if TYPE_CHECKING:
     from paraglider.config.check import CheckDraft
 
-# The host and port of each backend so far, and where it stands.
-Seen = dict[tuple[Address | str, int], Place]
+# The host and ports of each backend so far, and where it stands.
+Seen = dict[tuple[Address | str, int, int], Place]
 
 
 class BackendDraft(NamedTuple):
@@ -48,7 +49,8 @@ def draft_backend(text: Text, seen: Seen, place: Place, problems: Problems) -> B
     if found is None:
         return BackendDraft(None, place)
     backend, _ = found
-    if (first := seen.setdefault((backend.host, backend.port), place)) is not place:
+    key = backend.host, backend.port, backend.last_port
+    if (first := seen.setdefault(key, place)) is not place:
         problems.add(place, f"{backend} is listed already: {first}; list every backend once")
         return BackendDraft(None, place)
     return BackendDraft(backend, place)
@@ -67,14 +69,15 @@ def read_backends(document: Document, problems: Problems, place: Place) -> Itera
 def _read_backend(document: Document, problems: Problems, seen: Seen, place: Place) -> BackendDraft:
     if document.kind is Kind.MAPPING:
         return _read_mapping(document, problems, seen, place)
-    text = read_text(document, problems, place, "an address and port such as 172.19.0.2:5555")
+    wanted = 'an address and port such as 172.19.0.2:5555 or "[fd00::2]:5555"'
+    text = read_text(document, problems, place, wanted)
     return draft_backend(text, seen, place, problems) if text else BackendDraft(None, place)
 
 
 def _read_mapping(document: Document, problems: Problems, seen: Seen, place: Place) -> BackendDraft:
     draft = BackendDraft(None, place)
     check: CheckDraft | None = None
-    is_backup = False
+    is_backup, most = False, 0
     path = place.key_path
     keys = read_keys(document, problems, path, known=BACKEND_KEYS, required=("address",))
     for key, _ in keys:
@@ -86,9 +89,13 @@ def _read_mapping(document: Document, problems: Problems, seen: Seen, place: Pla
             check = read_check(document, problems, at, wanted)
         elif key == "backup":
             is_backup = read_value(document, problems, at, wanted, parse_flag) is True
+        elif key == "max_connections":
+            from paraglider.config.access import parse_count
+
+            most = read_value(document, problems, at, wanted, parse_count) or 0
         elif text := read_text(document, problems, at, wanted):
             draft = draft_backend(text, seen, at, problems)
-    backend = draft.backend and replace(draft.backend, is_backup=is_backup)
+    backend = draft.backend and replace(draft.backend, is_backup=is_backup, max_connections=most)
     return BackendDraft(backend, draft.place, check)
 
 

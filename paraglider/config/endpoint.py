@@ -1,7 +1,7 @@
 """An address and a port, as text: ``172.19.0.2:5555`` or ``[fd00::2]:5555``, and nothing else.
 
-Owns that form. What fits the pattern is taken apart by it; only what does not is looked at again,
-to say why.
+Owns that form, of which binds and backends have more: bind.py and server.py. What fits the pattern
+is taken apart by it; only what does not is looked at again, to say why.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def explain_endpoint(text: str, role: Role) -> str:
     for shape, reason in _SHAPES:
         if re.fullmatch(shape, text, re.DOTALL):
             return f"{reason.format(quoted(text))}; write ADDRESS:PORT, such as {role.value}:80"
-    address, colon, port = _split(text)
+    address, colon, port = split_port(text)
     if not colon:
         return _explain_no_port(text, role)
     if address.startswith("["):
@@ -81,8 +81,9 @@ def explain_endpoint(text: str, role: Role) -> str:
     return explain_port(port, text)
 
 
-def _split(text: str) -> tuple[str, str, str]:
-    """Split at the colon before the port; a bracket keeps the colons in it."""
+def split_port(text: str) -> tuple[str, str, str]:
+    """Split at the colon before the port; a bracket keeps the colons in it. Without a port, the
+    second and third are empty. The second is whatever stands behind a bracket."""
     if text.startswith("[") and "]" in text:
         inside, _, after = text.rpartition("]")
         return f"{inside}]", after[:1], after[1:]
@@ -93,6 +94,8 @@ def _explain_no_port(text: str, role: Role) -> str:
     try:
         parse_address(text.removeprefix("[").removesuffix("]"), role)
     except Refused as refused:
+        if role is Role.BACKEND:  # it may do without
+            return str(refused)
         return f"{refused}; a port is missing too: ADDRESS:PORT, such as {role.value}:80"
     return f"{quoted(text)} has no port; write {text}:PORT, such as {text}:80"
 

@@ -8,24 +8,24 @@ Sample input, the addresses alone, or all of a file in one variable::
 
     PARAGLIDER_CONFIG_YAML={frontend: {bind: "166.1.101.2:4444", ...}}
 
+``PARAGLIDER_BIND`` may hold several binds with spaces between, for their ports may have commas.
 A variable that is set to nothing counts as not set: compose files write ``${BIND:-}``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import TypeVar
+import re
+from collections.abc import Iterator, Mapping
 
 from paraglider.config.agreement import check_agreement
 from paraglider.config.backend import BackendDraft, Seen, draft_backend
 from paraglider.config.document import Text
-from paraglider.config.draft import Draft
-from paraglider.config.frontend import parse_bind, parse_privateip
+from paraglider.config.draft import Draft, SourceDraft
+from paraglider.config.frontend import draft_address, draft_bind
 from paraglider.config.keys import FRONTEND_KEYS
 from paraglider.config.model import DEFAULT_NAME, Config
 from paraglider.config.parse import parse_config
 from paraglider.config.problems import Enough, Place, Problems
-from paraglider.config.value import draft_value
 
 SOURCE = "environment"
 BIND = "PARAGLIDER_BIND"
@@ -33,8 +33,6 @@ PRIVATEIP = "PARAGLIDER_PRIVATEIP"
 BACKENDS = "PARAGLIDER_BACKENDS"
 VARIABLES = (BIND, PRIVATEIP, BACKENDS)
 YAML = "PARAGLIDER_CONFIG_YAML"
-
-_T = TypeVar("_T")
 
 
 def is_configured(environment: Mapping[str, str]) -> bool:
@@ -55,7 +53,7 @@ def parse_environment(environment: Mapping[str, str]) -> Config:
     except Enough as enough:
         raise problems.error(enough) from None
     problems.raise_if_any()
-    return Config(SOURCE, tuple(found for found in (draft.frontend(),) if found))
+    return Config(SOURCE, tuple(draft.frontends()))
 
 
 def _value(environment: Mapping[str, str], variable: str) -> str:
@@ -77,31 +75,46 @@ def _refuse_both(environment: Mapping[str, str], problems: Problems) -> None:
 
 def _read_draft(environment: Mapping[str, str], problems: Problems) -> Draft:
     draft = Draft((DEFAULT_NAME, Place(None, None, "")))
-    draft.bind = _read_variable(
-        environment, BIND, problems, wanted=FRONTEND_KEYS["bind"], parse=parse_bind
-    )
-    draft.privateip = _read_variable(
-        environment, PRIVATEIP, problems, wanted=FRONTEND_KEYS["privateip"], parse=parse_privateip
-    )
+    if value := _require(environment, BIND, problems, FRONTEND_KEYS["bind"]):
+        draft.written_binds = tuple(
+            found
+            for text, place in _split(value, BIND)
+            for found in draft_bind(text, place, problems)
+        )
+    if value := _require(environment, PRIVATEIP, problems, FRONTEND_KEYS["privateip"]):
+        draft.source = _read_source(value, problems)
     wanted = "the servers, as ADDRESS:PORT with commas between, such as 172.19.0.2:5555"
-    if found := _read_variable(environment, BACKENDS, problems, wanted=wanted, parse=str):
-        draft.backends = tuple(_split_backends(found[0], problems))
+    if value := _require(environment, BACKENDS, problems, wanted):
+        draft.backends = tuple(_split_backends(value, problems))
+    draft.settle_binds()
     return draft
 
 
-def _read_variable(
-    environment: Mapping[str, str],
-    variable: str,
-    problems: Problems,
-    *,
-    wanted: str,
-    parse: Callable[[str], _T],
-) -> tuple[_T, Place] | None:
-    place = Place(None, None, variable)
-    if value := _value(environment, variable):
-        return draft_value(Text(value, is_plain=False), parse, place, problems)
-    problems.add(place, f"is not set; it holds {wanted}")
-    return None
+def _require(environment: Mapping[str, str], variable: str, problems: Problems, wanted: str) -> str:
+    if not (value := _value(environment, variable)):
+        problems.add(Place(None, None, variable), f"is not set; it holds {wanted}")
+    return value
+
+
+def _read_source(value: str, problems: Problems) -> SourceDraft | None:
+    place = Place(None, None, PRIVATEIP)
+    if not (value := value.replace(",", " ").strip()):
+        problems.add(place, f"holds commas alone; it holds {FRONTEND_KEYS['privateip']}")
+        return None
+    texts = list(_split(value, PRIVATEIP))
+    if len(texts) == 1:
+        return draft_address(*texts[0], problems)
+    from paraglider.config.source import draft_ranges
+
+    return draft_ranges(texts, place, problems)
+
+
+def _split(value: str, variable: str) -> Iterator[tuple[Text, Place]]:
+    """Yield what stands between spaces that follow no comma, of several each with its place."""
+    parts = re.split(r"(?<!,)\s+", value)
+    for index, part in enumerate(parts):
+        key_path = variable if len(parts) == 1 else f"{variable}[{index}]"
+        yield Text(part, is_plain=False), Place(None, None, key_path)
 
 
 def _split_backends(value: str, problems: Problems) -> Iterator[BackendDraft]:

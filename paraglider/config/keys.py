@@ -14,8 +14,10 @@ ROOT_KEYS = {
 
 FRONTEND_KEYS = {
     "name": "what rules and metrics call the frontend, such as web",
-    "bind": "the address and port that clients connect to, such as 192.0.2.10:80",
-    "privateip": "the address of this host that backends see, such as 172.19.0.4",
+    "bind": "the address and port that clients connect to, such as 192.0.2.10:80, or a list",
+    "protocol": "what connections are of: tcp, udp or tcp+udp",
+    "privateip": "the address of this host that backends see, such as 172.19.0.4, or auto: the"
+    " kernel chooses it, or keep: they see the client",
     "backends": "a list of servers, each ADDRESS:PORT or NAME:PORT, such as 172.19.0.2:5555",
     "check": "how backends are probed: tcp, http, https, none, or a mapping that says more",
     "on_down": "what becomes of the connections of a backend that goes down: cut or keep",
@@ -23,13 +25,22 @@ FRONTEND_KEYS = {
     "quorum": "how many backends, backups aside, must be up for them to be used, such as 2",
     "slow_start": "how long a backend that came back takes to its full share, such as 30s",
     "resolve": "how often host names are looked up again, such as 5s",
+    "allow": "the clients that may connect, and no others: a list such as [10.0.0.0/8]",
+    "deny": "the clients that may not connect: a list such as [192.0.2.7, 198.51.100.0/24]",
+    "max_connections": "how many connections a client may have at a time, such as 100",
+    "rate": "how many connections a client may open in a time, such as 100/s",
+    "refuse": "what refused clients get: reset, which is an answer, or drop, which is none",
+    "affinity": "how long a client comes back to the backend that it had, such as 3h",
 }
 REQUIRED_KEYS = ("name", "bind", "privateip", "backends")
+# Which clients may connect, and what those get that may not.
+ACCESS_KEYS = ("allow", "deny", "max_connections", "rate", "refuse")
 
 BACKEND_KEYS = {
     "address": "the server, as ADDRESS:PORT or NAME:PORT, such as 172.19.0.2:5555",
     "backup": "whether it gets connections only while no other backend can: true or false",
     "check": "what differs from the frontend's check: its type, or a mapping of its keys",
+    "max_connections": "with how many connections it gets no more, such as 1000",
 }
 
 CHECK_KEYS = {

@@ -1,4 +1,4 @@
-"""What a frontend does when backends go down and come back.
+"""What a frontend does when backends go down and come back, and when clients do.
 
 Sample input, the keys of a frontend beside its backends::
 
@@ -7,6 +7,7 @@ Sample input, the keys of a frontend beside its backends::
     quorum: {live: 2, hysteresis: 1}
     slow_start: 30s
     resolve: 10s
+    affinity: 3h
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ MAX_LIVE = 10_000
 # Bounds in seconds.
 SLOW_START_S = (0.0, 3600.0)
 RESOLVE_S = (1.0, 3600.0)
+AFFINITY_S = (1.0, 30 * 86400.0)
 
 ON_DOWN = {word.value: word for word in OnDown}
 NO_BACKEND = {word.value: word for word in NoBackend}
@@ -36,6 +38,7 @@ _KEYS: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "no_backend": ("no_backend", lambda text: parse_word(text, NO_BACKEND)),
     "slow_start": ("slow_start_s", lambda text: parse_duration(text, *SLOW_START_S)),
     "resolve": ("resolve_s", lambda text: parse_duration(text, *RESOLVE_S)),
+    "affinity": ("affinity_s", lambda text: parse_duration(text, *AFFINITY_S)),
 }
 
 

@@ -1,13 +1,23 @@
 """The JSON Schema of the file, for editors that complete and check while one types.
 
 Made of the same keys, patterns and words as the parser. What a schema cannot say (families,
-loops, doubled binds, bounds of durations, which keys fit which check) only the parser knows.
+loops, overlapping binds, bounds of durations, which keys fit which check) only the parser knows.
 """
 
 from __future__ import annotations
 
-from paraglider.config.address import NEVER_IPV4_PATTERN
-from paraglider.config.endpoint import ENDPOINT_PATTERN, PORT_PATTERN
+from paraglider.config.access import (
+    COUNTS,
+    IPV4_NETWORK_PATTERN,
+    IPV6_NETWORK_PATTERN,
+    MAX_NETWORKS,
+    RATE_PATTERN,
+    REFUSE,
+)
+from paraglider.config.address import IPV4_PATTERN, IPV6_PATTERN, NEVER_IPV4_PATTERN
+from paraglider.config.bind import LIKE_AN_ADDRESS, LOOPBACKS, MAX_BINDS, PROTOCOLS
+from paraglider.config.clients import Refuse
+from paraglider.config.duration import DURATION_PATTERN
 from paraglider.config.keys import (
     BACKEND_KEYS,
     FRONTEND_KEYS,
@@ -18,15 +28,17 @@ from paraglider.config.keys import (
 from paraglider.config.model import (
     DEFAULT_NAME,
     HOST_PATTERN,
+    INTERFACE_PATTERN,
     MAX_HOST_CHARACTERS,
     NAME_PATTERN,
     NoBackend,
     OnDown,
+    Protocol,
 )
 from paraglider.config.policy import MAX_LIVE, NO_BACKEND, ON_DOWN
+from paraglider.config.ports import PORTS_PATTERN, RANGE_PATTERN
 from paraglider.config.schema_check import (
     Schema,
-    address_schema,
     check_schema,
     duration_schema,
     flag_schema,
@@ -35,6 +47,7 @@ from paraglider.config.schema_check import (
     whole_schema,
     words_schema,
 )
+from paraglider.config.source import MAX_ADDRESSES, WORDS
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -44,11 +57,11 @@ _UNNAMED = {
     "backends": ["172.19.0.2:5555", "172.19.0.3:5555"],
 }
 _NAMED = {"name": "web", **_UNNAMED, "check": {"type": "http", "path": "/healthz"}}
-# An endpoint that may be right, and a host name that does not mean this host.
-_ADDRESS = f"(?!{NEVER_IPV4_PATTERN})(?:{ENDPOINT_PATTERN})"
-_NAME = (
-    rf"(?!(?:[^:]*\.)?localhost:)(?=[^:]{{1,{MAX_HOST_CHARACTERS}}}:){HOST_PATTERN}:{PORT_PATTERN}"
-)
+# An address that may be right, and a host name that does not mean this host.
+_BARE_ADDRESS = f"(?!{NEVER_IPV4_PATTERN})(?:{IPV4_PATTERN}|{IPV6_PATTERN})"
+_ADDRESS = rf"(?!{NEVER_IPV4_PATTERN})(?:{IPV4_PATTERN}|\[{IPV6_PATTERN}\])"
+_NAME = rf"(?!(?:[^:]*\.)?localhost(?::|$))(?=[^:]{{1,{MAX_HOST_CHARACTERS}}}(?::|$)){HOST_PATTERN}"
+_INTERFACE = rf"(?!(?:{LIKE_AN_ADDRESS}|{'|'.join(LOOPBACKS)}):){INTERFACE_PATTERN}"
 
 
 def config_schema() -> dict[str, object]:
@@ -87,8 +100,9 @@ def _frontend() -> Schema:
             "default": DEFAULT_NAME,
             "examples": [_NAMED["name"]],
         },
-        "bind": pattern_schema(_ADDRESS, _UNNAMED["bind"], "[fd00::10]:80"),
-        "privateip": address_schema("172.19.0.4", "fd00::4"),
+        "bind": _one_or_list(_bind(), MAX_BINDS),
+        "protocol": words_schema(PROTOCOLS, default=Protocol.TCP.value),
+        "privateip": {"anyOf": [words_schema(WORDS), _one_or_list(_addresses(), MAX_ADDRESSES)]},
         "backends": {
             "type": "array",
             "items": {"anyOf": [{"$ref": "#/$defs/server"}, {"$ref": "#/$defs/backend"}]},
@@ -102,6 +116,12 @@ def _frontend() -> Schema:
         "quorum": {"anyOf": [_live(), {"$ref": "#/$defs/quorum"}]},
         "slow_start": duration_schema(0.0),
         "resolve": duration_schema(5.0),
+        "allow": _one_or_list(_network(), MAX_NETWORKS),
+        "deny": _one_or_list(_network(), MAX_NETWORKS),
+        "max_connections": whole_schema(*COUNTS),
+        "rate": pattern_schema(RATE_PATTERN, "100/s"),
+        "refuse": words_schema(REFUSE, default=Refuse.RESET.value),
+        "affinity": pattern_schema(DURATION_PATTERN, "3h"),
     }
     return object_schema(FRONTEND_KEYS, values, required=REQUIRED_KEYS[1:])
 
@@ -111,13 +131,32 @@ def _backend() -> Schema:
         "address": {"$ref": "#/$defs/server"},
         "backup": flag_schema(default=False),
         "check": {"$ref": "#/$defs/check"},
+        "max_connections": whole_schema(*COUNTS),
     }
     return object_schema(BACKEND_KEYS, values, required=["address"])
 
 
 def _server() -> Schema:
     examples = ("172.19.0.2:5555", "web:5555", "[fd00::2]:5555")
-    return pattern_schema(f"(?:{_ADDRESS}|{_NAME})", *examples)
+    return pattern_schema(f"(?:{_ADDRESS}|{_NAME})(?::{RANGE_PATTERN})?", *examples)
+
+
+def _bind() -> Schema:
+    hosts = rf"(?:0\.0\.0\.0|{_ADDRESS}|\*|{_INTERFACE})"
+    return pattern_schema(f"{hosts}:{PORTS_PATTERN}", _UNNAMED["bind"], "[fd00::10]:80", "*:80,443")
+
+
+def _addresses() -> Schema:
+    return pattern_schema(f"{_BARE_ADDRESS}(?:-{_BARE_ADDRESS})?", "172.19.0.4", "fd00::4")
+
+
+def _network() -> Schema:
+    return pattern_schema(f"(?:{IPV4_NETWORK_PATTERN}|{IPV6_NETWORK_PATTERN})", "10.0.0.0/8")
+
+
+def _one_or_list(item: Schema, most: int) -> Schema:
+    many = {"type": "array", "items": item, "minItems": 1, "maxItems": most, "uniqueItems": True}
+    return {"anyOf": [item, many]}
 
 
 def _quorum() -> Schema:

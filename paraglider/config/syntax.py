@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # not at run time: PyYAML without libyaml has no such module
 # Not after a quote: what is quoted is right.
 _BARE_BRACKET = (
     rb"(?<![\"'])\[[0-9A-Fa-f.]{0,4}:[0-9A-Fa-f:.]{1,40}(?:%[0-9A-Za-z]{1,15})?\]:[0-9]{1,5}"
+    rb"(?:[-,][0-9]{1,5}(?![0-9.:])){0,99}"  # not the beginning of the next address of a list
 )
 
 _BAD_INDENT = (
@@ -42,7 +43,8 @@ _MEANINGS = (
     ("scanning an anchor", "anchors (&) are not supported; put the value in quotes if it is text"),
     (
         "scanning an alias",
-        "YAML takes '*' for an alias; neither aliases nor '*' for every address are supported",
+        "YAML takes '*' for an alias, which is not supported; as a bind for any address it needs"
+        ' quotes, such as "*:80"',
     ),
     ("tag", "tags (!) are not supported; put the value in quotes if it is text"),
     (

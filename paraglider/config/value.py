@@ -88,6 +88,28 @@ def read_items(document: Document, problems: Problems, place: Place, one: str) -
         problems.add(place, f"the list is empty; at least one {one} must be in it")
 
 
+def read_texts(
+    document: Document, problems: Problems, place: Place, wanted: str, most: int
+) -> Iterator[tuple[Text, Place]]:
+    """Yield the scalar that is next, or each of the list that is, up to `most`. What is
+    none, and what is beyond, is told and skipped."""
+    if document.kind is not Kind.LIST:
+        if text := read_text(document, problems, place, wanted):
+            yield text, place
+        return
+    document.blame_bare_brackets()
+    count = 0
+    for item in read_items(document, problems, place, "item"):
+        count += 1
+        if count <= most:
+            if text := read_text(document, problems, item, wanted):
+                yield text, item
+            continue
+        if count == most + 1:
+            problems.add(item, f"more than {most} are in the list; write fewer and wider ones")
+        document.skip()
+
+
 def any_of(words: list[str]) -> str:
     """Return the words as a choice: ``tcp, http or none``."""
     *others, last = words

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 
-from paraglider.config.model import Backend, Check, Endpoint, Frontend
+from paraglider.config.clients import Source, SourceKind
+from paraglider.config.model import Address, Backend, Bind, Check, Endpoint, Frontend, Ports
 from paraglider.config.parse import parse_config
 from paraglider.errors import ConfigError
 
@@ -30,6 +32,24 @@ def endpoint(address: str, port: int) -> Endpoint:
 def backend(address: str, port: int) -> Backend:
     """Return a backend that has an address, and nothing else of its own."""
     return Backend(ip_address(address), port)
+
+
+def frontend_at(
+    name: str,
+    bind: Endpoint,
+    privateip: Address,
+    backends: tuple[Backend, ...],
+    **policy: Any,
+) -> Frontend:
+    """Return a frontend of one bind and one privateip."""
+    source = Source(SourceKind.ADDRESS, ((privateip, privateip),))
+    return Frontend(name, binds_at(bind), source, backends, **policy)
+
+
+def binds_at(endpoint: Endpoint) -> tuple[Bind, ...]:
+    """Return the one bind at an address and a port."""
+    ports = Ports(endpoint.port, endpoint.port)
+    return (Bind(endpoint.family, ports, address=endpoint.address),)
 
 
 def text_of(more: str = "", *, backends: str = SERVERS) -> str:

@@ -10,6 +10,7 @@ from paraglider.config.model import Backend, Check, CheckKind, Config, Endpoint,
 from paraglider.health.board import Board, Change
 from paraglider.health.memory import NO_MEMORY, Memory
 from paraglider.health.service import Addresses, Health, Pair, Service
+from tests.unit.config_files import binds_at, frontend_at
 
 BIND = Endpoint(ip_address("192.0.2.1"), 80)
 OTHER_BIND = Endpoint(ip_address("192.0.2.1"), 81)
@@ -36,12 +37,12 @@ def web(primaries: str, backups: str = "", *, check: Check = CHECK) -> Frontend:
         Backend(endpoint_of(letter).address, 8080, letter in backups, check)
         for letter in primaries + backups
     )
-    return Frontend("web", BIND, PRIVATEIP, backends)
+    return frontend_at("web", BIND, PRIVATEIP, backends)
 
 
 def shop(primaries: str) -> Frontend:
     """Return another frontend, ``shop``."""
-    return replace(web(primaries), name="shop", bind=OTHER_BIND)
+    return replace(web(primaries), name="shop", binds=binds_at(OTHER_BIND))
 
 
 class Boarded:

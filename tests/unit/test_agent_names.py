@@ -5,8 +5,9 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 from paraglider.agent.names import Names, wanted_names
-from paraglider.config.model import Backend, Config, Endpoint, Family, Frontend
+from paraglider.config.model import Backend, Config, Endpoint, Family
 from paraglider.health.resolver import Resolved
+from tests.unit.config_files import frontend_at
 
 _BIND = Endpoint(ip_address("192.0.2.10"), 80)
 _WEB = ("web", Family.IPV4)
@@ -14,7 +15,7 @@ _ONE, _TWO, _OLD = (ip_address(f"10.0.0.{number}") for number in (1, 2, 9))
 
 
 def _config(*backends: Backend, resolve_s: float = 5.0) -> Config:
-    return Config("f", (Frontend("f", _BIND, _BIND.address, backends, resolve_s=resolve_s),))
+    return Config("f", (frontend_at("f", _BIND, _BIND.address, backends, resolve_s=resolve_s),))
 
 
 def _answer(*addresses: str) -> Resolved:

@@ -134,8 +134,8 @@ LONG = f"'{'x' * 40}'... (1025 characters) is longer than 1024"
          " host is, and not the backend; use an address of that server"),
         ("address", "0.0.0.0", "0.0.0.0 is no address of a server; name the one that is to be"
          " probed"),
-        ("address", "fd00::9", "fd00::9 is IPv6, but frontend.bind (line 2) is IPv4; one frontend"
-         " is of one family"),
+        ("address", "fd00::9", "fd00::9 is IPv6, but frontend.bind (line 2) is IPv4; write one"
+         " of that family, or add a bind of this one"),
         ("send", "x" * 1025, f"{LONG} bytes"),
         ("send", "é" * 513, f"'{E_ACUTE * 40}'... (513 characters) is longer than 1024 bytes"),
         ("expect", "x" * 1025, f"{LONG} bytes"),

@@ -23,8 +23,8 @@ frontends:
 """
     expected = [
         "f:3:11: frontends[1].name: the name a is taken by frontends[0].name (line 2)",
-        "f:4:11: frontends[1].bind: 10.0.0.1:80 is the bind of another frontend already:"
-        " frontends[0].bind (line 2); each needs an address and port of its own",
+        "f:4:11: frontends[1].bind: 10.0.0.1:80 is a bind already: frontends[0].bind (line 2);"
+        " each needs an address and port of its own",
         "f:8:9: frontends[1].backends[1]: 10.0.0.9:80 is listed already:"
         " frontends[1].backends[0] (line 7); list every backend once",
     ]
@@ -67,7 +67,7 @@ frontend:
   privateip: fd00::1
   bind: 10.0.0.1:80
 """
-    told = "but frontend.bind (line 4) is IPv4; one frontend is of one family"
+    told = "but frontend.bind (line 4) is IPv4; write one of that family, or add a bind of this one"
     expected = [
         f"f:2:14: frontend.backends[0]: fd00::2 is IPv6, {told}",
         f"f:3:14: frontend.privateip: fd00::1 is IPv6, {told}",

@@ -58,7 +58,10 @@ BRACKETS = "an address in brackets needs quotes, or YAML takes it for a list: wr
         ("[a, b", "1:1: not YAML: the list that begins with '[' here is not closed by ']' or"),
         ("{a: b", "1:1: not YAML: what begins with '{' here is not closed by '}' or lacks a ','"),
         ("a: ]", "1:4: not YAML: a value was expected here"),
-        ("a: *:80", "1:4: not YAML: YAML takes '*' for an alias; neither aliases nor '*' for"),
+        (
+            "a: *:80",
+            "1:4: not YAML: YAML takes '*' for an alias, which is not supported; as a bind",
+        ),
         ("a: & b", "1:4: not YAML: anchors (&) are not supported; put the value in quotes if it"),
         ("a: !<", "1:6: not YAML: tags (!) are not supported; put the value in quotes if it is"),
         ("a: |x\n b", "1:5: not YAML: the text that begins with '|' or '>' is not well-formed"),
@@ -200,6 +203,14 @@ BOUNDED: dict[str, Callable[[], bytes]] = {
     "a long status": lambda: repeated("200-", "frontend: {check: {status: '", "'}}"),
     "a long duration": lambda: repeated("1", "frontend:\n  resolve: "),
     "a long name": lambda: repeated("a.", "frontend:\n  backends:\n    - "),
+    "one bind for ever": lambda: repeated("10.0.0.1:80, ", "frontend: {bind: ["),
+    "a bind of ports for ever": lambda: repeated("80,", "frontend: {bind: '*:", "'}"),
+    "one source for ever": lambda: repeated("10.0.0.1, ", "frontend: {privateip: ["),
+    "one client for ever": lambda: repeated("10.0.0.1, ", "frontend: {allow: ["),
+    "more clients than there may be": lambda: (
+        b"frontend: {deny: ["
+        + b", ".join(b"10.%d.%d.%d" % (i >> 16, i >> 8 & 255, i & 255) for i in range(250_000))
+    ),
     "lists for backends": lambda: repeated("[], ", "frontend: {backends: ["),
     "bare brackets": lambda: repeated("[::1]:80, ", "frontend: {backends: ["),
     "unknown keys": lambda: b"".join(b"a%d: b\n" % i for i in range(90_000)),

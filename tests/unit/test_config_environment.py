@@ -5,11 +5,12 @@ from ipaddress import ip_address
 import pytest
 
 from paraglider.config.environment import is_configured, parse_environment
-from paraglider.config.model import Backend, Config, Endpoint, Frontend
+from paraglider.config.keys import FRONTEND_KEYS
+from paraglider.config.model import Backend, Config, Endpoint
 from paraglider.config.parse import parse_config
 from paraglider.config.problems import MAX_PROBLEMS
 from paraglider.errors import ConfigError
-from tests.unit.config_files import SEED_SAMPLE, backend
+from tests.unit.config_files import SEED_SAMPLE, backend, frontend_at
 
 YAML = "PARAGLIDER_CONFIG_YAML"
 BIND = "PARAGLIDER_BIND"
@@ -34,7 +35,7 @@ def problems_of(environment: dict[str, str]) -> list[str]:
 )
 def test_three_variables_are_a_configuration(environment: dict[str, str]) -> None:
     """Spaces around values and commas do not count."""
-    frontend = Frontend(
+    frontend = frontend_at(
         "default",
         Endpoint(ip_address("166.1.101.2"), 4444),
         ip_address("172.19.0.4"),
@@ -52,6 +53,48 @@ def test_ipv6_needs_no_quotes_in_variables() -> None:
     environment = {BIND: "[fd00::1]:80", PRIVATEIP: "fd00::1", BACKENDS: "[fd00::2]:80"}
     [frontend] = parse_environment(environment).frontends
     assert Endpoint(ip_address("fd00::1"), 80) == frontend.bind
+
+
+@pytest.mark.parametrize(
+    ("bind", "expected"),
+    [
+        ("eth0:80", ["eth0:80"]),
+        ("*:80, 443", ["0.0.0.0:80", "0.0.0.0:443"]),
+        (" 10.0.0.1:80,443  eth0:81\n10.0.0.1:82 ", ["10.0.0.1:80", "10.0.0.1:443", "eth0:81",
+                                                     "10.0.0.1:82"]),
+    ],
+)  # fmt: skip
+def test_a_variable_may_hold_several_binds_with_spaces_between(
+    bind: str, expected: list[str]
+) -> None:
+    """Their ports may have commas."""
+    [frontend] = parse_environment(GOOD | {BIND: bind}).frontends
+    assert expected == [str(found) for found in frontend.binds]
+
+
+@pytest.mark.parametrize(
+    ("privateip", "expected"),
+    [
+        ("auto", "auto"),
+        ("keep", "keep"),
+        ("172.19.0.4-172.19.0.9", "172.19.0.4-172.19.0.9"),
+        ("172.19.0.9,172.19.0.4", "172.19.0.4, 172.19.0.9"),
+        ("172.19.0.4-172.19.0.6, 172.19.0.7 172.19.1.1", "172.19.0.4-172.19.0.7, 172.19.1.1"),
+    ],
+)
+def test_a_variable_may_say_all_that_privateip_may(privateip: str, expected: str) -> None:
+    """With commas or spaces between."""
+    [frontend] = parse_environment(GOOD | {PRIVATEIP: privateip}).frontends
+    assert expected == str(frontend.source)
+
+
+def test_binds_of_both_families_are_two_frontends() -> None:
+    environment = {BIND: "*:80", PRIVATEIP: "auto", BACKENDS: "172.19.0.2,[fd00::2]:81,web"}
+    found = parse_environment(environment).frontends
+    assert [[str(backend) for backend in frontend.backends] for frontend in found] == [
+        ["172.19.0.2", "web"],
+        ["[fd00::2]:81", "web"],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -76,10 +119,8 @@ def test_one_variable_that_says_something_is_enough_to_be_asked(
 
 def test_what_is_missing_is_told_by_the_name_of_the_variable() -> None:
     expected = [
-        "environment: PARAGLIDER_BIND: is not set; it holds the address and port that clients"
-        " connect to, such as 192.0.2.10:80",
-        "environment: PARAGLIDER_PRIVATEIP: is not set; it holds the address of this host that"
-        " backends see, such as 172.19.0.4",
+        f"environment: PARAGLIDER_BIND: is not set; it holds {FRONTEND_KEYS['bind']}",
+        f"environment: PARAGLIDER_PRIVATEIP: is not set; it holds {FRONTEND_KEYS['privateip']}",
         "environment: PARAGLIDER_BACKENDS: is not set; it holds the servers, as ADDRESS:PORT with"
         " commas between, such as 172.19.0.2:5555",
     ]
@@ -97,7 +138,25 @@ def test_what_is_missing_is_told_by_the_name_of_the_variable() -> None:
         (
             {PRIVATEIP: "fd00::1"},
             "PARAGLIDER_PRIVATEIP: fd00::1 is IPv6, but PARAGLIDER_BIND is IPv4;"
-            " one frontend is of one family",
+            " write one of that family, or add a bind of this one",
+        ),
+        (
+            {BIND: "10.0.0.1:80, 10.0.0.2:80"},
+            "PARAGLIDER_BIND: '10.0.0.1:80, 10.0.0.2:80' is more than one bind; write a list of"
+            " them, or in a variable spaces between",
+        ),
+        (
+            {BIND: "10.0.0.1:80 10.0.0.1:80"},
+            "PARAGLIDER_BIND[1]: 10.0.0.1:80 is a bind already: PARAGLIDER_BIND[0]; each needs an"
+            " address and port of its own",
+        ),
+        (
+            {PRIVATEIP: " , "},
+            f"PARAGLIDER_PRIVATEIP: holds commas alone; it holds {FRONTEND_KEYS['privateip']}",
+        ),
+        (
+            {PRIVATEIP: "172.19.0.4, auto"},
+            "PARAGLIDER_PRIVATEIP[1]: 'auto' stands alone, without addresses beside it",
         ),
         (
             {BACKENDS: "172.19.0.2:5555,"},
@@ -120,8 +179,8 @@ def test_what_is_missing_is_told_by_the_name_of_the_variable() -> None:
         ),
         (
             {BIND: "\udcff"},
-            r"PARAGLIDER_BIND: '\udcff' is not an IP address; write an address such as"
-            " 192.0.2.10; a port is missing too: ADDRESS:PORT, such as 192.0.2.10:80",
+            r"PARAGLIDER_BIND: '\udcff' has no port; write ADDRESS:PORT or INTERFACE:PORT, such as"
+            " eth0:80",
         ),
     ],
 )
@@ -141,12 +200,11 @@ def test_one_variable_may_hold_all_of_a_file() -> None:
 
 def test_the_text_in_a_variable_is_taken_as_it_is() -> None:
     """Its first line may be empty, and all of it indented."""
-    text = "\n  frontend:\n    bind: 10.0.0.1:80\n    backends: [10.0.0.2]\n"
+    text = "\n  frontend:\n    bind: 10.0.0.1:80\n    backends: [10.0.0.256]\n"
     expected = [
-        f"{YAML}:3:5: frontend.privateip: is missing: the address of this host that backends see,"
-        " such as 172.19.0.4",
-        f"{YAML}:4:16: frontend.backends[0]: '10.0.0.2' has no port; write 10.0.0.2:PORT, such as"
-        " 10.0.0.2:80",
+        f"{YAML}:3:5: frontend.privateip: is missing: {FRONTEND_KEYS['privateip']}",
+        f"{YAML}:4:16: frontend.backends[0]: '10.0.0.256' has a number above 255; write an address"
+        " such as 172.19.0.2",
     ]
     assert expected == problems_of({YAML: text})
 

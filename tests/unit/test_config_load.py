@@ -213,12 +213,27 @@ def test_importing_the_loader_imports_little() -> None:
     assert done.stdout == "[]\n"
 
 
+def test_a_small_file_imports_nothing_of_the_keys_that_it_has_not() -> None:
+    """Each module takes a small device a millisecond or more at every start."""
+    script = (
+        "import sys; from paraglider.config.parse import parse_config;"
+        f"parse_config({text_of('10.0.0.1:80')!r}, source='f');"
+        "print([m for m in ('access', 'bind', 'check', 'overlap', 'policy', 'ports', 'source')"
+        " if f'paraglider.config.{m}' in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
+
+
 def test_reading_every_key_imports_no_more() -> None:
     """What a check needs at work (ssl, json) is not needed to read it."""
     text = (
         "frontend: {bind: 10.0.0.1:80, privateip: 10.0.0.1, backends: [web:80, {address: b:80,"
         " check: {type: https, ca: /ca}}], check: {type: http, host: '[fd00::1]', interval: 1.5s},"
-        " quorum: {live: 1}, slow_start: 1s, on_down: keep}"
+        " quorum: {live: 1}, slow_start: 1s, on_down: keep, allow: [10.0.0.0/8], rate: 9/s,"
+        " protocol: udp, affinity: 1h}"
     )
     script = (
         "import sys, paraglider.config.load; before = set(sys.modules);"

@@ -111,6 +111,7 @@ def test_no_key_belongs_to_a_check_that_is_none(key: str) -> None:
     assert [expected] == problems_of(text_of(f"check: {{type: none, {key}}}"))
 
 
+FAMILY = "write one of that family, or add a bind of this one"
 TIMES = "a backend is never probed twice at a time; write a shorter timeout or a longer interval"
 HEAD = "the answer to HEAD has no body to look into; write method: GET, or no body"
 
@@ -172,7 +173,7 @@ def test_keys_of_one_check_that_contradict_each_other_are_told(check: str, expec
             "{address: fd00::9}",
             "",
             "54: frontend.backends[0].check.address: fd00::9 is IPv6, but frontend.bind (line 2)"
-            " is IPv4; one frontend is of one family",
+            f" is IPv4; {FAMILY}",
         ),
         (
             "udp",

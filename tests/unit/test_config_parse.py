@@ -4,10 +4,10 @@ from ipaddress import ip_address
 
 import pytest
 
-from paraglider.config.model import Config, Frontend
+from paraglider.config.model import Config
 from paraglider.config.parse import parse_config
 from paraglider.config.problems import MAX_PROBLEMS
-from tests.unit.config_files import SEED_SAMPLE, backend, endpoint, problems_of
+from tests.unit.config_files import SEED_SAMPLE, backend, endpoint, frontend_at, problems_of
 
 WRITE_BIND = "write an address such as 192.0.2.10"
 WRITE_BACKEND = "write an address such as 172.19.0.2"
@@ -15,12 +15,15 @@ SMALLEST = (
     "nothing is configured; the smallest file is:"
     " frontend: {bind: 192.0.2.10:80, privateip: 172.19.0.4, backends: [172.19.0.2:5555]}"
 )
-BIND = "the address and port that clients connect to, such as 192.0.2.10:80"
-PRIVATEIP = "the address of this host that backends see, such as 172.19.0.4"
+BIND = "the address and port that clients connect to, such as 192.0.2.10:80, or a list"
+PRIVATEIP = (
+    "the address of this host that backends see, such as 172.19.0.4, or auto: the kernel chooses"
+    " it, or keep: they see the client"
+)
 BACKENDS = "a list of servers, each ADDRESS:PORT or NAME:PORT, such as 172.19.0.2:5555"
 KEYS = (
-    "allowed here: name, bind, privateip, backends, check, on_down, no_backend, quorum,"
-    " slow_start, resolve"
+    "allowed here: name, bind, protocol, privateip, backends, check, on_down, no_backend, quorum,"
+    " slow_start, resolve, allow, deny, max_connections, rate, refuse, affinity"
 )
 ROOT_KEYS = "allowed here: frontend, frontends"
 
@@ -31,7 +34,7 @@ def frontend_with(backends: str) -> str:
 
 def test_the_sample_of_the_seed_is_a_frontend_named_default() -> None:
     backends = tuple(backend(f"172.19.0.{last}", 5555) for last in (2, 3, 6))
-    frontend = Frontend(
+    frontend = frontend_at(
         "default", endpoint("166.1.101.2", 4444), ip_address("172.19.0.4"), backends
     )
     assert Config("f", (frontend,)) == parse_config(SEED_SAMPLE, source="f")
@@ -69,13 +72,13 @@ frontends:
     backends: ["[fd01::2]:80", '[fd01::3]:80']
 """
     expected = (
-        Frontend(
+        frontend_at(
             "web",
             endpoint("192.0.2.10", 80),
             ip_address("192.0.2.10"),
             (backend("172.19.0.2", 80),),
         ),
-        Frontend(
+        frontend_at(
             "web_6",
             endpoint("fd00::10", 80),
             ip_address("fd00::10"),
@@ -181,11 +184,13 @@ def test_a_file_that_configures_nothing_says_what_to_write(text: str, expected: 
         ),
         (
             frontend_with("[~]"),
-            "frontend.backends[0]: has no value; write an address and port such as 172.19.0.2:5555",
+            "frontend.backends[0]: has no value; write an address and port such as 172.19.0.2:5555"
+            ' or "[fd00::2]:5555"',
         ),
         (
             frontend_with("[[10.0.0.2:80]]"),
-            "frontend.backends[0]: must be an address and port such as 172.19.0.2:5555, not a list",
+            "frontend.backends[0]: must be an address and port such as 172.19.0.2:5555 or"
+            ' "[fd00::2]:5555", not a list',
         ),
     ],
 )
@@ -236,9 +241,9 @@ def test_every_problem_of_a_file_comes_at_once_in_its_order() -> None:
     text = """\
 frontends:
   - name: Web
-    bind: web:80
+    bind: 10.0.0.1/8:80
     backends:
-      - 10.0.0.2
+      - 10.0.0.2/8
       - 10.0.0.2:70000
   - bindd: 10.0.0.1:80
     privateip: 127.0.0.1
@@ -250,9 +255,10 @@ frontends:
         "f:2:5: frontends[0].privateip: is missing: " + PRIVATEIP,
         "f:2:11: frontends[0].name: 'Web' is not a name; a name is 1 to 15 of a-z, 0-9, '_' and"
         " '-', the first a letter or a digit",
-        "f:3:11: frontends[0].bind: 'web' is a name, and only backends may be names; " + WRITE_BIND,
-        "f:5:9: frontends[0].backends[0]: '10.0.0.2' has no port; write 10.0.0.2:PORT, such as"
-        " 10.0.0.2:80",
+        "f:3:11: frontends[0].bind: '10.0.0.1/8' holds a '/': networks and URLs are not supported"
+        " here; " + WRITE_BIND,
+        "f:5:9: frontends[0].backends[0]: '10.0.0.2/8' holds a '/': networks and URLs are not"
+        " supported here; " + WRITE_BACKEND,
         "f:6:9: frontends[0].backends[1]: port '70000' is out of range; a port is a number from 1"
         " to 65535",
         f"f:7:5: frontends[1]: unknown key 'bindd'; did you mean 'bind'? {KEYS}",
@@ -306,8 +312,8 @@ def test_columns_count_characters_and_not_bytes() -> None:
     text = 'frontend: {"größe": 1, bind: x, privateip: 10.0.0.1, backends: [10.0.0.2:80]}'
     expected = [
         rf"f:1:12: frontend: unknown key 'gr\xf6\xdfe'; {KEYS}",
-        "f:1:30: frontend.bind: 'x' is a name, and only backends may be names; write an address"
-        " such as 192.0.2.10; a port is missing too: ADDRESS:PORT, such as 192.0.2.10:80",
+        "f:1:30: frontend.bind: 'x' has no port; write ADDRESS:PORT or INTERFACE:PORT, such as"
+        " eth0:80",
     ]
     assert expected == problems_of(text)
 

@@ -67,6 +67,51 @@ GOOD = [
     ),
     f"frontend: {frontend(check='{type: https, verify: false, ca: /ca}')}",
     f"frontend: {frontend(check='{send: x, expect: y}')}",
+    *(
+        f"frontend: {frontend(bind=bind)}"
+        for bind in (
+            "0.0.0.0:80",
+            "'*:80'",
+            "eth0:80",
+            "br-1a2b.100:80-90",
+            "10.0.0.1:80-90",
+            "'10.0.0.1:80,443, 8000-8010'",
+            "[10.0.0.1:80, 'eth0:80,443']",
+            "lo0:80",
+            "0.lan:80",
+        )
+    ),
+    *(
+        f"frontend: {frontend(backends=backends)}"
+        for backends in (
+            "[10.0.0.2]",
+            "[web]",
+            "[{address: web}]",
+            "[localhost.lan]",
+            "[{address: web:80, max_connections: 100}]",
+        )
+    ),
+    f"frontend: {frontend(bind='10.0.0.1:80-90', backends='[10.0.0.2:180-190, web:1-11]')}",
+    """frontend: {bind: '[::]:80', privateip: auto, backends: ["[fd00::2]"]}""",
+    *(f"frontend: {frontend(protocol=protocol)}" for protocol in ("tcp", "udp", "tcp+udp")),
+    *(
+        f"frontend: {frontend(privateip=source)}"
+        for source in ("auto", "keep", "[10.0.0.4]", "10.0.0.4-10.0.0.9", "[10.0.0.4-10.0.0.9]")
+    ),
+    *(
+        f"frontend: {frontend(allow=networks, deny=networks)}"
+        for networks in ("10.0.0.0/8", "[10.0.0.1, 0.0.0.0/0, 'fd00::/8', '::/0', '::1/128']")
+    ),
+    *(
+        f"frontend: {frontend(**{key: value})}"
+        for key, value in (
+            ("max_connections", "1000000"),
+            ("rate", "1000000/day"),
+            ("rate", "1/min"),
+            ("refuse", "drop"),
+            ("affinity", "30d"),
+        )
+    ),
     f"frontend: {frontend(on_down='keep', no_backend='serve-all', quorum='1')}",
     f"frontend: {frontend(quorum='{live: 1, hysteresis: 0}', slow_start='1h', resolve='1m')}",
 ]
@@ -92,8 +137,8 @@ BAD = [
     *(
         f"frontend: {frontend(bind=bind)}"
         for bind in (
-            "10.0.0.1", "80", "22:22", "web:80", "10.0.0.1:0", "10.0.0.1:65536", "10.0.0.1:080",
-            "010.0.0.1:80", "10.0.0.256:80", "0.0.0.0:80", "127.0.0.1:80", "224.0.0.1:80",
+            "10.0.0.1", "80", "22:22", "10.0.0.1:0", "10.0.0.1:65536", "10.0.0.1:080",
+            "010.0.0.1:80", "10.0.0.256:80", "127.0.0.1:80", "224.0.0.1:80",
             "255.255.255.255:80", "240.0.0.1:80", "169.254.169.254:80", "'fd00::1:80'",
             "'[10.0.0.1]:80'", "'[fe80::1%eth0]:80'", "tcp://10.0.0.1:80", "~", "[]", "{}",
         )
@@ -105,10 +150,10 @@ BAD = [
     *(
         f"frontend: {frontend(backends=backends)}"
         for backends in (
-            "10.0.0.2:80", "[]", "{}", "[10.0.0.2]", "[~]", "[[]]", "[127.0.0.1:80]",
-            "[10.0.0.2:80, 10.0.0.2:80]", "[web]", "['web:']", "[web:0]", "[-a:80]", "[a..b:80]",
+            "10.0.0.2:80", "[]", "{}", "[~]", "[[]]", "[127.0.0.1:80]",
+            "[10.0.0.2:80, 10.0.0.2:80]", "['web:']", "[web:0]", "[-a:80]", "[a..b:80]",
             "[localhost:80]", "[a.localhost:80]", "[10.0.0.256:80]", f"[{'a' * 64}:80]", "[{}]",
-            f"[{'.'.join(['a' * 50] * 6)}:80]", "[{backup: true}]", "[{address: web}]",
+            f"[{'.'.join(['a' * 50] * 6)}:80]", "[{backup: true}]",
             "[{address: web:80, backup: yes}]", "[{address: web:80, weight: 1}]",
             "[{address: web:80, check: udp}]", "[{address: [web:80]}]",
         )
@@ -129,6 +174,38 @@ BAD = [
     ),
     f"frontend: {frontend(check='{type: https, verify: no}')}",
     f"frontend: {frontend(check='{type: https, ca: ca.pem}')}",
+    *(
+        f"frontend: {frontend(bind=bind)}"
+        for bind in (
+            "'*'", "eth0", "lo:80", "localhost:80", "eth+:80", "eth0/1:80", "'eth 0:80'",
+            "interface-of-16c:80", "'10.0.0.1:80,'", "10.0.0.1:80-", "'10.0.0.1:80,,81'",
+            f"'*:{'80,' * 50}81'", "[]", "[10.0.0.1]", "[[10.0.0.1:80]]", "443-444",
+        )
+    ),
+    *(
+        f"frontend: {frontend(backends=backends)}"
+        for backends in (
+            "[80]", "[localhost]", "[a.localhost]", "[10.0.0.2:80-]", "['10.0.0.2:80,81']",
+            "['fd00::2']", "[{address: web, max_connections: 0.5}]",
+            "[{address: web, max_connections: many}]",
+        )
+    ),
+    *(f"frontend: {frontend(protocol=protocol)}" for protocol in ("sctp", "TCP", "[tcp]")),
+    *(
+        f"frontend: {frontend(privateip=source)}"
+        for source in ("[]", "Auto", "[auto]", "10.0.0.4-", "10.0.0.4-127.0.0.1", "-10.0.0.4")
+    ),
+    *(
+        f"frontend: {frontend(allow=networks)}"
+        for networks in ("[]", "web", "10.0.0.0/33", "10.0.0.0/08", "'::/129'", "[10.0.0.0/]")
+    ),
+    *(
+        f"frontend: {frontend(**{key: value})}"
+        for key, value in (
+            ("max_connections", "many"), ("rate", "100"), ("rate", "100/m"), ("rate", "0/s"),
+            ("refuse", "reject"), ("affinity", "3"), ("affinity", "3w"),
+        )
+    ),
     f"frontend: {frontend(on_down='drop')}",
     f"frontend: {frontend(no_backend='serve_all')}",
     *(f"frontend: {frontend(quorum=quorum)}" for quorum in ("half", "[]", "{}", "{live: x}")),
@@ -145,6 +222,23 @@ BEYOND = [
     f"frontends: [{frontend(name='a')}, {frontend(name='b')}]",
     f"frontend: {frontend(backends='[LocalHost:80]')}",
     f"frontend: {frontend(backends='[a:1, {address: a:1}]')}",
+    *(
+        f"frontend: {frontend(bind=bind)}"
+        for bind in ("10.0.0.1:90-80", "'10.0.0.1:80,80'", "[10.0.0.1:80, 10.0.0.1:80-90]")
+    ),
+    f"frontend: {frontend(backends='[10.0.0.2:80-90]')}",
+    f"frontend: {frontend(backends='[10.0.0.2, 10.0.0.2:80]')}",
+    *(
+        f"frontend: {frontend(privateip=source)}"
+        for source in ("10.0.0.9-10.0.0.4", "10.0.0.0-10.9.0.0", "[10.0.0.4, 10.0.0.1-10.0.0.9]")
+    ),
+    *(
+        f"frontend: {frontend(allow=networks)}"
+        for networks in ("10.0.0.1/8", "'fd00::1::/8'", "[10.0.0.1, 10.0.0.1/32]", "'fd00::/8'")
+    ),
+    f"frontend: {frontend(max_connections='0')}",
+    f"frontend: {frontend(rate='1000001/s')}",
+    f"frontend: {frontend(affinity='31d')}",
     f"frontend: {frontend(check='{path: /}')}",
     f"frontend: {frontend(check='{type: none, port: 1}')}",
     f"frontend: {frontend(check='{timeout: 3s}')}",
@@ -248,4 +342,4 @@ def test_the_patterns_use_no_syntax_that_editors_lack() -> None:
     assert (
         len(patterns),
         [p for p in patterns if re.search(r"\(\?P|\(\?<|\(\?>|[*+?}]\+|\\A|\\Z", p)],
-    ) == (11, [])
+    ) == (14, [])

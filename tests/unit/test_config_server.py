@@ -1,5 +1,7 @@
 """Backends by name: what is taken for a host name, and what is refused in which words."""
 
+from ipaddress import ip_address
+
 import pytest
 
 from paraglider.config.address import Refused
@@ -28,6 +30,13 @@ PORT = "a port is a number from 1 to 65535"
         ("3com.example:80", Backend("3com.example", 80)),
         ("localhost.example:80", Backend("localhost.example", 80)),
         (f"{LONGEST}:80", Backend(LONGEST, 80)),
+        ("10.0.0.2", backend("10.0.0.2", 0)),
+        ("[fd00::2]", backend("fd00::2", 0)),
+        ("Web", Backend("web", 0)),
+        (LONGEST, Backend(LONGEST, 0)),
+        ("10.0.0.2:9000-9010", Backend(ip_address("10.0.0.2"), 9000, last_port=9010)),
+        ("[fd00::2]:1-65535", Backend(ip_address("fd00::2"), 1, last_port=65535)),
+        ("web:9000-9010", Backend("web", 9000, last_port=9010)),
     ],
 )
 def test_a_backend_is_an_address_or_a_name_in_lower_case(text: str, expected: Backend) -> None:
@@ -37,7 +46,22 @@ def test_a_backend_is_an_address_or_a_name_in_lower_case(text: str, expected: Ba
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("web", "'web' has no port; write NAME:PORT, such as web:80"),
+        ("80", "'80' is a bare number; write ADDRESS:PORT, such as 172.19.0.2:80"),
+        ("", "the address is missing; write an address such as 172.19.0.2"),
+        ("-web", f"'-web' {NOT_A_NAME}"),
+        ("localhost", f"'localhost' {ITSELF}"),
+        ("127.0.0.1", "127.0.0.1 is a loopback address: the kernel forwards nothing to it; use"),
+        ("10.0.0.256", "'10.0.0.256' has a number above 255; write an address such as 172.19.0.2"),
+        ("fd00::2", "'fd00::2' has several ':' and no brackets, and IPv6 with a port is written"),
+        ("[fe80::2]", "fe80::2 is link-local: it means nothing without an interface"),
+        (LONGEST + "d", f"'{LONGEST[:40]}'... (254 characters) {NOT_A_NAME}"),
+        ("web:9010-9000", "9010-9000 ends before it begins; write 9000-9010"),
+        ("web:9000-9000", "9000-9000 is one port; write 9000"),
+        ("web:9000-", "'9000-' is not a range of ports; write FIRST-LAST, such as 8000-8010"),
+        ("web:1-2-3", "'2-3' is not a range of ports; write FIRST-LAST, such as 8000-8010"),
+        ("web:80-http", f"'http' is not a port; {PORT}"),
+        ("web:0-9", f"port '0' is out of range; {PORT}"),
+        ("web:80,81", f"'80,81' is not a port; {PORT}"),
         ("web:", f"'web:' has no port after the ':'; {PORT}"),
         ("web:0", f"port '0' is out of range; {PORT}"),
         ("web:65536", f"port '65536' is out of range; {PORT}"),
@@ -83,11 +107,10 @@ def test_two_spellings_of_one_name_are_doubled() -> None:
     assert [expected] == problems_of(text_of(backends="[web:80, Web:80]"))
 
 
-@pytest.mark.parametrize("key", ["bind", "privateip"])
-def test_only_backends_may_be_names(key: str) -> None:
-    text = text_of().replace(f"{key}: 10.0.0.1", f"{key}: web")
-    [problem] = problems_of(text)
-    assert f"frontend.{key}: 'web' is a name, and only backends may be names; write" in problem
+def test_only_backends_may_be_names() -> None:
+    """What is no address in a bind is an interface."""
+    [problem] = problems_of(text_of().replace("privateip: 10.0.0.1", "privateip: web"))
+    assert "frontend.privateip: 'web' is a name, and only backends may be names; write" in problem
 
 
 def test_a_name_is_of_the_family_of_its_frontend() -> None:
@@ -119,8 +142,8 @@ def test_the_long_form_says_more_of_a_backend() -> None:
             " such as 172.19.0.2:5555, not a list",
         ),
         (
-            "{address: web}",
-            "24: frontend.backends[0].address: 'web' has no port; write NAME:PORT, such as web:80",
+            "{address: -web}",
+            f"24: frontend.backends[0].address: '-web' {NOT_A_NAME}",
         ),
         (
             "{address: a:1, backup: yes}",
@@ -133,7 +156,8 @@ def test_the_long_form_says_more_of_a_backend() -> None:
         ),
         (
             "{address: a:1, weight: 3}",
-            "29: frontend.backends[0]: unknown key 'weight'; allowed here: address, backup, check",
+            "29: frontend.backends[0]: unknown key 'weight'; allowed here: address, backup, check,"
+            " max_connections",
         ),
         (
             "{address: a:1, interval: 2s}",
@@ -147,7 +171,7 @@ def test_the_long_form_says_more_of_a_backend() -> None:
         (
             "{address: '[fd00::2]:80'}",
             "24: frontend.backends[0].address: fd00::2 is IPv6, but frontend.bind (line 2) is"
-            " IPv4; one frontend is of one family",
+            " IPv4; write one of that family, or add a bind of this one",
         ),
         (
             "{address: a:1}, {address: a:1}",

@@ -14,6 +14,7 @@ from paraglider.health.memory import Memory
 from paraglider.health.rise_fall import Track, advance
 from paraglider.health.service import FULL, Health, Pair, Service
 from paraglider.health.slow_start import find_next_step_s, find_percent
+from tests.unit.config_files import frontend_at
 from tests.unit.health_boards import (
     BIND,
     NO_CHECK,
@@ -92,7 +93,7 @@ def frontends(draw: st.DrawFn) -> Frontend:
     """A frontend at one of two binds, with up to four backends."""
     bind, name = draw(st.sampled_from([(BIND, "web"), (OTHER_BIND, "shop"), (BIND, "www")]))
     checks = st.sampled_from([Check(rise=1, fall=2), Check(rise=3, fall=1), STARTS_DOWN, NO_CHECK])
-    return Frontend(
+    return frontend_at(
         name,
         bind,
         PRIVATEIP,

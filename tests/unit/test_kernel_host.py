@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from paraglider.config.model import Backend, Config, Endpoint, Family, Frontend
+from paraglider.config.model import Backend, Config, Endpoint, Family
 from paraglider.errors import UnavailableError
 from paraglider.kernel.firewall import survey_firewall
 from paraglider.kernel.host import NET_ADMIN, Conntrack, Host
 from paraglider.kernel.process import Finished
 from paraglider.kernel.survey import survey_host
+from tests.unit.config_files import frontend_at
 
 # Heads and lines as the kernel prints them, shortened on the right.
 _TCP = """\
@@ -121,7 +122,7 @@ def test_a_survey_finds_a_listener_on_the_bind(tmp_path: Path, bind: str, expect
     address, port = bind.rsplit(":", 1)
     endpoint = Endpoint(ip_address(address), int(port))
     backend = Backend(ip_address(address) + 1, 80)
-    frontend = Frontend("web", endpoint, endpoint.address, (backend,))
+    frontend = frontend_at("web", endpoint, endpoint.address, (backend,))
     host = _host(tmp_path, net__tcp=_TCP, net__tcp6=_TCP6)
     findings = survey_host(Config("test", (frontend,)), host)
     told = f"web: a program of this host listens on {endpoint}"
@@ -139,7 +140,7 @@ def test_a_survey_finds_a_port_that_the_host_itself_may_use(
         sys__net__ipv4__ip_local_reserved_ports="40001-40003,50000\n",
     )
     bind = Endpoint(ip_address("198.51.100.1"), port)
-    frontend = Frontend("web", bind, bind.address, (Backend(bind.address + 1, 80),))
+    frontend = frontend_at("web", bind, bind.address, (Backend(bind.address + 1, 80),))
     findings = survey_host(Config("test", (frontend,)), host)
     assert (
         any("net.ipv4.ip_local_reserved_ports=40001-40003,50000,40000" in f for f in findings)
@@ -166,7 +167,7 @@ def test_a_survey_tells_what_does_not_fit_this_host(tmp_path: Path) -> None:
     """Addresses that no interface has (TEST-NET-2 is never on one), each with what it means."""
     bind = Endpoint(ip_address("198.51.100.1"), 80)
     backend = Backend(ip_address("198.51.100.3"), 80)
-    frontend = Frontend("web", bind, ip_address("198.51.100.2"), (backend,))
+    frontend = frontend_at("web", bind, ip_address("198.51.100.2"), (backend,))
     findings = survey_host(Config("test", (frontend,)), Host(tmp_path))
     assert [finding.split(":")[:2] for finding in findings] == [
         ["web", " bind 198.51.100.1 is no address of this host"],
