@@ -24,7 +24,7 @@ from paraglider.kernel.iptables import Variant
 from paraglider.kernel.reconcile import Reconciler
 from paraglider.lab.actors import start_backend
 from paraglider.lab.hosts import Lab
-from paraglider.rules.plan import plan_rulesets
+from paraglider.rules.wanted import Planner
 from tests.netns.harness import BACKENDS, BALANCER, IPV4, Agent, Topology, build_topology
 
 FRONTENDS = BACKENDS_EACH = 10
@@ -74,7 +74,8 @@ def decide(variant: Variant) -> list[float]:
     """Take backends down and up, one at a time; return how long each took to be in the kernel."""
     services = [_service(number) for number in range(FRONTENDS)]
     reconciler = Reconciler(host=Host(), report=lambda _: None)
-    reconciler.take_over(plan_rulesets(services), variant)
+    planner = Planner(starts_anywhere=variant is Variant.LEGACY)
+    reconciler.take_over(planner.plan(services), variant)
     took_ms = []
     for turn in range(DECISIONS):
         # As the agent does between decisions: it looks when that is due, and not before.
@@ -85,7 +86,7 @@ def decide(variant: Variant) -> list[float]:
         if turn % 2 == 0:
             changed[at] = _without(services[at], turn % BACKENDS_EACH)
         began_s = time.monotonic()
-        reconciler.update(plan_rulesets(changed))
+        reconciler.update(planner.plan(changed))
         took_ms.append(1000 * (time.monotonic() - began_s))
     reconciler.close()
     return took_ms

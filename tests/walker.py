@@ -9,15 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address
+from hashlib import blake2b
+from ipaddress import ip_address, ip_network
 
-from paraglider.config.model import Address, Endpoint
+from paraglider.config.model import Address, Endpoint, HashKey, Ports
 from paraglider.rules.ruleset import (
     CERTAIN,
     Chance,
     CtState,
     Dnat,
+    Hmark,
     Jump,
+    Mark,
+    Marking,
+    Network,
+    Recent,
     Rule,
     Ruleset,
     Snat,
@@ -30,7 +36,7 @@ from paraglider.rules.ruleset import (
 @dataclass(frozen=True)
 class Packet:
     """A packet of a TCP connection, or an ICMP error about one; `original` is what the connection
-    was first sent to, None if untracked."""
+    was first sent to, None if untracked; `mark` is its own, `kept_mark` that of its connection."""
 
     source: Endpoint
     destination: Endpoint
@@ -39,6 +45,8 @@ class Packet:
     is_translated: bool = False
     is_error: bool = False
     original: Endpoint | None = None
+    mark: int = 0
+    kept_mark: int = 0
 
 
 @dataclass(frozen=True)
@@ -52,12 +60,14 @@ class Outcome:
 @dataclass
 class Walker:
     """A host with `local` addresses and the rules of `ruleset`; forwards by default only where
-    `forward_policy` is ACCEPT (Docker sets DROP)."""
+    `forward_policy` is ACCEPT (Docker sets DROP). `met` counts the rules that it came by."""
 
     ruleset: Ruleset
     local: Sequence[str]
     forward_policy: str = "DROP"
     random: Callable[[], float] = lambda: 1.0
+    met: int = 0
+    _marks: set[str] = field(default_factory=set)
     _counts: dict[tuple[str, int], int] = field(default_factory=dict)
 
     def send(self, packet: Packet) -> Outcome:
@@ -84,9 +94,12 @@ class Walker:
     def _chain(self, table: TableName, name: str, packet: Packet) -> Outcome:
         chain = next(c for c in self.ruleset.table(table).chains if c.name == name)
         for index, rule in enumerate(chain.rules):
+            self.met += 1
             if not self._matches(rule, packet, (name, index)):
                 continue
             match rule.target:
+                case Hmark() | Marking():
+                    packet = _remarked(rule.target, packet)
                 case Jump(into):
                     outcome = self._chain(table, into, packet)
                     if outcome.verdict != "NONE":
@@ -105,15 +118,26 @@ class Walker:
 
     def _matches(self, rule: Rule, packet: Packet, key: tuple[str, int]) -> bool:
         return (
-            not (rule.is_tcp and packet.is_error)
-            and _same(rule.source, packet.source.address)
-            and _same(rule.destination, packet.destination.address)
-            and _same(rule.source_port, packet.source.port)
-            and _same(rule.destination_port, packet.destination.port)
+            not (rule.protocol and packet.is_error)
+            and _is_in(rule.source, rule.source_ports, packet.source)
+            and _is_in(rule.destination, rule.destination_ports, packet.destination)
             and _in_state(rule.ct_state, packet)
-            and (packet.original == rule.ct_original or rule.ct_original is None)
+            and _is_in(rule.ct_address, rule.ct_ports, packet.original)
             and self._is_chosen(rule, key)
+            and self._is_marked(rule.recent)
+            and _has_mark(rule.mark, packet)
         )
+
+    def begin_anew(self) -> None:
+        """Forget all counters, as legacy does when anybody changes the table."""
+        self._counts.clear()
+
+    def _is_marked(self, recent: Recent | None) -> bool:
+        if recent is None or recent.name in self._marks:
+            return True
+        if recent.is_set:
+            self._marks.add(recent.name)
+        return recent.is_set
 
     def _is_chosen(self, rule: Rule, key: tuple[str, int]) -> bool:
         statistic = rule.statistic
@@ -127,8 +151,37 @@ class Walker:
         return following == 0
 
 
-def _same(wanted: Address | int | None, found: Address | int) -> bool:
-    return wanted is None or wanted == found
+def _is_in(address: Address | Network | None, ports: Ports | None, found: Endpoint | None) -> bool:
+    if address is None and ports is None:
+        return True
+    return (
+        found is not None
+        and (address is None or ip_network(address).supernet_of(ip_network(found.address)))  # type: ignore[arg-type]
+        and (ports is None or ports.first <= found.port <= ports.last)
+    )
+
+
+def _has_mark(wanted: Mark | None, packet: Packet) -> bool:
+    return wanted is None or wanted.is_not is not (packet.mark & wanted.mask == wanted.value)
+
+
+def hash_of(target: Hmark, client: Endpoint) -> int:
+    """Return the mark that a client gets; not the kernel's hash, but one."""
+    port = client.port if target.key is HashKey.SOURCE_PORT else 0
+    digest = blake2b(f"{client.address} {port}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest) % target.slots + target.offset
+
+
+def _remarked(target: Hmark | Marking, packet: Packet) -> Packet:
+    match target:
+        case Hmark():
+            return replace(packet, mark=hash_of(target, packet.source))
+        case Marking.SAVE:
+            return replace(packet, kept_mark=packet.mark)
+        case Marking.RESTORE:
+            return replace(packet, mark=packet.kept_mark)
+        case Marking.CLEAR:
+            return replace(packet, mark=0)
 
 
 def _in_state(wanted: CtState | None, packet: Packet) -> bool:

@@ -26,6 +26,7 @@ from paraglider.health.board import Board, Change, FrontendView
 from paraglider.health.memory import Memory
 from paraglider.health.service import Health, Pair, Service
 from paraglider.health.wire import Reports
+from paraglider.kernel.conntrack_table import Conntrack, FillWatch
 from paraglider.kernel.reconcile import Reconciler
 from paraglider.kernel.variant import Choice
 
@@ -37,8 +38,8 @@ _NAMES_WAIT_S = 3.0
 class World:
     """What the agent cannot know by itself. `load` reads the configuration, `choose` says which
     variant of iptables to use, `survey` warns of what does not fit this host; `remember` returns
-    what the rules remember of an agent before. `say` is told what is balanced, `report` everything
-    else that is worth a line in a log."""
+    what the rules remember of an agent before, `read_conntrack` how full the kernel's table is.
+    `say` is told what is balanced, `report` everything else that is worth a line in a log."""
 
     load: Callable[[], Config]
     choose: Callable[[], Choice]
@@ -47,6 +48,7 @@ class World:
     report: Callable[[str], None]
     say: Callable[[str], None]
     connections: Connections = field(default_factory=Connections)
+    read_conntrack: Callable[[], Conntrack | None] = lambda: None
 
 
 class Agent:
@@ -59,6 +61,7 @@ class Agent:
         self._names = Names(world.report)
         self._probing = Probing(loop, on_reports=self._take_reports, report=world.report)
         self._writer = Writer(loop, reconciler, world.connections, self.record, world.report)
+        self._fill = FillWatch(read=world.read_conntrack, report=world.report, clock=loop.clock)
         self._board = Board()
         self._config: Config | None = None
         self._choice: Choice | None = None
@@ -186,13 +189,19 @@ class Agent:
 
     def next_s(self) -> float:
         """Return when `tick` is to be called again at the latest, on the clock of the loop."""
-        times = [self._step_s, self._writer.next_s(), self._probing.next_s()]
+        times = [
+            self._step_s,
+            self._writer.next_s(),
+            self._probing.next_s(),
+            self._fill.next_s(),
+        ]
         longest_s = self._loop.clock() + 60.0
         return min((time_s for time_s in times if time_s is not None), default=longest_s)
 
     def tick(self) -> None:
         """Do what is due."""
         self._probing.look()
+        self._fill.look()
         if self._step_s is not None and self._step_s <= self._loop.clock():
             self._writer.want()
         self._sync()

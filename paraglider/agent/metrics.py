@@ -55,6 +55,8 @@ def _host_metrics(status: Status) -> Iterator[_Metric]:
         entries, limit = status.conntrack.entries, status.conntrack.limit
         yield _single("conntrack_entries", "gauge", "Connections tracked.", entries)
         yield _single("conntrack_entries_limit", "gauge", "Connections that can be.", limit)
+        told, dropped = "Packets dropped for want of room.", status.conntrack.dropped
+        yield _single("conntrack_stat_drop_total", "counter", told, dropped)
 
 
 def _backend_metrics(frontends: Sequence[FrontendStatus]) -> Iterator[_Metric]:

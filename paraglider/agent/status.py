@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 from paraglider.agent.record import Record
 from paraglider.config.model import Endpoint, Family
-from paraglider.health.service import Health, Pair, Service
+from paraglider.health.service import FULL, Health, Pair, Service
 from paraglider.kernel.apply import find_missing_anchors, read_states
 from paraglider.kernel.conntrack import count_connections
-from paraglider.kernel.host import Conntrack, Host
+from paraglider.kernel.conntrack_table import Conntrack, read_conntrack
+from paraglider.kernel.host import Host
 from paraglider.kernel.variant import Choice
 from paraglider.rules.describe import describe_states
 
@@ -23,9 +24,9 @@ from paraglider.rules.describe import describe_states
 class BackendStatus:
     """One backend of one frontend.
 
-    `percent` of an equal share of new connections, 0 if none; `open` connections now, and how many
-    were sent there since its rule was made. `told` is what its last probe found, `for_s` how long
-    its health is what it is, `until_s` (seconds since the epoch) when what is left is cut.
+    `percent` of the largest share of new connections, 0 if none; `open` connections now, and how
+    many were sent there since its rule was made. `told` is what its last probe found, `for_s` how
+    long its health is what it is, `until_s` (seconds since the epoch) when what is left is cut.
     """
 
     backend: Endpoint
@@ -114,18 +115,19 @@ def make_status(
 ) -> Status:
     """Return the status of `frontends`, with what else this host says."""
     forwarding = {family: host.is_forwarding(family) for family in reading.families}
-    conntrack = host.read_conntrack()
+    conntrack = read_conntrack(host)
     return Status(reading.is_whole, choice, conntrack, forwarding, frontends, agent)
 
 
 def frontend_status(service: Service, reading: Reading) -> FrontendStatus:
     """Return how it stands with a frontend, as far as its service and the kernel tell."""
-    shares = {share.backend: share.percent for share in service.serving}
+    parts = {share.backend: share.weight * share.percent for share in service.serving}
+    largest = max(parts.values(), default=1)
     backends = tuple(
         BackendStatus(
             backend=member.backend,
             health=member.health,
-            percent=shares.get(member.backend, 0),
+            percent=_percent(parts.get(member.backend, 0), largest),
             open=reading.open.get((service.bind, member.backend), 0),
             total=reading.totals.get((service.bind, member.backend), 0),
             until_s=member.until_s,
@@ -134,3 +136,7 @@ def frontend_status(service: Service, reading: Reading) -> FrontendStatus:
     )
     privateip = str(service.privateip)
     return FrontendStatus(service.name, service.bind, privateip, backends, service.is_leaving)
+
+
+def _percent(part: int, largest: int) -> int:
+    return max(1, round(FULL * part / largest)) if part else 0

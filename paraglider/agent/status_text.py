@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from paraglider.agent.status import AgentStatus, BackendStatus, FrontendStatus, Status
 from paraglider.health.service import FULL, Health
+from paraglider.kernel.conntrack_table import Conntrack
 
 _ORDERED = (Health.DRAINING, Health.DISABLED)
 
@@ -40,7 +41,10 @@ def _lines(status: Status, unasked: str) -> Iterator[str]:
     if status.conntrack is not None:
         used, limit = status.conntrack.entries, status.conntrack.limit
         share = f" ({100 * used / limit:.0f} %)" if limit else ""
-        yield f"conntrack: {used} of {limit} entries in use{share}"
+        kept = f", ended ones kept {status.conntrack.time_wait_s} s"
+        dropped = status.conntrack.dropped
+        lost = f"; {dropped} packets dropped for want of room" if dropped else ""
+        yield f"conntrack: {used} of {limit} entries in use{share}{kept}{lost}"
     for family, is_on in status.forwarding.items():
         if not is_on:
             yield f"IPv{family.value} forwarding is OFF: no connection passes"
@@ -121,11 +125,20 @@ def status_json(status: Status) -> str:
         "iptables": status.choice.variant.value,
         "iptables_reason": status.choice.reason,
         "forwarding": {f"ipv{f.value}": is_on for f, is_on in status.forwarding.items()},
-        "conntrack": conntrack and {"entries": conntrack.entries, "limit": conntrack.limit},
+        "conntrack": conntrack and _conntrack_json(conntrack),
         "agent": agent and _agent_json(agent),
         "frontends": [_frontend_json(frontend) for frontend in status.frontends],
     }
     return json.dumps(document, indent=2)
+
+
+def _conntrack_json(conntrack: Conntrack) -> dict[str, object]:
+    return {
+        "entries": conntrack.entries,
+        "limit": conntrack.limit,
+        "time_wait_s": conntrack.time_wait_s,
+        "dropped_total": conntrack.dropped,
+    }
 
 
 def _agent_json(agent: AgentStatus) -> dict[str, object]:

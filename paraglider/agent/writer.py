@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from paraglider.agent.drains import Drains
+from paraglider.agent.leveler import Leveler
 from paraglider.agent.loop import Loop
 from paraglider.agent.record import Record, Trouble
 from paraglider.config.model import Endpoint
@@ -19,7 +20,7 @@ from paraglider.health.service import Pair, Service
 from paraglider.kernel.conntrack import count_connections, cut_connections
 from paraglider.kernel.iptables import Variant
 from paraglider.kernel.reconcile import Reconciler
-from paraglider.rules.plan import plan_rulesets
+from paraglider.rules.wanted import Planner
 
 # Between tries of what failed.
 _RETRY_S = 0.5
@@ -63,6 +64,8 @@ class Writer:
             clock=loop.clock,
             wall_clock=connections.clock,
         )
+        self._leveler = Leveler(count=connections.count, clock=loop.clock)
+        self._planner = Planner(starts_anywhere=False)
         self._to_cut: set[Pair] = set()
         self._is_due = False
         self._retry_s: dict[str, float] = {}
@@ -76,7 +79,10 @@ class Writer:
     def take_over(self, services: Sequence[Service], variant: Variant) -> bool:
         """Make the kernel hold what `services` ask for, from whatever state; return whether
         anything had to be changed. Raises what keeps it from that."""
-        is_changed = self._reconciler.take_over(plan_rulesets(services), variant)
+        planner = Planner(starts_anywhere=variant is Variant.LEGACY)
+        wanted = planner.plan(self._leveler.level(services))
+        is_changed = self._reconciler.take_over(wanted, variant)
+        self._planner = planner
         self._is_due = False
         self._drains.follow(services)
         self._listen()
@@ -102,11 +108,11 @@ class Writer:
     def sync(self, services: Callable[[], Sequence[Service]]) -> None:
         """Write what is due, then cut who is to be cut. `services` is asked if that is needed."""
         if self._is_due and self._may(_CHANGE):
-            wanted = services()
-            rulesets = plan_rulesets(wanted)
-            if self._try(_CHANGE, lambda: self._reconciler.update(rulesets)):
+            decided = services()
+            wanted = self._planner.plan(self._leveler.level(decided))
+            if self._try(_CHANGE, lambda: self._reconciler.update(wanted)):
                 self._is_due = False
-                self._drains.follow(wanted)
+                self._drains.follow(decided)
         if self._to_cut and not self._is_due and self._may(_CUT):
             self._try(_CUT, self._cut)
 
@@ -122,12 +128,21 @@ class Writer:
         no connections."""
         if self._may(_REPAIR):
             self._try(_REPAIR, self._repair)
+        if self._is_time(self._leveler.next_s()):
+            self._try(_COUNT, self._level)
         empty = list[Pair]()
-        next_s = self._drains.next_s()
-        is_time = next_s is not None and next_s <= self._loop.clock() and self._may(_COUNT)
-        if is_time and not self._is_due:
+        if self._is_time(self._drains.next_s()):
             self._try(_COUNT, lambda: empty.extend(self._drain()))
         return empty
+
+    def _is_time(self, next_s: float | None) -> bool:
+        """Return whether it is time to count; only what is in the rules is worth it."""
+        is_past = next_s is not None and next_s <= self._loop.clock()
+        return is_past and self._may(_COUNT) and not self._is_due
+
+    def _level(self) -> None:
+        if self._leveler.look():
+            self._is_due = True
 
     def _repair(self) -> None:
         repair = self._reconciler.look()
@@ -170,7 +185,7 @@ class Writer:
         times = {
             _CHANGE: 0.0 if self._is_due else None,
             _CUT: 0.0 if self._to_cut and not self._is_due else None,
-            _COUNT: None if self._is_due else self._drains.next_s(),
+            _COUNT: None if self._is_due else _earlier(self._drains, self._leveler),
             _REPAIR: self._reconciler.next_s(),
         }
         due = (
@@ -202,3 +217,8 @@ class Writer:
         if self._feed >= 0:
             self._loop.forget(self._feed)
         self._feed = -1
+
+
+def _earlier(drains: Drains, leveler: Leveler) -> float | None:
+    times = (drains.next_s(), leveler.next_s())
+    return min((time_s for time_s in times if time_s is not None), default=None)

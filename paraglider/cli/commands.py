@@ -23,8 +23,9 @@ def start(context: Context) -> int:
     from paraglider.cli.names import resolve_names
     from paraglider.health.service import standing_services
     from paraglider.kernel.agent_lock import find_agent
-    from paraglider.kernel.apply import apply_rulesets
-    from paraglider.rules.plan import plan_rulesets
+    from paraglider.kernel.apply import apply_states
+    from paraglider.kernel.iptables import Variant
+    from paraglider.rules.wanted import plan_states
 
     if agent := find_agent():
         raise UnavailableError(
@@ -36,8 +37,8 @@ def start(context: Context) -> int:
     for finding in _survey(context, config):
         context.report(f"warning: {finding}")
     services = standing_services(config, resolve_names(config))
-    is_changed = apply_rulesets(
-        plan_rulesets(services),
+    is_changed = apply_states(
+        plan_states(services, starts_anywhere=choice.variant is Variant.LEGACY),
         variant=choice.variant,
         host=context.host,
         report=context.report,
@@ -118,13 +119,14 @@ def render(context: Context) -> int:
     """Print what would be given to iptables-restore."""
     from paraglider.cli.names import resolve_names
     from paraglider.health.service import standing_services
-    from paraglider.rules.plan import plan_rulesets
-    from paraglider.rules.restore import lint_restore, render_rulesets
+    from paraglider.rules.restore import lint_restore
+    from paraglider.rules.wanted import plan_states, render_states
 
     only = context.arguments.family
     config = context.load_config()
-    planned = plan_rulesets(standing_services(config, resolve_names(config)))
-    for header, text in render_rulesets([r for r in planned if only in (None, r.family)]):
+    planned = plan_states(standing_services(config, resolve_names(config)))
+    wanted = {family: state for family, state in planned.items() if only in (None, family)}
+    for header, text in render_states(wanted):
         lint_restore(text)
         context.out.write(f"{header}\n{text}")
     return 0
@@ -137,9 +139,10 @@ def diff(context: Context) -> int:
     from paraglider.config.model import Family
     from paraglider.health.board import Board
     from paraglider.kernel.apply import find_missing_anchors, read_states
+    from paraglider.kernel.iptables import Variant
     from paraglider.rules.diff import diff_states
-    from paraglider.rules.plan import plan_rulesets
-    from paraglider.rules.state import NOTHING, state_of_ruleset
+    from paraglider.rules.state import NOTHING
+    from paraglider.rules.wanted import plan_states
 
     config = context.load_config()
     variant = context.choose_variant().variant
@@ -147,7 +150,7 @@ def diff(context: Context) -> int:
     # Backends that are noted as out of service are not expected to serve.
     board = Board(recall(live))
     board.configure(config, resolve_names(config), 0.0)
-    wanted = {r.family: state_of_ruleset(r) for r in plan_rulesets(board.services(0.0))}
+    wanted = plan_states(board.services(0.0), starts_anywhere=variant is Variant.LEGACY)
     unanchored = find_missing_anchors(variant, wanted)
     is_different = False
     for family in Family:

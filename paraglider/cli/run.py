@@ -18,6 +18,7 @@ from paraglider.config.load import find_file
 from paraglider.config.model import Config
 from paraglider.kernel.agent_lock import hold_agent_lock
 from paraglider.kernel.apply import read_states
+from paraglider.kernel.conntrack_table import read_conntrack
 from paraglider.kernel.reconcile import Reconciler
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def run_here(
         remember=lambda choice: recall(read_states(choice.variant, context.host)),
         report=report,
         say=say,
+        read_conntrack=lambda: read_conntrack(context.host),
     )
     agent = Agent(loop, reconciler, world)
     running = Running(

@@ -6,6 +6,7 @@ Sample input, behind ``backends:``; the last item is the long form::
     - web:5555
     - 172.19.0.4
     - address: 172.19.0.3:5555
+      weight: 3
       backup: true
       check: {port: 9000}
 """
@@ -23,7 +24,14 @@ from paraglider.config.model import Address, Backend
 from paraglider.config.problems import Place, Problems
 from paraglider.config.quote import quoted
 from paraglider.config.server import parse_server
-from paraglider.config.value import draft_value, parse_flag, read_items, read_text, read_value
+from paraglider.config.value import (
+    draft_value,
+    parse_flag,
+    parse_whole,
+    read_items,
+    read_text,
+    read_value,
+)
 
 if TYPE_CHECKING:
     from paraglider.config.check import CheckDraft
@@ -77,7 +85,7 @@ def _read_backend(document: Document, problems: Problems, seen: Seen, place: Pla
 def _read_mapping(document: Document, problems: Problems, seen: Seen, place: Place) -> BackendDraft:
     draft = BackendDraft(None, place)
     check: CheckDraft | None = None
-    is_backup, most = False, 0
+    is_backup, weight, most = False, 1, 0
     path = place.key_path
     keys = read_keys(document, problems, path, known=BACKEND_KEYS, required=("address",))
     for key, _ in keys:
@@ -89,14 +97,25 @@ def _read_mapping(document: Document, problems: Problems, seen: Seen, place: Pla
             check = read_check(document, problems, at, wanted)
         elif key == "backup":
             is_backup = read_value(document, problems, at, wanted, parse_flag) is True
+        elif key == "weight":
+            found = read_value(document, problems, at, wanted, _parse_weight)
+            weight = 1 if found is None else found
         elif key == "max_connections":
             from paraglider.config.access import parse_count
 
             most = read_value(document, problems, at, wanted, parse_count) or 0
         elif text := read_text(document, problems, at, wanted):
             draft = draft_backend(text, seen, at, problems)
-    backend = draft.backend and replace(draft.backend, is_backup=is_backup, max_connections=most)
+    backend = draft.backend and replace(
+        draft.backend, is_backup=is_backup, weight=weight, max_connections=most
+    )
     return BackendDraft(backend, draft.place, check)
+
+
+def _parse_weight(text: str) -> int:
+    from paraglider.config.policy import MAX_WEIGHT
+
+    return parse_whole(text, 0, MAX_WEIGHT)
 
 
 def _not_a_list(document: Document) -> str:

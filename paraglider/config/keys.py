@@ -19,6 +19,9 @@ FRONTEND_KEYS = {
     "privateip": "the address of this host that backends see, such as 172.19.0.4, or auto: the"
     " kernel chooses it, or keep: they see the client",
     "backends": "a list of servers, each ADDRESS:PORT or NAME:PORT, such as 172.19.0.2:5555",
+    "balance": "which backend gets the next connection: round-robin, random, source-hash or"
+    " least-connections",
+    "hash_key": "what source-hash goes by: source or source,port",
     "check": "how backends are probed: tcp, http, https, none, or a mapping that says more",
     "on_down": "what becomes of the connections of a backend that goes down: cut or keep",
     "no_backend": "what new connections get while no backend can take them: reject or serve-all",
@@ -38,6 +41,7 @@ ACCESS_KEYS = ("allow", "deny", "max_connections", "rate", "refuse")
 
 BACKEND_KEYS = {
     "address": "the server, as ADDRESS:PORT or NAME:PORT, such as 172.19.0.2:5555",
+    "weight": "how many new connections it gets where others get theirs: 0 to 1000, such as 3",
     "backup": "whether it gets connections only while no other backend can: true or false",
     "check": "what differs from the frontend's check: its type, or a mapping of its keys",
     "max_connections": "with how many connections it gets no more, such as 1000",

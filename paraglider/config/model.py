@@ -177,7 +177,8 @@ DEFAULT_CHECK = Check()
 @dataclass(frozen=True, slots=True)
 class Backend:
     """One server, or each server that a host name (in lower case) stands for. A backup gets
-    connections while no other backend of its frontend can.
+    connections while no other backend of its frontend can. `weight` (0 to 1000) is how many new
+    connections it gets where others get theirs; none at 0.
 
     `port` and `last_port` are as those of an endpoint. With `max_connections` open it gets no
     more (0: no limit).
@@ -187,6 +188,7 @@ class Backend:
     port: int
     is_backup: bool = False
     check: Check = DEFAULT_CHECK
+    weight: int = 1
     last_port: int = 0
     max_connections: int = 0
 
@@ -199,6 +201,22 @@ class Backend:
 
     def __str__(self) -> str:
         return str(self.endpoint or f"{self.host}{_port_text(self.port, self.last_port)}")
+
+
+class Balance(StrEnum):
+    """Which backend gets the next connection."""
+
+    ROUND_ROBIN = "round-robin"
+    RANDOM = "random"
+    SOURCE_HASH = "source-hash"
+    LEAST_CONNECTIONS = "least-connections"
+
+
+class HashKey(StrEnum):
+    """What of a client `source-hash` goes by."""
+
+    SOURCE = "source"
+    SOURCE_PORT = "source,port"
 
 
 class OnDown(StrEnum):
@@ -240,6 +258,8 @@ class Frontend:
     binds: tuple[Bind, ...]
     source: Source
     backends: tuple[Backend, ...]
+    balance: Balance = Balance.ROUND_ROBIN
+    hash_key: HashKey = HashKey.SOURCE
     on_down: OnDown = OnDown.CUT
     no_backend: NoBackend = NoBackend.REJECT
     quorum: Quorum = DEFAULT_QUORUM

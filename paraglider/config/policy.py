@@ -1,7 +1,9 @@
-"""What a frontend does when backends go down and come back, and when clients do.
+"""How a frontend chooses among its backends, and what it does when they go down and come back, and
+when clients do.
 
 Sample input, the keys of a frontend beside its backends::
 
+    balance: random
     on_down: keep
     no_backend: serve-all
     quorum: {live: 2, hysteresis: 1}
@@ -19,21 +21,26 @@ from paraglider.config.document import Document, Kind
 from paraglider.config.duration import parse_duration
 from paraglider.config.keys import FRONTEND_KEYS, QUORUM_KEYS
 from paraglider.config.mapping import read_keys
-from paraglider.config.model import NoBackend, OnDown, Quorum
+from paraglider.config.model import Balance, HashKey, NoBackend, OnDown, Quorum
 from paraglider.config.problems import Place, Problems
 from paraglider.config.value import parse_whole, parse_word, read_value
 
 MAX_LIVE = 10_000
+MAX_WEIGHT = 1000
 # Bounds in seconds.
 SLOW_START_S = (0.0, 3600.0)
 RESOLVE_S = (1.0, 3600.0)
 AFFINITY_S = (1.0, 30 * 86400.0)
 
+BALANCE = {word.value: word for word in Balance}
+HASH_KEY = {word.value: word for word in HashKey}
 ON_DOWN = {word.value: word for word in OnDown}
 NO_BACKEND = {word.value: word for word in NoBackend}
 
 # Key -> its field in Frontend, and how its text is read (which may raise Refused).
 _KEYS: Mapping[str, tuple[str, Callable[[str], object]]] = {
+    "balance": ("balance", lambda text: parse_word(text, BALANCE)),
+    "hash_key": ("hash_key", lambda text: parse_word(text, HASH_KEY)),
     "on_down": ("on_down", lambda text: parse_word(text, ON_DOWN)),
     "no_backend": ("no_backend", lambda text: parse_word(text, NO_BACKEND)),
     "slow_start": ("slow_start_s", lambda text: parse_duration(text, *SLOW_START_S)),

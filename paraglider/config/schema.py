@@ -31,11 +31,13 @@ from paraglider.config.model import (
     INTERFACE_PATTERN,
     MAX_HOST_CHARACTERS,
     NAME_PATTERN,
+    Balance,
+    HashKey,
     NoBackend,
     OnDown,
     Protocol,
 )
-from paraglider.config.policy import MAX_LIVE, NO_BACKEND, ON_DOWN
+from paraglider.config.policy import BALANCE, HASH_KEY, MAX_LIVE, MAX_WEIGHT, NO_BACKEND, ON_DOWN
 from paraglider.config.ports import PORTS_PATTERN, RANGE_PATTERN
 from paraglider.config.schema_check import (
     Schema,
@@ -111,6 +113,8 @@ def _frontend() -> Schema:
             "examples": [_UNNAMED["backends"]],
         },
         "check": {"$ref": "#/$defs/check"},
+        "balance": words_schema(BALANCE, default=Balance.ROUND_ROBIN.value),
+        "hash_key": words_schema(HASH_KEY, default=HashKey.SOURCE.value),
         "on_down": words_schema(ON_DOWN, default=OnDown.CUT.value),
         "no_backend": words_schema(NO_BACKEND, default=NoBackend.REJECT.value),
         "quorum": {"anyOf": [_live(), {"$ref": "#/$defs/quorum"}]},
@@ -129,6 +133,7 @@ def _frontend() -> Schema:
 def _backend() -> Schema:
     values: dict[str, Schema] = {
         "address": {"$ref": "#/$defs/server"},
+        "weight": whole_schema(0, MAX_WEIGHT, default=1),
         "backup": flag_schema(default=False),
         "check": {"$ref": "#/$defs/check"},
         "max_connections": whole_schema(*COUNTS),

@@ -122,7 +122,7 @@ class Board:
         if (found := self._find(key)) is None or not found[1].is_leaving:
             return
         roster = found[0]
-        del roster.standings[key[1]]
+        roster.drop(key[1])
         if roster.frontend is None and not roster.standings:
             del self._rosters[key[0]]
 

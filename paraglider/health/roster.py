@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from paraglider.config.model import Address, Backend, Endpoint, Frontend
-from paraglider.health.service import Member, Service, Share
+from paraglider.health.service import Member, Service, Share, find_home
 from paraglider.health.serving import choose_serving, find_next_share_s, has_quorum, share_out
 from paraglider.health.standing import Standing
 
@@ -25,6 +25,8 @@ class Roster:
     frontend: Frontend | None = None
     standings: dict[Endpoint, Standing] = field(default_factory=dict)
     is_quorate: bool = True
+    # What `service` returned last; None once that may be another.
+    _service: Service | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -41,11 +43,12 @@ class Roster:
         }
         for endpoint, standing in old.items():
             self.standings.setdefault(endpoint, standing.leave(now_s))
+        self._service = None
         self._count()
 
     def leave(self, now_s: float) -> None:
         """The file has nothing here; all members leave."""
-        self.frontend = None
+        self.frontend = self._service = None
         self.standings = {e: standing.leave(now_s) for e, standing in self.standings.items()}
 
     def put(self, backend: Endpoint, standing: Standing) -> None:
@@ -53,9 +56,24 @@ class Roster:
         was, self.standings[backend] = self.standings[backend], standing
         if was.health is not standing.health:  # most probes find what was known
             self._count()
+        if _outcome(was) != _outcome(standing):
+            self._service = None
+
+    def drop(self, backend: Endpoint) -> None:
+        """Forget `backend`."""
+        del self.standings[backend]
+        self._service = None
 
     def service(self, now_s: float) -> Service:
-        """Return what the frontend is to do."""
+        """Return what the frontend is to do: the very object of the last time, where that is the
+        same, so that whoever knows it need not look into it."""
+        last = self._service
+        if last is None or (self.frontend is not None and self.frontend.slow_start_s):
+            found = self._find_service(now_s)
+            last = self._service = last if found == last else found
+        return last
+
+    def _find_service(self, now_s: float) -> Service:
         members = tuple(
             Member(backend, standing.health, standing.until_s)
             for backend, standing in self.standings.items()
@@ -64,12 +82,23 @@ class Roster:
         if self.frontend is not None:
             slow_start_s = self.frontend.slow_start_s
             shares = share_out(self._choose(self.frontend), self.standings, slow_start_s, now_s)
-        is_leaving = self.frontend is None
-        return Service(self.name, self.bind, self.privateip, members, shares, is_leaving)
+        service = Service(self.name, self.bind, self.privateip, members, shares)
+        if self.frontend is None:
+            return replace(service, is_leaving=True)
+        return replace(
+            service,
+            balance=self.frontend.balance,
+            hash_key=self.frontend.hash_key,
+            home=find_home(self.frontend, self._backends()),
+        )
+
+    def _backends(self) -> dict[Endpoint, Backend]:
+        standings = self.standings.items()
+        return {e: standing.backend for e, standing in standings if standing.backend is not None}
 
     def next_change_s(self, now_s: float) -> float | None:
         """Return when `service` may differ though nothing has happened; None for never."""
-        if self.frontend is None:
+        if self.frontend is None or not self.frontend.slow_start_s:
             return None
         slow_start_s = self.frontend.slow_start_s
         return find_next_share_s(self._choose(self.frontend), self.standings, slow_start_s, now_s)
@@ -81,3 +110,8 @@ class Roster:
         if self.frontend is not None:
             quorum = self.frontend.quorum
             self.is_quorate = has_quorum(quorum, self.standings, had_quorum=self.is_quorate)
+
+
+def _outcome(standing: Standing) -> tuple[object, ...]:
+    """Return all that `service` looks at."""
+    return standing.health, standing.is_available, standing.until_s, standing.rose_s

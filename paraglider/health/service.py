@@ -10,7 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from paraglider.config.model import Address, Backend, Config, Endpoint, Family, Frontend
+from paraglider.config.model import (
+    Address,
+    Backend,
+    Balance,
+    Config,
+    Endpoint,
+    Family,
+    Frontend,
+    HashKey,
+)
 
 FULL = 100
 
@@ -40,9 +49,11 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A backend that gets new connections: `percent` (1 to 100) of what an equal would."""
+    """A backend that gets new connections, by its `weight` (1 to 1000) beside those of others, and
+    while it starts slowly only `percent` (1 to 100) of that."""
 
     backend: Endpoint
+    weight: int = 1
     percent: int = FULL
 
 
@@ -50,6 +61,8 @@ class Share:
 class Service:
     """A frontend with all of its members, and those of them that new connections go to, both in
     the order of the file.
+
+    `home` is for `source-hash`: those whom clients are dealt to as if all of them served.
 
     One that `is_leaving` is configured no more: its address and port are the host's again, and
     only the connections that it has run on.
@@ -60,6 +73,9 @@ class Service:
     privateip: Address
     members: tuple[Member, ...]
     serving: tuple[Share, ...]
+    balance: Balance = Balance.ROUND_ROBIN
+    hash_key: HashKey = HashKey.SOURCE
+    home: tuple[Share, ...] = ()
     is_leaving: bool = False
 
     @property
@@ -92,8 +108,30 @@ def standing_services(config: Config, addresses: Addresses) -> tuple[Service, ..
     services = []
     for frontend in config.frontends:
         backends = expand_backends(frontend, addresses)
-        primaries = [e for e, backend in backends.items() if not backend.is_backup]
         members = tuple(Member(endpoint) for endpoint in backends)
-        serving = tuple(Share(endpoint) for endpoint in primaries or backends)
-        services.append(Service(frontend.name, frontend.bind, frontend.privateip, members, serving))
+        able = {e: backend for e, backend in backends.items() if backend.weight}
+        primaries = [e for e, backend in able.items() if not backend.is_backup]
+        serving = tuple(Share(e, able[e].weight) for e in primaries or able)
+        services.append(
+            Service(
+                frontend.name,
+                frontend.bind,
+                frontend.privateip,
+                members,
+                serving,
+                frontend.balance,
+                frontend.hash_key,
+                find_home(frontend, backends),
+            )
+        )
     return tuple(services)
+
+
+def find_home(frontend: Frontend, backends: Mapping[Endpoint, Backend]) -> tuple[Share, ...]:
+    """Return whom clients are dealt to by their hash, if anybody: all that are no backups."""
+    if frontend.balance is not Balance.SOURCE_HASH:
+        return ()
+    able = [(endpoint, backend) for endpoint, backend in backends.items() if backend.weight]
+    return tuple(
+        Share(endpoint, backend.weight) for endpoint, backend in able if not backend.is_backup
+    )

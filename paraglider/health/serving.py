@@ -50,13 +50,13 @@ def choose_serving(
 def share_out(
     serving: Sequence[Endpoint], standings: Standings, slow_start_s: float, now_s: float
 ) -> tuple[Share, ...]:
-    """Return the shares of `serving`, the largest of them always a full one."""
-    if any(not standings[backend].is_available for backend in serving):
-        return tuple(map(Share, serving))  # who may be down must not get more than who came up
+    """Return the shares of `serving`, the largest percentage of them always a full one."""
     percents = [_percent(standings[backend], slow_start_s, now_s) for backend in serving]
+    if any(not standings[backend].is_available for backend in serving):
+        percents = [FULL] * len(serving)  # who may be down must not get more than who came up
     largest = max(percents, default=FULL)
     return tuple(
-        Share(backend, percent * FULL // largest)
+        Share(backend, _weight(standings[backend]), percent * FULL // largest)
         for backend, percent in zip(serving, percents, strict=True)
     )
 
@@ -71,6 +71,10 @@ def find_next_share_s(
         if (rose_s := standings[backend].rose_s) is not None
     ]
     return min((time_s for time_s in times_s if time_s is not None), default=None)
+
+
+def _weight(standing: Standing) -> int:
+    return 1 if standing.backend is None else standing.backend.weight
 
 
 def _percent(standing: Standing, slow_start_s: float, now_s: float) -> int:

@@ -51,12 +51,12 @@ class Standing:
     @property
     def is_allowed(self) -> bool:
         """Whether it may serve as far as file and orders go."""
-        return self.backend is not None and self.order is None
+        return self.backend is not None and self.backend.weight > 0 and self.order is None
 
     @property
     def is_available(self) -> bool:
         """Whether it may serve, and nobody has found that it cannot."""
-        if self.backend is None or self.order is not None:
+        if self.backend is None or not self.is_allowed:
             return False
         is_trusted = self.track.health is Health.UNKNOWN and self.backend.check.starts_up
         return is_trusted or self.track.health is Health.UP

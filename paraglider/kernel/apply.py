@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from paraglider.config.model import Family
 from paraglider.errors import NotHereError, ParagliderError, UnavailableError
+from paraglider.kernel.conntrack_table import shorten_time_wait
 from paraglider.kernel.host import Host
 from paraglider.kernel.iptables import Iptables, Variant, find_iptables
 from paraglider.kernel.lock import defer_signals, hold_rules_lock
@@ -19,8 +20,7 @@ from paraglider.kernel.nat_anchor import find_anchor
 from paraglider.kernel.removal import remove_anchor, remove_from
 from paraglider.kernel.variant import find_all, require_capabilities
 from paraglider.rules.restore import check_restore, is_complete, plan_restore
-from paraglider.rules.ruleset import Ruleset
-from paraglider.rules.state import NOTHING, State, state_of_ruleset
+from paraglider.rules.state import NOTHING, State
 
 Report = Callable[[str], None]
 
@@ -40,16 +40,15 @@ class Step:
     text: str
 
 
-def apply_rulesets(
-    rulesets: Sequence[Ruleset], *, variant: Variant, host: Host, report: Report
+def apply_states(
+    wanted: Mapping[Family, State], *, variant: Variant, host: Host, report: Report
 ) -> bool:
-    """Make the kernel hold exactly `rulesets`; return whether anything had to be changed.
+    """Make the kernel hold exactly what is `wanted`; return whether anything had to be changed.
 
     `report` is told what was done beside it (forwarding switched on, protection that is not to be
     had). Raises PermissionDenied or UnavailableError, with the rules as they were before.
     """
     require_capabilities(host, variant)
-    wanted = {ruleset.family: state_of_ruleset(ruleset) for ruleset in rulesets}
     with hold_rules_lock():
         steps = [
             plan_step(replace(tools, report=report), before, wanted.get(tools.family, NOTHING))
@@ -62,6 +61,8 @@ def apply_rulesets(
         with defer_signals():
             is_anchored = _bring_up(steps, report)
             is_moved = _leave_other_variant(variant, host, report)
+    if wanted:
+        shorten_time_wait(host, report)
     return any(step.text for step in steps) or is_anchored or is_moved
 
 
@@ -142,7 +143,7 @@ def put_anchor(step: Step, report: Report) -> bool:
 
 
 def _verify(step: Step, report: Report) -> None:
-    now = step.tools.read_state()
+    now = step.tools.read_state(step.wanted)
     left = plan_restore(now, step.wanted)
     if not left:
         return

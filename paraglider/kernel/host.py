@@ -1,7 +1,7 @@
 """The host: what it allows, what it has, and the one switch that a balancer needs.
 
-Owns /proc and the sockets that ask the kernel about addresses. It reads; the one thing it may write
-is the forwarding switch.
+Owns /proc and the sockets that ask the kernel about addresses. It reads; the one thing it writes
+itself is the forwarding switch.
 """
 
 from __future__ import annotations
@@ -27,14 +27,6 @@ _FORWARDING = {
 }
 _RTF_ADDRCONF = 0x00040000  # a route learned from a router's advertisement (linux/ipv6_route.h)
 _TCP_LISTEN = "0A"  # include/net/tcp_states.h, as /proc/net/tcp prints it
-
-
-@dataclass(frozen=True, slots=True)
-class Conntrack:
-    """How many connections the kernel tracks, and how many it can."""
-
-    entries: int
-    limit: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +64,7 @@ class Host:
 
     def has_capability(self, number: int) -> bool:
         """Return whether this process has the capability in its effective set."""
-        for line in self._read("self/status").split("\n"):
+        for line in self.read("self/status").split("\n"):
             if line.startswith("CapEff:"):
                 return bool(int(line.split()[1], 16) >> number & 1)
         return False
@@ -114,7 +106,7 @@ class Host:
         return True
 
     def _forwarding_path(self, family: Family) -> str:
-        return self._path(f"sys/{_FORWARDING[family]}")
+        return self.path(f"sys/{_FORWARDING[family]}")
 
     def is_forwarding(self, family: Family) -> bool:
         """Return whether the host forwards packets of `family`."""
@@ -127,7 +119,7 @@ class Host:
         """Return whether iptables-legacy has tables here, without creating any by looking."""
         name = "net/ip_tables_names" if family is Family.IPV4 else "net/ip6_tables_names"
         try:
-            return bool(self._read(name).strip())
+            return bool(self.read(name).strip())
         except OSError:
             return False
 
@@ -146,7 +138,7 @@ class Host:
         return frozenset(
             (_kernel_address(address), int(port, 16))
             for name in ("tcp", "tcp6")
-            for fields in self._table(f"net/{name}")[1:]
+            for fields in self.table(f"net/{name}")[1:]
             if fields[3] == _TCP_LISTEN
             for address, port in [fields[1].split(":")]
         )
@@ -154,23 +146,15 @@ class Host:
     def read_outgoing_ports(self) -> OutgoingPorts:
         """Return the ports that the host's own connections may leave from (ip-sysctl)."""
         try:
-            first, last = self._read("sys/net/ipv4/ip_local_port_range").split()
-            reserved = self._read("sys/net/ipv4/ip_local_reserved_ports").strip()
+            first, last = self.read("sys/net/ipv4/ip_local_port_range").split()
+            reserved = self.read("sys/net/ipv4/ip_local_reserved_ports").strip()
         except OSError:
             return OutgoingPorts(range(0), "")
         return OutgoingPorts(range(int(first), int(last) + 1), reserved)
 
-    def read_conntrack(self) -> Conntrack | None:
-        """Return the use of the connection table; None where conntrack is not loaded."""
-        try:
-            entries = int(self._read("sys/net/netfilter/nf_conntrack_count"))
-            return Conntrack(entries, int(self._read("sys/net/netfilter/nf_conntrack_max")))
-        except OSError:
-            return None
-
     def _advertised_route_device(self) -> str | None:
         #   0000...0000 00 0000...0000 00 fe80...0001 00000400 00000001 00000000 00450003 eth0
-        for fields in self._table("net/ipv6_route"):
+        for fields in self.table("net/ipv6_route"):
             is_default = fields[1] == "00" and int(fields[8], 16) & _RTF_ADDRCONF
             if is_default and not self._accepts_while_forwarding(fields[9]):
                 return fields[9]
@@ -178,19 +162,22 @@ class Host:
 
     def _accepts_while_forwarding(self, device: str) -> bool:
         try:
-            return self._read(f"sys/net/ipv6/conf/{device}/accept_ra").strip() == "2"
+            return self.read(f"sys/net/ipv6/conf/{device}/accept_ra").strip() == "2"
         except OSError:
             return False
 
-    def _path(self, name: str) -> str:
+    def path(self, name: str) -> str:
+        """Return where a file of /proc is."""
         return os.path.join(self.proc, name)
 
-    def _read(self, name: str) -> str:
-        return _read(self._path(name))
+    def read(self, name: str) -> str:
+        """Return a file of /proc. Raises OSError."""
+        return _read(self.path(name))
 
-    def _table(self, name: str) -> list[list[str]]:
+    def table(self, name: str) -> list[list[str]]:
+        """Return the fields of each line of a file of /proc; none where it is not there."""
         try:
-            text = self._read(name)
+            text = self.read(name)
         except OSError:
             return []
         return [line.split() for line in text.split("\n") if line]

@@ -8,7 +8,7 @@ is said decides.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -22,12 +22,18 @@ from paraglider.errors import (
 )
 from paraglider.kernel.process import Finished, find_program, run_program
 from paraglider.rules.ruleset import TableName
-from paraglider.rules.state import State, TableState, parse_save
+from paraglider.rules.seal import Chains
+from paraglider.rules.state import NOTHING, State, parse_save
 
 # How long iptables-legacy waits for its lock; Docker holds it for milliseconds, firewalls for a few
 # seconds while they load.
 LOCK_WAIT_S = 10
 _TELL_AFTER_S = 1
+
+# More chains than that, and reading all of them takes less time than one program for each.
+_MOST_LISTED = 20
+#   -A PARAGLIDER-web -p tcp -c 12 720 -j DNAT --to-destination 10.0.0.2:80
+_LISTED = re.compile(r"^(-A .*?)-c ([0-9]+) ([0-9]+) (-j .*)$", re.MULTILINE)
 
 _COMMANDS = {Family.IPV4: "iptables", Family.IPV6: "ip6tables"}
 
@@ -62,13 +68,26 @@ class Iptables:
             raise explain(done, self.variant)
         return done.stdout
 
-    def read_state(self) -> State:
-        """Return what is ours in the kernel, with counters."""
-        return parse_save(self.read_text())
+    def read_state(self, written: State = NOTHING) -> State:
+        """Return what is ours in the kernel, with counters; much sooner where it is what was
+        `written`, and that is much."""
+        return parse_save(self.read_text(), written.texts())
 
-    def read_table(self, name: TableName) -> TableState:
-        """Return what is ours in one table, with counters."""
-        return parse_save(self.read_text("-t", name.value)).table(name)
+    def read_chains(self, name: TableName, chains: Collection[str]) -> Chains:
+        """Return those `chains` of one table, with counters; without what is not there."""
+        if self.variant is Variant.NFT and len(chains) <= _MOST_LISTED:
+            text = "".join(self._list_chain(name, chain) for chain in chains)
+        else:
+            # The kernel knows no other way with legacy; all lines of a chain stand together.
+            saved = self.read_text("-t", name.value)
+            text = "".join(_cut_out(saved, chain) for chain in chains)
+        return parse_save(f"*{name.value}\n{text}COMMIT\n").table(name).chains
+
+    def _list_chain(self, name: TableName, chain: str) -> str:
+        argv = [self.restore_path.removesuffix("-restore"), "-t", name.value, "-v", "-S", chain]
+        done = self.run(argv)
+        # It is not there, or anything else that whoever compares finds out.
+        return "" if done.returncode else _LISTED.sub(r"[\2:\3] \1\4", done.stdout)
 
     def test_restore(self, text: str) -> None:
         """Let iptables-restore read `text` without applying it."""
@@ -97,6 +116,21 @@ class Iptables:
         done = self.run(argv, text=text)
         if done.returncode != 0:
             raise explain(done, self.variant, text)
+
+
+def _cut_out(saved: str, chain: str) -> str:
+    """Return the lines of `chain` in what iptables-save printed."""
+    head = f":{chain} - [0:0]\n"
+    if f"\n{head}" not in saved:
+        return ""
+    rule = re.compile(rf"^\[[0-9]+:[0-9]+\] -A {re.escape(chain)} .*\n", re.MULTILINE)
+    first = saved.find(f"] -A {chain} ")
+    if first < 0:
+        return head
+    end = start = saved.rfind("\n", 0, first) + 1
+    while found := rule.match(saved, end):
+        end = found.end()
+    return head + saved[start:end]
 
 
 def find_iptables(variant: Variant, family: Family) -> Iptables:
@@ -167,7 +201,9 @@ def _lock_mend(said: str) -> str:
 def _mend(said: str) -> str:
     missing = r"(?:Couldn't load (?:match|target) `|[Ee]xtension )([a-zA-Z0-9]+)(?:'| revision)"
     if found := re.search(missing, said):
-        return f"'{found[1]}' is missing, in the kernel or in iptables: try modprobe xt_{found[1]}"
+        name = found[1]
+        mend = " (balance: source-hash needs it)" if name == "HMARK" else ""
+        return f"'{name}' is missing, in the kernel or in iptables: try modprobe xt_{name}{mend}"
     if re.search(r"RULE_(APPEND|INSERT) failed|line \d+ failed|by that name|no message", said):
         modules = "xt_conntrack xt_statistic xt_nat xt_tcpudp ipt_REJECT ip6t_REJECT"
         return f"the kernel may lack a module: try modprobe -a {modules}"

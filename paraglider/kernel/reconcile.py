@@ -14,15 +14,16 @@ from dataclasses import dataclass, replace
 
 from paraglider.config.model import Family
 from paraglider.kernel.anchor_revival import revive_anchors
-from paraglider.kernel.apply import Report, Step, apply_rulesets, plan_step, put_anchor
+from paraglider.kernel.apply import Report, Step, apply_states, plan_step, put_anchor
 from paraglider.kernel.changes import Changes
 from paraglider.kernel.host import Host
 from paraglider.kernel.iptables import Iptables, Variant, find_iptables
 from paraglider.kernel.lock import hold_rules_lock
 from paraglider.kernel.nat_anchor import TABLE, find_anchor
 from paraglider.rules.diff import differing_chains
-from paraglider.rules.ruleset import Ruleset, TableName
-from paraglider.rules.state import State, state_of_ruleset
+from paraglider.rules.restore import differing
+from paraglider.rules.ruleset import TableName
+from paraglider.rules.state import State
 
 # Who looks after rules can look again, and must not be late for what comes meanwhile.
 _LOCK_WAIT_S = 1
@@ -78,17 +79,15 @@ class Reconciler:
             return self._rest_until_s
         return None if self._changes is None else self._changes.next_s()
 
-    def take_over(self, rulesets: Sequence[Ruleset], variant: Variant) -> bool:
-        """Make the kernel hold exactly `rulesets`, whatever it holds now; return whether anything
-        had to be changed. Raises as `apply_rulesets` does, with the rules as they were."""
+    def take_over(self, wanted: Mapping[Family, State], variant: Variant) -> bool:
+        """Make the kernel hold exactly what is `wanted`, whatever it holds now; return whether
+        anything had to be changed. Raises as `apply_states` does, with the rules as they were."""
         changes = self._changes
         if changes is None or variant is not self._variant:
             # Before the rules are read: what is changed from then on is heard of.
             changes = self._listen(variant)
         try:
-            is_changed = apply_rulesets(
-                rulesets, variant=variant, host=self._host, report=self._report
-            )
+            is_changed = apply_states(wanted, variant=variant, host=self._host, report=self._report)
         except BaseException:
             self._is_due = True
             if changes is not self._changes:
@@ -97,13 +96,13 @@ class Reconciler:
         if changes is not self._changes:
             self.close()
             self._variant, self._changes = variant, changes
-        self._wanted = {r.family: state_of_ruleset(r) for r in rulesets}
+        self._wanted = dict(wanted)
         self._held = {}
         self._is_anchored = all(find_anchor(family).nft_path for family in self._wanted)
         self._is_due, self._rest_until_s = True, 0.0
         return is_changed
 
-    def update(self, rulesets: Sequence[Ruleset]) -> bool:
+    def update(self, wanted: Mapping[Family, State]) -> bool:
         """Write the chains that differ from what was applied last; return whether any did.
 
         Where others have changed rules meanwhile, or a family comes or goes, does what `take_over`
@@ -111,30 +110,33 @@ class Reconciler:
         """
         if self._variant is None or self._changes is None:
             raise RuntimeError("nothing was taken over")
-        wanted = {r.family: state_of_ruleset(r) for r in rulesets}
         if wanted == self._wanted:
             return False
         self._note_changes()
         if self._is_due or set(wanted) != set(self._held):
-            return self.take_over(rulesets, self._variant)
+            return self.take_over(wanted, self._variant)
         with hold_rules_lock(wait_s=_LOCK_WAIT_S):
             is_known = all(self._write(family, state) for family, state in wanted.items())
         if not is_known:
-            return self.take_over(rulesets, self._variant)
-        self._wanted = wanted
+            return self.take_over(wanted, self._variant)
+        self._wanted = dict(wanted)
         return True
 
     def _write(self, family: Family, wanted: State) -> bool:
-        """Write what differs in one family; return False, and write nothing, where the kernel's
-        nat table is not the one that was applied."""
+        """Write what differs in one family; return False, and write nothing, where chains of the
+        kernel's nat table are not as they were applied."""
         held = self._held[family]
         if wanted.tables == held.tables:
             return True
-        tools = self._tools(family)
-        # The one table whose counters are somebody's totals.
-        nat = tools.read_table(TableName.NAT)
-        if nat != held.table(TableName.NAT):
+        tools, nat = self._tools(family), held.table(TableName.NAT)
+        # The one table whose counters are somebody's totals. Only what is about to be written is
+        # read: all of it may be a hundred thousand rules.
+        changed, obsolete = differing(nat, wanted.table(TableName.NAT))
+        there = {chain for chain in (*changed, *obsolete) if chain in nat.chains}
+        live = tools.read_chains(TableName.NAT, there)
+        if any(live.get(chain) != nat.chains[chain] for chain in there):
             return False
+        nat = replace(nat, chains={**nat.chains, **live})
         before = replace(held, tables={**held.tables, TableName.NAT: nat})
         step = plan_step(tools, before, wanted)
         if step.text and self._changes is not None:
@@ -166,7 +168,7 @@ class Reconciler:
 
     def _set_right(self, family: Family) -> list[str]:
         tools, wanted = self._tools(family), self._wanted[family]
-        live = tools.read_state()
+        live = tools.read_state(wanted)
         is_anchored = put_anchor(Step(tools, live, wanted, ""), self._report)
         if family in self._revived:
             self._revived.discard(family)

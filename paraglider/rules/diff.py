@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from paraglider.rules.ruleset import TableName
+from paraglider.rules.seal import without_seal
 from paraglider.rules.state import HookLine, State, TableState
 
 
@@ -51,7 +52,7 @@ def _rules(table: TableState, chain: str) -> list[str]:
     if chain not in table.chains:
         return []
     # An empty chain is something too: it differs from none.
-    return [rule.text for rule in table.chains[chain]] or ["(a chain without rules)"]
+    return [without_seal(rule.text) for rule in table.chains[chain]] or ["(a chain without rules)"]
 
 
 def _compare(before: list[str], after: list[str]) -> Iterator[str]:

@@ -7,22 +7,20 @@ totals never go backwards. Two equal states give no text, and so no write.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
-from paraglider.config.model import Family
 from paraglider.errors import ParagliderError
-from paraglider.rules.ruleset import GUEST_CHAINS, Ruleset, TableName
+from paraglider.rules.parse import RuleSyntaxError, parse_rule
+from paraglider.rules.ruleset import GUEST_CHAINS, TableName
 from paraglider.rules.state import (
-    NOTHING,
     Counters,
     HookLine,
     RuleLine,
     State,
     TableState,
     leads_to_us,
-    state_of_ruleset,
 )
-from paraglider.rules.text import RuleSyntaxError, parse_rule, render_rule
+from paraglider.rules.text import render_rule
 
 # iptables-restore commits table by table. Coming up, connections must be able to pass (filter) and
 # conntrack must be pinned (mangle) before nat sends anyone a new way; going down, nat goes first.
@@ -40,6 +38,9 @@ _FRAME_LINE = re.compile(
     r'|-[FX] "?PARAGLIDER-\S*|-D \S+ [0-9]+'
 )
 _RULE_LINE = re.compile(rf"(?:\[[0-9]+:[0-9]+\] )?-A {_OWN} (.+)")
+# A frontend's name is in lower case; what follows it in the names of its other chains is not.
+_OF_FRONTEND = re.compile("PARAGLIDER-[a-z0-9_-]+")
+_Kept = dict[tuple[str, str], Counters]
 _DELETE_LINE = re.compile(r"-D \S+ (.+)")
 
 
@@ -57,24 +58,22 @@ def plan_restore(current: State, wanted: State, *, by_position: bool = False) ->
     )
 
 
-def render_rulesets(rulesets: Iterable[Ruleset]) -> Iterator[tuple[str, str]]:
-    """Yield, for each ruleset, a comment that names the program and what it would be given on a
-    host that has nothing of ours yet."""
-    for ruleset in rulesets:
-        program = "iptables-restore" if ruleset.family is Family.IPV4 else "ip6tables-restore"
-        yield f"# {program} --noflush", plan_restore(NOTHING, state_of_ruleset(ruleset))
+def differing(current: TableState, wanted: TableState) -> tuple[list[str], list[str]]:
+    """Return the chains that have to be written, and those that have to go."""
+    changed = [c for c in sorted(wanted.chains) if wanted.chains[c] != current.chains.get(c)]
+    return changed, sorted(set(current.chains) - set(wanted.chains))
 
 
 def _table_section(
     name: TableName, current: TableState, wanted: TableState, *, by_position: bool
 ) -> str:
-    changed = [c for c in sorted(wanted.chains) if wanted.chains[c] != current.chains.get(c)]
-    obsolete = sorted(set(current.chains) - set(wanted.chains))
+    changed, obsolete = differing(current, wanted)
     lines = [f":{chain} - [0:0]" for chain in changed]
     gone, come = current.jumps(wanted.chains), _missing_jumps(current, wanted)
     lines += _hook_lines(gone, come, by_position=by_position)
+    kept = _counters(current, (*changed, *obsolete))
     for chain in changed:
-        lines += _chain_lines(chain, wanted.chains[chain], current.chains.get(chain, ()))
+        lines += _chain_lines(chain, wanted.chains[chain], kept)
     lines += [f"-F {_quoted(chain)}" for chain in obsolete]
     lines += [f"-X {_quoted(chain)}" for chain in obsolete]
     return "\n".join([f"*{name.value}", *lines, "COMMIT", ""]) if lines else ""
@@ -110,9 +109,13 @@ def _quoted(chain: str) -> str:
     return chain if escaped == chain else f'"{escaped}"'
 
 
-def _chain_lines(chain: str, rules: Sequence[RuleLine], before: Sequence[RuleLine]) -> list[str]:
-    kept = _counters_by_identity(before)
-    lines = [f"{_prefix(kept.get(_identity(rule)))}-A {chain} {rule.text}" for rule in rules]
+def _chain_lines(chain: str, rules: Sequence[RuleLine], kept: _Kept) -> list[str]:
+    """Return the lines of a chain; what was counted goes on, once for each of `kept`."""
+    owner = _owner(chain)
+    lines = [
+        f"{_prefix(kept.pop((owner, _identity(rule)), None))}-A {chain} {rule.text}"
+        for rule in rules
+    ]
     return [line.rstrip() for line in lines]  # a stranger's rule may be nothing but a counter
 
 
@@ -120,8 +123,20 @@ def _prefix(counters: Counters | None) -> str:
     return f"[{counters.packets}:{counters.size_bytes}] " if counters and counters.packets else ""
 
 
-def _counters_by_identity(rules: Sequence[RuleLine]) -> Mapping[str, Counters]:
-    return {_identity(rule): rule.counters for rule in rules}
+def _counters(current: TableState, chains: Iterable[str]) -> _Kept:
+    """Return what was counted in those `chains`, added up where a backend had several rules."""
+    kept: _Kept = {}
+    for chain in chains:
+        for rule in current.chains.get(chain, ()):
+            key = _owner(chain), _identity(rule)
+            kept[key] = kept.get(key, Counters()).plus(rule.counters)
+    return kept
+
+
+def _owner(chain: str) -> str:
+    """Return the first chain of the frontend that a chain is of, or the chain."""
+    found = _OF_FRONTEND.match(chain)
+    return found[0] if found else chain
 
 
 def _identity(rule: RuleLine) -> str:

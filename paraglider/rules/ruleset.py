@@ -10,8 +10,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network
 
-from paraglider.config.model import Address, Endpoint, Family
+from paraglider.config.model import Address, Endpoint, Family, HashKey, Ports, Protocol
+
+Network = IPv4Network | IPv6Network
 
 PREFIX = "PARAGLIDER-"
 
@@ -77,7 +80,25 @@ class TcpReset:
     """Refuse with a TCP reset: the client knows at once."""
 
 
-Target = Verdict | Jump | Dnat | Snat | TcpReset
+@dataclass(frozen=True, slots=True)
+class Hmark:
+    """Give the packet a mark from a hash of its client: `offset` to ``offset + slots - 1``."""
+
+    family: Family
+    key: HashKey
+    slots: int
+    offset: int = 0
+
+
+class Marking(StrEnum):
+    """What is done about the packet's mark while it is ours: the words of the target."""
+
+    SAVE = "CONNMARK --save-mark --nfmask 0xffffffff --ctmask 0xffffffff"
+    RESTORE = "CONNMARK --restore-mark --nfmask 0xffffffff --ctmask 0xffffffff"
+    CLEAR = "MARK --set-xmark 0x0/0xffffffff"
+
+
+Target = Verdict | Jump | Dnat | Snat | TcpReset | Hmark | Marking
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +113,9 @@ class Nth:
     packet: int
 
 
+# As rarely as there is a number for: xt_statistic counts in 32 bits.
+EVERY_MOST = 2**32 - 1
+
 # The kernel compares 31 random bits with a whole number (xt_statistic.h, XT_STATISTIC_MODE_RANDOM).
 CERTAIN = 1 << 31
 
@@ -103,26 +127,61 @@ class Chance:
     of_certain: int
 
 
+Statistic = Nth | Chance
+
+
+ALL_BITS = 2**32 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Match if the bits `mask` of the packet's mark are `value`, or if they are not."""
+
+    value: int
+    mask: int = ALL_BITS
+    is_not: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """Match if a mark called `name` was set, or set it (xt_recent): it is there as long as any rule
+    names it, whatever happens to rules beside these."""
+
+    name: str
+    family: Family
+    is_set: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What a rule says to whoever reads it later, and to no packet: `word` is one of ours."""
+
+    word: str
+    value: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """One rule: what must hold (absent = anything) and the target.
 
-    All address matches are of single hosts. `ct_original` is the destination of the connection's
-    first packet, as the client sent it. `is_tcp` is of the packet, `ct_is_tcp` of its connection:
-    an ICMP error about a TCP connection is only the second. `until_s` (seconds since the epoch) is
-    a note and matches everything.
+    `ct_address` and `ct_ports` are the destination of the connection's first packet, as the client
+    sent it. `protocol` is of the packet, `ct_protocol` of its connection: an ICMP error about a TCP
+    connection is only the second. `note` matches everything.
     """
 
-    source: Address | None = None
-    destination: Address | None = None
-    is_tcp: bool = False
-    source_port: int | None = None
-    destination_port: int | None = None
+    source: Address | Network | None = None
+    destination: Address | Network | None = None
+    protocol: Protocol | None = None
+    source_ports: Ports | None = None
+    destination_ports: Ports | None = None
     ct_state: CtState | None = None
-    ct_is_tcp: bool = False
-    ct_original: Endpoint | None = None
-    statistic: Nth | Chance | None = None
-    until_s: int | None = None
+    ct_protocol: Protocol | None = None
+    ct_address: Address | Network | None = None
+    ct_ports: Ports | None = None
+    statistic: Statistic | None = None
+    recent: Recent | None = None
+    mark: Mark | None = None
+    note: Note | None = None
     target: Target
 
 

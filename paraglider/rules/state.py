@@ -1,6 +1,6 @@
 """State: what is ours in the tables of one family, as text that compares.
 
-One form for what is wanted (`state_of_ruleset`) and for what the kernel holds (`parse_save`), so
+One form for what is wanted (wanted.py) and for what the kernel holds (`parse_save`), so
 that drift, apply, rollback and removal are one comparison. A rule of ours that the kernel prints in
 another order or an older spelling is brought to our own form; one that is not of our grammar (a
 stranger's, in our chain) stays as it is and so never equals a wanted one.
@@ -13,8 +13,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from paraglider.rules.ruleset import GUEST_CHAINS, Ruleset, TableName, is_own_chain
-from paraglider.rules.text import RuleSyntaxError, parse_rule, render_rule
+from paraglider.rules.parse import RuleSyntaxError, parse_rule
+from paraglider.rules.ruleset import GUEST_CHAINS, TableName, is_own_chain
+from paraglider.rules.text import render_rule
 
 # A rule may be nothing but its counters, and a comment in it may have lines.
 _RULE_LINE = re.compile(r"(?:\[(\d+):(\d+)\] )?-A (\S+)(?: (.+))?", re.DOTALL)
@@ -29,6 +30,10 @@ class Counters:
 
     packets: int = 0
     size_bytes: int = 0
+
+    def plus(self, other: Counters) -> Counters:
+        """Return the sum."""
+        return Counters(self.packets + other.packets, self.size_bytes + other.size_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +109,11 @@ class State:
         """Return what is ours in the table `name`."""
         return self.tables.get(name, EMPTY_TABLE)
 
+    def texts(self) -> frozenset[str]:
+        """Return the text of every rule."""
+        tables = self.tables.values()
+        return frozenset(r.text for t in tables for rules in t.chains.values() for r in rules)
+
     @property
     def is_empty(self) -> bool:
         """Whether nothing of ours is there."""
@@ -113,21 +123,9 @@ class State:
 NOTHING = State(MappingProxyType({}))
 
 
-def state_of_ruleset(ruleset: Ruleset) -> State:
-    """Return the state that the kernel has once `ruleset` is applied."""
-    tables = {}
-    for table in ruleset.tables:
-        chains = {
-            chain.name: tuple(RuleLine(render_rule(rule)) for rule in chain.rules)
-            for chain in table.chains
-        }
-        hooks = frozenset(HookLine(hook.builtin, 1, f"-j {hook.chain}") for hook in table.hooks)
-        tables[table.name] = TableState(chains, hooks)
-    return State(tables)
-
-
-def parse_save(text: str) -> State:
-    """Return what is ours in the output of ``iptables-save`` (with or without ``--counters``).
+def parse_save(text: str, written: Collection[str] = ()) -> State:
+    """Return what is ours in the output of ``iptables-save`` (with or without ``--counters``);
+    rules whose text is among what was `written` are in our own form.
 
         *nat
         :PREROUTING ACCEPT [0:0]
@@ -142,7 +140,7 @@ def parse_save(text: str) -> State:
     for name, lines in _sections(text):
         existing.append(name)
         if name in TableName.__members__.values():
-            tables[TableName(name)] = _parse_table(lines)
+            tables[TableName(name)] = _parse_table(lines, written)
     return State(tables, frozenset(existing))
 
 
@@ -176,7 +174,7 @@ def _is_open(line: str) -> bool:
     return ' "' in line and ' "' in _QUOTED_WORD.sub("", line)
 
 
-def _parse_table(lines: Iterable[str]) -> TableState:
+def _parse_table(lines: Iterable[str], written: Collection[str]) -> TableState:
     chains: dict[str, list[RuleLine]] = {}
     hooks = set()
     lengths: dict[str, int] = {}
@@ -194,7 +192,8 @@ def _parse_table(lines: Iterable[str]) -> TableState:
             lengths[chain] = position = lengths.get(chain, 0) + 1
             if is_own_chain(chain):
                 counters = Counters(int(packets), int(size_bytes))
-                chains.setdefault(chain, []).append(RuleLine(_canonical(rule), counters))
+                rule = rule if rule in written else _canonical(rule)
+                chains.setdefault(chain, []).append(RuleLine(rule, counters))
             elif leads_to_us(rule):
                 hooks.add(HookLine(chain, position, rule))
             elif position == 1 and GUEST_CHAINS.get(guest := rule.removeprefix("-j ")) == chain:

@@ -9,15 +9,17 @@ them anew.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from paraglider.config.model import Config
+from paraglider.config.model import Config, Family
 from paraglider.config.parse import parse_config
 from paraglider.health.service import Health, Member, Service, standing_services
 from paraglider.rules.plan import plan_rulesets
-from paraglider.rules.restore import render_rulesets
 from paraglider.rules.ruleset import Ruleset
+from paraglider.rules.state import State
+from paraglider.rules.wanted import plan_states, render_states
 
 _FOLDER = Path(__file__).parent / "cases"
 
@@ -54,9 +56,13 @@ class GoldenCase:
         """Return what the case plans."""
         return plan_rulesets(self.services())
 
+    def states(self) -> Mapping[Family, State]:
+        """Return the same as the kernel prints it."""
+        return plan_states(self.services())
+
     def rendered(self) -> str:
         """Return the text that is compared with ``NAME.rules``."""
-        return "".join(f"{header}\n{text}" for header, text in render_rulesets(self.rulesets()))
+        return "".join(f"{header}\n{text}" for header, text in render_states(self.states()))
 
 
 def golden_cases() -> list[GoldenCase]:

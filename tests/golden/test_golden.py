@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from ipaddress import ip_address
+from random import Random
 
 import pytest
 
-from paraglider.config.model import Endpoint, Family
-from paraglider.health.service import FULL, Service
+from paraglider.config.model import Balance, Endpoint, Family
+from paraglider.health.service import FULL, Service, Share
 from paraglider.rules.describe import describe_states
-from paraglider.rules.plan import NOTE_CHAINS, PIN_CHAIN
-from paraglider.rules.ruleset import Jump, Ruleset
-from paraglider.rules.state import parse_save, state_of_ruleset
+from paraglider.rules.notes import NOTE_CHAINS, PIN_CHAIN
+from paraglider.rules.ruleset import Jump
+from paraglider.rules.state import State, parse_save
+from paraglider.rules.turns import plan_cycle
 from tests.golden.case_files import GoldenCase, golden_cases
-from tests.walker import Outcome, Packet, Walker
+from tests.walker import Packet, Walker
 
 CASES = golden_cases()
 
@@ -48,23 +51,32 @@ def test_every_jump_has_a_target(case: GoldenCase) -> None:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_what_is_rendered_reads_back_as_the_same_state(case: GoldenCase) -> None:
     """The restore input, written as iptables-save would print it, parses to what was planned."""
-    for ruleset in case.rulesets():
-        saved = "\n".join(_as_saved(ruleset))
-        assert parse_save(saved) == state_of_ruleset(ruleset)
+    for state in case.states().values():
+        assert parse_save("\n".join(_as_saved(state))) == state
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_connections_go_to_the_backends_in_turn_as_the_privateip(case: GoldenCase) -> None:
-    """Of 60 rounds of connections each backend gets one a round, in the order of the file, and sees
-    privateip; where none serves, each connection is refused. (Slow ones never have the luck.)"""
+    """Of 60 rounds of connections each backend gets its turns of a round, equals in the order of
+    the file, and sees privateip; at random, it gets some; where none serves, each connection is
+    refused. (Slow ones never have the luck.)"""
     for service in case.services():
-        serving = [s.backend for s in service.serving if s.percent == FULL]
+        serving = [s for s in service.serving if s.percent == FULL]
+        turns = [serving[n].backend for n in plan_cycle([s.weight for s in serving])]
         walker = _walker(case, service)
-        outcomes = [_connect(walker, service) for _ in range(60 * max(1, len(serving)))]
+        if service.balance is Balance.RANDOM:
+            walker.random = Random(7).random
+        outcomes = [
+            walker.send(Packet(_client(service, n), service.bind))
+            for n in range(60 * max(1, len(turns)))
+        ]
         if not serving:
             assert {outcome.verdict for outcome in outcomes} == {"RESET"}
             continue
-        assert [outcome.packet.destination for outcome in outcomes] == serving * 60
+        found = [outcome.packet.destination for outcome in outcomes]
+        if service.balance is Balance.ROUND_ROBIN:
+            assert found == turns * 60
+        assert set(found) == set(turns)
         assert {outcome.packet.source.address for outcome in outcomes} == {service.privateip}
         assert {outcome.verdict for outcome in outcomes} == {"ACCEPT"}
 
@@ -131,14 +143,26 @@ def test_traffic_that_is_not_balanced_is_left_alone(case: GoldenCase) -> None:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_live_rules_tell_who_gets_connections_and_why_the_others_do_not(case: GoldenCase) -> None:
     """What `status` reads from the kernel, and an agent adopts, is what was planned."""
-    states = {ruleset.family: state_of_ruleset(ruleset) for ruleset in case.rulesets()}
-    description = describe_states(states)
-    told = {s.name: (s.serving, {m for m in s.members if m.until_s}) for s in description.services}
-    wanted = {s.name: (s.serving, {m for m in s.members if m.until_s}) for s in case.services()}
+    description = describe_states(case.states())
     assert description.is_whole
-    assert {name: (set(a), b) for name, (a, b) in told.items()} == {
-        name: (set(a), b) for name, (a, b) in wanted.items()
-    }
+    told = {s.name: s for s in description.services}
+    for wanted in case.services():
+        found = told.pop(wanted.name)
+        assert {m for m in found.members if m.until_s} == {m for m in wanted.members if m.until_s}
+        if wanted.home:  # clients of those that are down are not spread evenly
+            assert {s.backend for s in found.serving} == {s.backend for s in wanted.serving}
+        else:
+            assert set(found.serving) == set(_in_percent(wanted.serving))
+    assert told == {}
+
+
+def _in_percent(shares: Sequence[Share]) -> list[Share]:
+    """Return the same shares of the largest, as rules tell them: they have no weights."""
+    largest = max((share.weight * share.percent for share in shares), default=1)
+    return [
+        Share(share.backend, 1, max(1, round(FULL * share.weight * share.percent / largest)))
+        for share in shares
+    ]
 
 
 def test_rules_stay_as_few_as_the_original_programs() -> None:
@@ -154,13 +178,14 @@ def _walker(case: GoldenCase, service: Service) -> Walker:
     return Walker(ruleset, local=[str(service.bind.address), str(service.privateip)])
 
 
-def _connect(walker: Walker, service: Service) -> Outcome:
-    return walker.send(Packet(_CLIENT[service.family], service.bind))
+def _client(service: Service, number: int) -> Endpoint:
+    """Return one of many clients; the first is that of the other tests."""
+    first = _CLIENT[service.family]
+    return Endpoint(ip_address(int(first.address) + number), first.port)
 
 
-def _as_saved(ruleset: Ruleset) -> list[str]:
+def _as_saved(state: State) -> list[str]:
     lines = []
-    state = state_of_ruleset(ruleset)
     for name, table in state.tables.items():
         lines.append(f"*{name.value}")
         lines += [f":{chain} - [0:0]" for chain in table.chains]

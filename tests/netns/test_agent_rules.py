@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,9 @@ def test_what_others_take_away_is_back(topology: Topology, told: str, commands: 
         for command in commands:
             topology.balancer.iptables(*command.split())
         assert told in agent.until("as it was again")
-        assert topology.connect(30).by_backend == {"b1": 10, "b2": 10, "b3": 10}
+        # With legacy the first one goes anywhere: somebody has changed the table.
+        answers = topology.connect(31).answers[1:]
+        assert Counter(a.backend for a in answers) == {"b1": 10, "b2": 10, "b3": 10}
         assert held.settle().broken == 0
     after = (
         topology.save()

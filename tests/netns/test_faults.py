@@ -126,15 +126,14 @@ import sys
 from dataclasses import replace
 from paraglider.config.parse import parse_config
 from paraglider.health.service import standing_services
-from paraglider.kernel.apply import apply_rulesets
+from paraglider.kernel.apply import apply_states
 from paraglider.kernel.host import Host
 from paraglider.kernel.iptables import Variant
-from paraglider.rules.plan import plan_rulesets
+from paraglider.rules.wanted import plan_states
 
 config = parse_config(sys.stdin.buffer.read(), source="test")
 nobody = [replace(service, serving=()) for service in standing_services(config, {})]
-rulesets = plan_rulesets(nobody)
-apply_rulesets(rulesets, variant=Variant(sys.argv[1]), host=Host(), report=print)
+apply_states(plan_states(nobody), variant=Variant(sys.argv[1]), host=Host(), report=print)
 """
 
 

@@ -12,7 +12,7 @@ from paraglider.agent.status import AgentStatus, BackendStatus, FrontendStatus, 
 from paraglider.agent.status_text import status_json, status_text
 from paraglider.config.model import Endpoint, Family
 from paraglider.health.service import Health
-from paraglider.kernel.host import Conntrack
+from paraglider.kernel.conntrack_table import Conntrack
 from paraglider.kernel.iptables import Variant
 from paraglider.kernel.variant import Choice
 
@@ -63,7 +63,7 @@ RECORD = Record(
 STATUS = Status(
     is_whole=True,
     choice=Choice(Variant.NFT, "it says so"),
-    conntrack=Conntrack(26, 262144),
+    conntrack=Conntrack(26, 262144, 10),
     forwarding={Family.IPV4: True, Family.IPV6: False},
     frontends=(WEB, LEFT),
     agent=AgentStatus(7, 90.25, RECORD),
@@ -85,7 +85,7 @@ def test_a_person_is_told_what_is_what() -> None:
         "  10.0.0.14:8080  unknown   0 open   0 connections    0.0 %  backup, 5 % of a share",
         "192.0.2.10:81: configured no more; its connections run on",
         "  10.0.0.15:80  draining  1 open  0 connections           for 5 s, configured no more",
-        "conntrack: 26 of 262144 entries in use (0 %)",
+        "conntrack: 26 of 262144 entries in use (0 %), ended ones kept 10 s",
         "IPv6 forwarding is OFF: no connection passes",
     ]
 
@@ -145,6 +145,7 @@ def test_prometheus_is_told_how_the_agent_is() -> None:
         "paraglider_rules_whole 1",
         "paraglider_conntrack_entries 26",
         "paraglider_conntrack_entries_limit 262144",
+        "paraglider_conntrack_stat_drop_total 0",
         "paraglider_uptime_seconds 90.25",
         "paraglider_rules_repairs_total 1",
         "paraglider_sync_failures_total 3",

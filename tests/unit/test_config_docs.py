@@ -1,4 +1,4 @@
-"""What docs/configuration.md shows can be written as it stands there."""
+"""What docs/configuration.md and the pages of policies show can be written as it stands there."""
 
 import re
 import shlex
@@ -10,8 +10,10 @@ from paraglider.config.environment import parse_environment
 from paraglider.config.keys import BACKEND_KEYS, CHECK_KEYS, FRONTEND_KEYS, QUORUM_KEYS
 from paraglider.config.parse import parse_config
 
-PAGE = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
-SAMPLES = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+_DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (_DOCS / "configuration.md").read_text(encoding="utf-8")
+POLICIES = [(_DOCS / f"{name}.md").read_text(encoding="utf-8") for name in ("balancing",)]
+SAMPLES = re.findall(r"```yaml\n(.*?)```", "\n".join([PAGE, *POLICIES]), re.DOTALL)
 VARIABLES = [
     dict(line.split("=", 1) for line in shlex.split(sample))
     for sample in re.findall(r"```sh\n(PARAGLIDER_.*?)```", PAGE, re.DOTALL)
@@ -34,4 +36,4 @@ def test_every_key_is_on_the_page() -> None:
 
 
 def test_samples_of_both_kinds_are_found() -> None:
-    assert (len(SAMPLES), len(VARIABLES)) == (8, 2)
+    assert (len(SAMPLES), len(VARIABLES)) == (10, 2)

@@ -43,6 +43,7 @@ GOOD = [
             "[{address: 10.0.0.2:80, backup: true, check: tcp}]",
             "[{address: 10.0.0.2:80, check: {port: 1, type: tcp}}]",
             "[localhost.lan:1]",
+            "[{address: 10.0.0.2:80, weight: 1000}, {address: web:80, weight: 0}]",
         )
     ),
     *(f"frontend: {frontend(check=check)}" for check in ("tcp", "http", "https", "none", "{}")),
@@ -154,7 +155,8 @@ BAD = [
             "[10.0.0.2:80, 10.0.0.2:80]", "['web:']", "[web:0]", "[-a:80]", "[a..b:80]",
             "[localhost:80]", "[a.localhost:80]", "[10.0.0.256:80]", f"[{'a' * 64}:80]", "[{}]",
             f"[{'.'.join(['a' * 50] * 6)}:80]", "[{backup: true}]",
-            "[{address: web:80, backup: yes}]", "[{address: web:80, weight: 1}]",
+            "[{address: web:80, backup: yes}]", "[{address: web:80, weight: -1}]",
+            "[{address: web:80, weight: 1.5}]",
             "[{address: web:80, check: udp}]", "[{address: [web:80]}]",
         )
     ),

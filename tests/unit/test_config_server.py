@@ -121,10 +121,12 @@ def test_a_name_is_of_the_family_of_its_frontend() -> None:
 
 def test_the_long_form_says_more_of_a_backend() -> None:
     text = (
-        "[{address: 10.0.0.2:80}, {address: web:80, backup: true}, {backup: false, address: b:1}]"
+        "[{address: 10.0.0.2:80}, {address: web:80, backup: true},"
+        " {backup: false, address: b:1, weight: 0}]"
     )
     found = frontend_of(backends=text).backends
-    expected = (backend("10.0.0.2", 80), Backend("web", 80, is_backup=True), Backend("b", 1))
+    web, b = Backend("web", 80, is_backup=True), Backend("b", 1, weight=0)
+    expected = (backend("10.0.0.2", 80), web, b)
     assert expected == found
 
 
@@ -155,9 +157,13 @@ def test_the_long_form_says_more_of_a_backend() -> None:
             " while no other backend can: true or false",
         ),
         (
-            "{address: a:1, weight: 3}",
-            "29: frontend.backends[0]: unknown key 'weight'; allowed here: address, backup, check,"
-            " max_connections",
+            "{address: a:1, wait: 3}",
+            "29: frontend.backends[0]: unknown key 'wait'; did you mean 'weight'? allowed here:"
+            " address, weight, backup, check, max_connections",
+        ),
+        (
+            "{address: a:1, weight: 1001}",
+            "37: frontend.backends[0].weight: '1001' is not a whole number from 0 to 1000",
         ),
         (
             "{address: a:1, interval: 2s}",

@@ -8,7 +8,16 @@ import pytest
 
 from paraglider.health.board import Change
 from paraglider.health.service import Health
-from tests.unit.health_boards import NO_CHECK, STARTS_DOWN, Boarded, endpoint_of, key_of, web
+from tests.unit.health_boards import (
+    NO_CHECK,
+    OTHER_BIND,
+    STARTS_DOWN,
+    Boarded,
+    endpoint_of,
+    key_of,
+    shop,
+    web,
+)
 
 
 def test_new_backends_serve_until_they_are_found_to_be_down() -> None:
@@ -74,3 +83,19 @@ def test_results_of_strangers_change_nothing(letter: str) -> None:
     boarded = Boarded(web("abc"))
     boarded.configure(web("ab"))
     assert boarded.probe(letter, "---") == []
+
+
+def test_a_frontend_to_which_nothing_happens_is_the_same_object() -> None:
+    """Probes that find what was known, and what happens to others, cost nothing further on."""
+    boarded = Boarded(web("ab"), shop("ab"))
+    before = boarded.service(), boarded.service(OTHER_BIND)
+    boarded.probe("a", "+-+")
+    assert (boarded.service(), boarded.service(OTHER_BIND)) == before
+    assert boarded.service(OTHER_BIND) is before[1]
+    boarded.probe("a", "++")
+    known = boarded.service()
+    boarded.probe("a", "+++--")
+    assert boarded.service() is known
+    boarded.probe("a", "-")
+    assert boarded.service() is not known
+    assert boarded.service(OTHER_BIND) is before[1]

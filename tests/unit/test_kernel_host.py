@@ -12,7 +12,7 @@ import pytest
 from paraglider.config.model import Backend, Config, Endpoint, Family
 from paraglider.errors import UnavailableError
 from paraglider.kernel.firewall import survey_firewall
-from paraglider.kernel.host import NET_ADMIN, Conntrack, Host
+from paraglider.kernel.host import NET_ADMIN, Host
 from paraglider.kernel.process import Finished
 from paraglider.kernel.survey import survey_host
 from tests.unit.config_files import frontend_at
@@ -146,14 +146,6 @@ def test_a_survey_finds_a_port_that_the_host_itself_may_use(
         any("net.ipv4.ip_local_reserved_ports=40001-40003,50000,40000" in f for f in findings)
         is expected
     )
-
-
-def test_conntrack_shows_count_and_limit(tmp_path: Path) -> None:
-    """Both numbers, or None where the module is not loaded."""
-    assert Host(tmp_path).read_conntrack() is None
-    files = {"nf_conntrack_count": "12\n", "nf_conntrack_max": "262144\n"}
-    host = _host(tmp_path, **{f"sys__net__netfilter__{k}": v for k, v in files.items()})
-    assert host.read_conntrack() == Conntrack(12, 262144)
 
 
 def test_legacy_tables_are_seen_without_creating_them(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ class World:
         self.network = Network()
         self.prober = Prober(
             self.selector,
-            random=random.Random(7).random,  # noqa: S311 - spreads probes
+            random=random.Random(7).random,
             clock=lambda: self.now_s,
             open_=self.network.open,
         )

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from paraglider.config.parse import parse_config
 from paraglider.errors import ConfigError
 from paraglider.health.service import standing_services
-from paraglider.rules.plan import plan_rulesets
-from paraglider.rules.restore import lint_restore, render_rulesets
+from paraglider.rules.restore import lint_restore
+from paraglider.rules.wanted import plan_states, render_states
 
 # What has broken out of other programs, and pieces of what is right, to get far enough to try.
 _PIECES = st.sampled_from(
@@ -43,7 +43,7 @@ def test_10_000_hostile_strings_make_no_line_outside_our_grammar(strings: list[s
             config = parse_config(_file(string, place=index % 5), source="hostile")
         except ConfigError:
             continue
-        for _, rendered in render_rulesets(plan_rulesets(standing_services(config, {}))):
+        for _, rendered in render_states(plan_states(standing_services(config, {}))):
             lint_restore(rendered)
 
 

@@ -9,19 +9,19 @@ import pytest
 
 from paraglider.config.model import Endpoint
 from paraglider.health.service import Member, Service, Share
-from paraglider.rules.plan import plan_rulesets
+from paraglider.rules.parse import RuleSyntaxError
 from paraglider.rules.restore import is_complete, lint_restore, plan_restore
 from paraglider.rules.ruleset import TableName
-from paraglider.rules.state import NOTHING, State, parse_save, state_of_ruleset
-from paraglider.rules.text import RuleSyntaxError
+from paraglider.rules.state import NOTHING, State, parse_save
+from paraglider.rules.wanted import plan_states
 
 
 def _wanted(*backends: str, name: str = "web") -> State:
     endpoints = [Endpoint(ip_address(backend), 80) for backend in backends]
     bind = Endpoint(ip_address("192.0.2.10"), 80)
     members, serving = tuple(map(Member, endpoints)), tuple(map(Share, endpoints))
-    (ruleset,) = plan_rulesets([Service(name, bind, ip_address("10.0.0.4"), members, serving)])
-    return state_of_ruleset(ruleset)
+    (state,) = plan_states([Service(name, bind, ip_address("10.0.0.4"), members, serving)]).values()
+    return state
 
 
 TWO = _wanted("10.0.0.11", "10.0.0.12")
@@ -38,10 +38,10 @@ def test_equal_states_need_no_write() -> None:
 
 
 def test_a_backend_more_rewrites_only_the_chains_that_name_it() -> None:
-    """The frontend's own chain and the one for stray packets; no jump, no other chain."""
+    """The frontend's own chain, the one for stray packets and the seal; no jump, no other chain."""
     text = plan_restore(TWO, THREE)
     declared = [line for line in text.split("\n") if line.startswith(":")]
-    assert declared == [":PARAGLIDER-STRAY - [0:0]", ":PARAGLIDER-web - [0:0]"]
+    assert declared == [f":PARAGLIDER-{c} - [0:0]" for c in ("STRAY", "PIN", "web")]
     assert "-I " not in text
 
 

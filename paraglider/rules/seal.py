@@ -1,0 +1,66 @@
+"""Seal: a number on our pin that tells whether all of our rules are as they were written.
+
+A sum over chains, so that one that changes changes it in no time, and none has to be read for the
+others. It guards against accidents, of which hosts see many; who wants to deceive can write it too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
+
+from paraglider.rules.notes import PIN_CHAIN
+from paraglider.rules.parse import RuleSyntaxError, parse_rule
+from paraglider.rules.ruleset import CtState, Note, Rule, TableName, Verdict
+from paraglider.rules.state import RuleLine, State
+from paraglider.rules.text import render_rule
+
+Chains = Mapping[str, tuple[RuleLine, ...]]
+
+_WORD = "whole"
+_SIZE_BYTES = 8
+
+
+def digest_chain(table: TableName, chain: str, rules: Sequence[RuleLine]) -> int:
+    """Return the number that stands for one chain."""
+    text = "\n".join([f"{table.value} {chain}", *(rule.text for rule in rules)])
+    return int.from_bytes(blake2b(text.encode(), digest_size=_SIZE_BYTES).digest())
+
+
+def add_digests(digests: Iterable[int]) -> int:
+    """Return the number that stands for all of them, in whatever order."""
+    return sum(digests) % (1 << 8 * _SIZE_BYTES)
+
+
+def sealed_pin(digest: int) -> tuple[RuleLine, ...]:
+    """Return the rules of the pin over chains whose digests add up to `digest`."""
+    note = Note(_WORD, f"{digest:0{2 * _SIZE_BYTES}x}")
+    rule = Rule(ct_state=CtState.INVALID, note=note, target=Verdict.RETURN)
+    return (RuleLine(render_rule(rule)),)
+
+
+def digest_state(state: State) -> int:
+    """Return the number that stands for all chains of `state` but the pin."""
+    return add_digests(
+        digest_chain(name, chain, rules)
+        for name, table in state.tables.items()
+        for chain, rules in table.chains.items()
+        if chain != PIN_CHAIN
+    )
+
+
+def is_sealed(state: State) -> bool:
+    """Return whether the chains are those that the pin was put over."""
+    return state.table(TableName.MANGLE).chains.get(PIN_CHAIN) == sealed_pin(digest_state(state))
+
+
+def without_seal(line: str) -> str:
+    """Return the text of a rule, of a pin without its seal."""
+    if f" {_WORD}-" not in line:
+        return line
+    try:
+        rule = parse_rule(line)
+    except RuleSyntaxError:
+        return line
+    is_seal = rule.note is not None and rule.note.word == _WORD
+    return render_rule(Rule(ct_state=rule.ct_state, target=rule.target)) if is_seal else line

@@ -1,0 +1,158 @@
+"""Wanted: the state that the kernel is to have for some services.
+
+Where one backend of many changes, only the chains of its frontend are planned and written anew:
+the others are the very objects that they were, and compare in no time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from paraglider.config.model import Address, Family
+from paraglider.health.service import Service
+from paraglider.rules.notes import PIN_CHAIN, plan_notes
+from paraglider.rules.plan import HOOKS, plan_frontend, plan_shared
+from paraglider.rules.restore import plan_restore
+from paraglider.rules.ruleset import Chain, TableName
+from paraglider.rules.seal import Chains, add_digests, digest_chain, sealed_pin
+from paraglider.rules.state import NOTHING, HookLine, RuleLine, State, TableState
+from paraglider.rules.text import render_rule
+
+# The jumps that every wanted state has.
+HOOK_LINES = {
+    name: frozenset(HookLine(h.builtin, 1, f"-j {h.chain}") for h in HOOKS.get(name, ()))
+    for name in TableName
+}
+
+_NAT, _MANGLE = TableName.NAT, TableName.MANGLE
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """Chains of one table as text, and what their digests add up to."""
+
+    chains: Chains
+    digest: int
+
+
+_NONE = _Written({}, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Frontend:
+    """What is written for one service alone."""
+
+    service: Service
+    outline: tuple[object, ...]
+    own: _Written
+    notes: Chains
+
+
+class Planner:
+    """Plans states for services that change a little at a time.
+
+    `starts_anywhere` is as for `plan_rulesets`.
+    """
+
+    def __init__(self, *, starts_anywhere: bool) -> None:
+        self._starts_anywhere = starts_anywhere
+        self._families: dict[Family, _FamilyPlanner] = {}
+
+    def plan(self, services: Sequence[Service]) -> Mapping[Family, State]:
+        """Return the wanted state of each family that `services` use."""
+        states = {}
+        for family in Family:
+            own = [service for service in services if service.family is family]
+            if own:
+                planner = self._families.setdefault(family, _FamilyPlanner())
+                states[family] = planner.plan(own, starts_anywhere=self._starts_anywhere)
+        return MappingProxyType(states)
+
+
+def plan_states(
+    services: Sequence[Service], *, starts_anywhere: bool = False
+) -> Mapping[Family, State]:
+    """Return the wanted state of each family that `services` use."""
+    return Planner(starts_anywhere=starts_anywhere).plan(services)
+
+
+def render_states(states: Mapping[Family, State]) -> Iterator[tuple[str, str]]:
+    """Yield, for each family, a comment that names the program and what it would be given on a host
+    that has nothing of ours yet."""
+    for family, state in states.items():
+        program = "iptables-restore" if family is Family.IPV4 else "ip6tables-restore"
+        yield f"# {program} --noflush", plan_restore(NOTHING, state)
+
+
+class _FamilyPlanner:
+    def __init__(self) -> None:
+        self._frontends: dict[int, _Frontend] = {}
+        self._outlines: tuple[tuple[object, ...], ...] = ()
+        self._shared: dict[TableName, _Written] = {}
+
+    def plan(self, services: Sequence[Service], *, starts_anywhere: bool) -> State:
+        # By identity: who decides returns the same object for what has not changed.
+        old = self._frontends
+        self._frontends = {
+            id(s): old.get(id(s)) or _write_frontend(s, starts_anywhere=starts_anywhere)
+            for s in services
+        }
+        outlines = tuple(frontend.outline for frontend in self._frontends.values())
+        if outlines != self._outlines:
+            self._outlines = outlines
+            planned = plan_shared(services).items()
+            self._shared = {name: _write(name, chains) for name, chains in planned}
+        return self._assemble()
+
+    def _assemble(self) -> State:
+        frontends = self._frontends.values()
+        shared = {name: written.chains for name, written in self._shared.items()}
+        nat = dict(shared[_NAT])
+        for frontend in frontends:
+            nat |= frontend.own.chains
+        notes = _join_notes(frontend.notes for frontend in frontends)
+        digest = add_digests(
+            [written.digest for name, written in self._shared.items() if name is not _MANGLE]
+            + [frontend.own.digest for frontend in frontends]
+            + [digest_chain(_MANGLE, chain, rules) for chain, rules in notes.items()]
+        )
+        shared[_MANGLE] = {**notes, PIN_CHAIN: sealed_pin(digest)}
+        shared[_NAT] = nat
+        return State(
+            {name: TableState(chains, HOOK_LINES[name]) for name, chains in shared.items()}
+        )
+
+
+def _write_frontend(service: Service, *, starts_anywhere: bool) -> _Frontend:
+    own = _write(_NAT, plan_frontend(service, starts_anywhere=starts_anywhere))
+    notes = _write(_MANGLE, plan_notes([service]))
+    return _Frontend(service, _outline(service), own, notes.chains)
+
+
+def _outline(service: Service) -> tuple[object, ...]:
+    """Return all that `plan_shared` looks at."""
+    addresses: dict[Address, None] = {member.backend.address: None for member in service.members}
+    return (
+        service.name,
+        service.bind,
+        service.privateip,
+        service.is_leaving,
+        bool(service.serving),
+        tuple(addresses),
+    )
+
+
+def _write(name: TableName, chains: Iterable[Chain]) -> _Written:
+    found = {chain.name: tuple(RuleLine(render_rule(r)) for r in chain.rules) for chain in chains}
+    digests = (digest_chain(name, chain, rules) for chain, rules in found.items())
+    return _Written(found, add_digests(digests)) if found else _NONE
+
+
+def _join_notes(notes: Iterable[Chains]) -> dict[str, tuple[RuleLine, ...]]:
+    joined: dict[str, tuple[RuleLine, ...]] = {}
+    for chains in notes:
+        for chain, rules in chains.items():
+            joined[chain] = (*joined.get(chain, ()), *rules)
+    return joined

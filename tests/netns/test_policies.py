@@ -1,0 +1,173 @@
+"""How connections are spread, with real connections through real rules, in both variants."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from ipaddress import ip_address
+
+import pytest
+
+from tests.netns.harness import BACKENDS, CLIENT, IPV4, Topology
+
+
+def _weighted(topology: Topology, *weights: int) -> list[str]:
+    servers = zip(topology.addresses.backend_endpoints, weights, strict=True)
+    return [f'{{address: "{server}", weight: {weight}}}' for server, weight in servers]
+
+
+def _answers(topology: Topology, count: int) -> list[str]:
+    tally = topology.connect(count)
+    assert tally.failures == ()
+    return [answer.backend for answer in tally.answers]
+
+
+def test_weights_are_exact_and_in_smooth_order(topology: Topology) -> None:
+    """Of 70 connections 50, 10 and 10, never five in a row to the same."""
+    config = topology.addresses.make_config(_weighted(topology, 5, 1, 1))
+    topology.balancer.paraglider("start", config=config)
+    b1, b2, b3 = BACKENDS
+    assert _answers(topology, 70) == [b1, b1, b3, b1, b1, b2, b1] * 10
+
+
+def test_a_weight_of_zero_gets_none(topology: Topology) -> None:
+    """The others share what comes."""
+    config = topology.addresses.make_config(_weighted(topology, 1, 0, 1))
+    topology.balancer.paraglider("start", config=config)
+    assert Counter(_answers(topology, 20)) == {"b1": 10, "b3": 10}
+
+
+def test_random_goes_by_weight(topology: Topology) -> None:
+    """Of 400 connections with weights 2, 1 and 1, each gets its part, within five deviations."""
+    config = topology.addresses.make_config(_weighted(topology, 2, 1, 1), "balance: random")
+    topology.balancer.paraglider("start", config=config)
+    found = Counter(_answers(topology, 400))
+    assert abs(found["b1"] - 200) <= 50
+    assert abs(found["b2"] - 100) <= 44
+    assert abs(found["b3"] - 100) <= 44
+
+
+def test_whoever_changes_the_table_does_not_make_the_first_get_all(topology: Topology) -> None:
+    """With an unrelated change of the nat table before each of 45 connections, no backend gets more
+    than 30 of them; and without such changes turns are exact again."""
+    balancer = topology.balancer
+    balancer.paraglider("start", config=topology.config)
+    found = Counter[str]()
+    for turn in range(45):
+        balancer.iptables("-t", "nat", "-N" if turn % 2 == 0 else "-X", "OTHERS")
+        found.update(_answers(topology, 1))
+    assert max(found.values()) <= 30
+    assert len(found) == len(BACKENDS)
+    after = _answers(topology, 31)[1:]
+    assert Counter(after) == dict.fromkeys(BACKENDS, 10)
+
+
+# Connects from each address of the command line once; prints who answered.
+_CONNECT_FROM_EACH = """
+import json, sys
+from paraglider.lab.client import Patience, connect_many
+host, port, *sources = sys.argv[1:]
+tallies = [
+    connect_many(host, int(port), count=1, patience=Patience(), source=source) for source in sources
+]
+print(json.dumps([tally.answers[0].backend for tally in tallies]))
+"""
+
+
+def _from_each(topology: Topology, sources: list[str]) -> list[str]:
+    plan = topology.addresses
+    argv = [sys.executable, "-c", _CONNECT_FROM_EACH, plan.bind, str(plan.bind_port), *sources]
+    found: list[str] = json.loads(topology.lab.run(CLIENT, argv, timeout_s=60).stdout)
+    return found
+
+
+def _add_clients(topology: Topology, count: int) -> list[str]:
+    """Give the client `count` addresses more."""
+    plan = topology.addresses
+    sources = [str(ip_address(plan.client) + 20 + n) for n in range(count)]
+    for source in sources:
+        more = ["nodad"] if plan.version == 6 else []
+        where = [f"{source}/{plan.clients_prefix}", "dev", "clients", *more]
+        topology.lab.run(CLIENT, ["ip", "addr", "add", *where])
+    return sources
+
+
+def test_a_hash_of_the_source_keeps_each_client_where_it_is(topology: Topology) -> None:
+    """Each of 60 clients comes to the same backend again; without one backend its clients move and
+    no others; and with it, all are where they were."""
+    sources = _add_clients(topology, 60)
+    plan, start = topology.addresses, topology.balancer.paraglider
+    start("start", config=plan.make_config(plan.backend_endpoints, "balance: source-hash"))
+    before = _from_each(topology, sources)
+    assert set(before) == set(BACKENDS)
+    assert _from_each(topology, sources) == before
+    out = [f'{{address: "{plan.backend_endpoints[0]}", weight: 0}}', *plan.backend_endpoints[1:]]
+    start("start", config=plan.make_config(out, "balance: source-hash"))
+    moved = _from_each(topology, sources)
+    assert "b1" not in moved
+    start("start", config=plan.make_config(plan.backend_endpoints, "balance: source-hash"))
+    assert _from_each(topology, sources) == before
+
+
+def test_who_goes_out_of_service_moves_its_own_clients_and_no_others(topology: Topology) -> None:
+    """Ordered here; and all are back when it is."""
+    sources, plan = _add_clients(topology, 60), topology.addresses
+    config = plan.make_config(plan.backend_endpoints, "balance: source-hash")
+    agent = topology.start_agent(config=config)
+    before = _from_each(topology, sources)
+    agent.order("disable", plan.backend_endpoints[0])
+    moved = {
+        was for was, now in zip(before, _from_each(topology, sources), strict=True) if was != now
+    }
+    assert moved == {"b1"}
+    agent.order("enable", plan.backend_endpoints[0])
+    agent.until("is up")
+    assert _from_each(topology, sources) == before
+
+
+def test_with_the_port_the_hash_spreads_one_client(topology: Topology) -> None:
+    """Of 120 connections from one address every backend has some."""
+    plan = topology.addresses
+    options = ("balance: source-hash", "hash_key: source,port")
+    topology.balancer.paraglider("start", config=plan.make_config(plan.backend_endpoints, *options))
+    assert set(_answers(topology, 120)) == set(BACKENDS)
+
+
+def test_a_packet_keeps_the_mark_that_it_came_with(topology: Topology) -> None:
+    """A mark that the host gives in mangle is there when the packet is forwarded; so is none."""
+    plan, balancer = topology.addresses, topology.balancer
+    balancer.paraglider(
+        "start", config=plan.make_config(plan.backend_endpoints, "balance: source-hash")
+    )
+    first = ["-m", "conntrack", "--ctstate", "NEW"]
+    for mark in ("0x0", "0x1234", "0xfffff801"):
+        balancer.iptables("-t", "mangle", "-F", "FORWARD")
+        balancer.iptables("-t", "mangle", "-F", "PREROUTING")
+        balancer.iptables("-t", "mangle", "-A", "FORWARD", *first, "-m", "mark", "--mark", mark)
+        balancer.iptables("-t", "mangle", "-A", "PREROUTING", "-j", "MARK", "--set-mark", mark)
+        assert len(_answers(topology, 5)) == 5
+        counted = balancer.iptables("-t", "mangle", "-nvxL", "FORWARD").split("\n")[2].split()[0]
+        assert counted == "5"
+
+
+@pytest.mark.parametrize("addresses", [IPV4], indirect=True, ids=["ipv4"])
+def test_with_least_connections_who_has_many_gets_few(topology: Topology) -> None:
+    """60 connections are held by b1; of the next 90 it gets a fourth of an equal share or so."""
+    plan = topology.addresses
+    config = plan.make_config(plan.backend_endpoints, "balance: least-connections")
+    agent = topology.start_agent(config=config)
+    for other in plan.backend_endpoints[1:]:
+        agent.order("drain", other)
+    equal = topology.balancer.save()
+    with topology.hold(60) as held:
+        for other in plan.backend_endpoints[1:]:
+            agent.order("undrain", other)
+        deadline_s = time.monotonic() + 15
+        while "0.111" not in topology.balancer.save() and time.monotonic() < deadline_s:
+            time.sleep(0.1)  # until it has counted, which it does every two seconds
+        assert topology.balancer.save() != equal
+        found = Counter(_answers(topology, 90))
+        assert found["b1"] <= 22
+        assert held.settle().broken == 0

@@ -1,0 +1,94 @@
+"""Least connections: who has few gets more, in steps that do not change all the time."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from ipaddress import ip_address
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from paraglider.agent.leveler import Leveler
+from paraglider.config.model import Balance, Endpoint
+from paraglider.health.leveling import STEPS, apply_steps, level_shares
+from paraglider.health.service import Member, Pair, Service, Share
+
+_BIND = Endpoint(ip_address("192.0.2.10"), 80)
+_A, _B, _C = (Endpoint(ip_address(f"10.0.0.{n}"), 80) for n in (11, 12, 13))
+_EQUALS = (Share(_A), Share(_B), Share(_C))
+
+
+def _service(balance: Balance = Balance.LEAST_CONNECTIONS, *shares: Share) -> Service:
+    serving = shares or _EQUALS
+    members = tuple(Member(share.backend) for share in serving)
+    return Service("web", _BIND, _BIND.address, members, serving, balance)
+
+
+def test_equals_with_as_many_get_as_many() -> None:
+    """Also with none at all."""
+    for number in (0, 1, 500):
+        open_now = dict.fromkeys((_A, _B, _C), number)
+        assert level_shares(_EQUALS, open_now, {}) == dict.fromkeys((_A, _B, _C), STEPS)
+
+
+def test_who_has_many_gets_fewer_and_never_none() -> None:
+    """One that has none gets more, and not all."""
+    steps = level_shares(_EQUALS, {_A: 60}, {})
+    assert steps == {_A: 4, _B: 16, _C: 16}
+    assert level_shares(_EQUALS, {_A: 10**6}, {})[_A] >= 1
+
+
+def test_connections_are_reckoned_by_weight() -> None:
+    """Three times the weight may have three times as many, and gets them."""
+    shares = (Share(_A, 3), Share(_B, 1))
+    steps = level_shares(shares, {_A: 30, _B: 10}, {})
+    assert [share.weight for share in apply_steps(shares, steps)] == [3 * STEPS, STEPS]
+
+
+def test_small_differences_change_nothing() -> None:
+    """Each change writes rules."""
+    before = {_A: 15, _B: 16, _C: 16}
+    assert level_shares(_EQUALS, {_A: 100, _B: 100, _C: 100}, before) == before
+    assert level_shares(_EQUALS, {_A: 100, _B: 0, _C: 100}, before) != before
+
+
+@given(st.lists(st.integers(0, 5000), min_size=3, max_size=3))
+def test_the_order_of_steps_is_that_of_loads(numbers: list[int]) -> None:
+    """Who has more never gets more."""
+    steps = level_shares(_EQUALS, dict(zip((_A, _B, _C), numbers, strict=True)), {})
+    by_load = sorted(zip(numbers, steps.values(), strict=True))
+    assert [step for _, step in by_load] == sorted(steps.values(), reverse=True)
+
+
+class _Kernel:
+    """Connections of one frontend, and a clock that stands still."""
+
+    def __init__(self) -> None:
+        self.open: dict[Pair, int] = {}
+        self.now_s = 100.0
+
+    def count(self, binds: Collection[Endpoint]) -> Mapping[Pair, int]:
+        return {pair: number for pair, number in self.open.items() if pair[0] in binds}
+
+
+def test_frontends_of_another_kind_are_left_alone() -> None:
+    """Nobody is counted for them."""
+    leveler = Leveler(count=_Kernel().count, clock=lambda: 0.0)
+    service = _service(Balance.ROUND_ROBIN)
+    assert leveler.level([service])[0] is service
+    assert leveler.next_s() is None
+
+
+def test_shares_follow_what_was_counted_every_two_seconds() -> None:
+    """And a frontend whose shares stay is the same object, so that it is not planned anew."""
+    kernel, service = _Kernel(), _service()
+    leveler = Leveler(count=kernel.count, clock=lambda: kernel.now_s)
+    first = leveler.level([service])[0]
+    assert [share.weight for share in first.serving] == [STEPS] * 3
+    assert leveler.look()
+    assert leveler.level([service])[0] is first
+    assert leveler.next_s() == 102.0
+    kernel.open[_BIND, _A] = 60
+    assert leveler.look()
+    assert [share.weight for share in leveler.level([service])[0].serving] == [4, 16, 16]
+    assert not leveler.look()
