@@ -84,10 +84,12 @@ class Draft:
 
     def settle_binds(self) -> None:
         """Take it that all is read, so that `binds` are known."""
+        is_open = any(written.family is None for written, _ in self.written_binds)
+        families = self._backends_families() if is_open else []
         self.binds = tuple(
             (Bind(family, ports, protocol, written.address, written.interface), place)
             for written, place in self.written_binds
-            for family in ((written.family,) if written.family else self._backends_families())
+            for family in ((written.family,) if written.family else families)
             for ports in written.ports
             for protocol in self.protocols
         )

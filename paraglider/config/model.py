@@ -3,7 +3,8 @@
 Owns the typed configuration. Nothing here reads a file or knows about rules; whoever holds a
 `Config` holds no string that came from outside except a frontend's name (`NAME_PATTERN`), an
 interface's (`INTERFACE_PATTERN`), a backend's host name (`HOST_PATTERN`), and what a check sends
-and looks for; none but the first two reaches a rule.
+and looks for; none but the first two reaches a rule. What is a tuple here starts a millisecond
+sooner than a dataclass.
 """
 
 from __future__ import annotations

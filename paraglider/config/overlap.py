@@ -15,7 +15,7 @@ from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 from paraglider.config.draft import Draft
-from paraglider.config.model import Backend, Bind, Ports
+from paraglider.config.model import Backend, Bind, Family, Ports, Protocol
 from paraglider.config.problems import Place, Problems
 
 
@@ -28,6 +28,8 @@ class _Taken(NamedTuple):
 
 # By what binds have in common that take the connections of each other; in order, and apart.
 _Groups = dict[Hashable, list[_Taken]]
+# The ports of a frontend by protocol and family; in order, and apart.
+_OwnPorts = dict[tuple[Protocol, Family], list[Ports]]
 
 
 def check_overlaps(drafts: Sequence[Draft], problems: Problems) -> None:
@@ -45,10 +47,10 @@ def check_overlaps(drafts: Sequence[Draft], problems: Problems) -> None:
                 problems.add(place, _shared(bind, first))
     addresses = {bind.address for draft in drafts for bind, _ in draft.binds}
     for draft in drafts:
-        for it in draft.backends:
-            if it.backend is None or it.backend.host not in addresses:
-                continue
-            if met := _first_met(it.backend, draft, groups):
+        found = [it for it in draft.backends if it.backend and it.backend.host in addresses]
+        own = _own_ports(draft) if found else {}
+        for it in found:
+            if it.backend and (met := _first_met(it.backend, own, groups)):
                 problems.add(it.place, _looped(it.backend, met))
 
 
@@ -71,17 +73,35 @@ def _shared(bind: Bind, first: _Taken) -> str:
     )
 
 
-def _first_met(backend: Backend, draft: Draft, groups: _Groups) -> _Taken | None:
-    """Return the bind that `backend` of `draft` is, or leads to."""
-    for bind, _ in draft.binds:
-        if isinstance(backend.host, str) or backend.host.version != bind.family:
-            continue
-        ports = bind.ports
-        if backend.port:
-            ports = Ports(backend.port, backend.last_port or backend.port)
-        group = groups.get((bind.protocol, bind.family, backend.host), [])
-        if met := _sharing(group, ports):
+def _own_ports(draft: Draft) -> _OwnPorts:
+    found: _OwnPorts = {}
+    for bind, _ in sorted(draft.binds, key=lambda found: found[0].ports):
+        ports = found.setdefault((bind.protocol, bind.family), [])
+        if ports and bind.ports.first <= ports[-1].last:
+            ports[-1] = Ports(ports[-1].first, max(ports[-1].last, bind.ports.last))
+        else:
+            ports.append(bind.ports)
+    return found
+
+
+def _first_met(backend: Backend, own: _OwnPorts, groups: _Groups) -> _Taken | None:
+    """Return a bind that `backend` is, or leads to by the ports of its frontend."""
+    for (protocol, family), ports in own.items():
+        group = groups.get((protocol, family, backend.host), [])
+        meant = [Ports(backend.port, backend.last_port or backend.port)] if backend.port else ports
+        if met := _first_shared(group, meant):
             return met
+    return None
+
+
+def _first_shared(group: Sequence[_Taken], ports: Sequence[Ports]) -> _Taken | None:
+    """Return one of `group` that shares one of `ports`; of the two, the longer is searched."""
+    if len(ports) <= len(group):
+        return next((met for it in ports if (met := _sharing(group, it))), None)
+    for taken in group:
+        at = bisect_right(ports, taken.bind.ports.last, key=lambda it: it.first)
+        if at and ports[at - 1].last >= taken.bind.ports.first:
+            return taken
     return None
 
 

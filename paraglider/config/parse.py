@@ -13,7 +13,7 @@ Reads no file and no environment; see load.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from paraglider.config.agreement import check_agreement
 from paraglider.config.document import Document, Kind
@@ -25,6 +25,8 @@ from paraglider.config.model import Config
 from paraglider.config.problems import Enough, Place, Problems, Unreadable
 from paraglider.config.value import read_items
 
+MAX_BINDS = 100_000
+
 
 def parse_config(text: bytes, *, source: str) -> Config:
     """Parse `text`; messages call it `source`.
@@ -35,7 +37,7 @@ def parse_config(text: bytes, *, source: str) -> Config:
     problems = Problems(source)
     try:
         document = Document(text)
-        drafts = list(_read_root(document, problems))
+        drafts = list(_within_limit(_read_root(document, problems)))
         document.close()
         check_agreement(drafts, problems)
     except Unreadable as unreadable:
@@ -44,6 +46,18 @@ def parse_config(text: bytes, *, source: str) -> Config:
         raise problems.error(enough) from None
     problems.raise_if_any()
     return Config(source, tuple(found for draft in drafts for found in draft.frontends()))
+
+
+def _within_limit(drafts: Iterable[Draft]) -> Iterator[Draft]:
+    """Yield `drafts` until they come to more binds than anybody has: a port of six characters is
+    a bind for each family and protocol."""
+    count = 0
+    for draft in drafts:
+        count += len(draft.binds)
+        if count > MAX_BINDS:
+            what = f"more than {MAX_BINDS} binds, one for each port, family and protocol"
+            raise Unreadable((draft.binds[0][1], f"{what}; write ranges of ports"))
+        yield draft
 
 
 def _read_root(document: Document, problems: Problems) -> Iterator[Draft]:

@@ -241,3 +241,16 @@ def test_there_may_be_many_binds_and_not_more() -> None:
         " ones"
     )
     assert expected == problem.split(": ", 1)[1]
+
+
+def test_a_file_of_more_binds_than_anybody_has_is_left_there() -> None:
+    """Each port of a list is one for each family and protocol: a small file holds millions."""
+    ports = ",".join(str(port) for port in range(1, MAX_RANGES + 1))
+    binds = ", ".join(f"'e{number}:{ports}'" for number in range(MAX_BINDS))
+    rest = f"bind: [{binds}], protocol: tcp+udp, privateip: auto, backends: {BOTH}"
+    text = f"frontends:\n  - {{name: a, {rest}}}\n  - {{name: b, {rest}}}\n"
+    expected = (
+        "f:3:22: frontends[1].bind[0]: more than 100000 binds, one for each port, family and"
+        " protocol; write ranges of ports"
+    )
+    assert [expected] == problems_of(text)
