@@ -1,4 +1,7 @@
-"""Leveler: keeps the shares of frontends with `least-connections` true to what backends have."""
+"""Leveler: keeps shares true to how many connections backends have.
+
+For frontends with `least-connections`, and where a backend may have so many and no more.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,7 @@ class Leveler:
         self._clock = clock
         self._services: dict[Bind, Service] = {}
         self._steps: dict[Bind, dict[Endpoint, int]] = {}
+        self._full: dict[Bind, frozenset[Endpoint]] = {}
         self._levelled: dict[int, tuple[Service, Service]] = {}
         self._next_s = 0.0
 
@@ -39,14 +43,16 @@ class Leveler:
 
         Those that stay the same are the very objects of the last time.
         """
-        self._services = {
-            s.bind: s for s in services if s.balance is Balance.LEAST_CONNECTIONS and s.serving
-        }
+        self._services = {s.bind: s for s in services if _is_counted(s)}
         known, self._levelled = self._levelled, {}
         return [self._level(s, known) if s.bind in self._services else s for s in services]
 
     def _level(self, service: Service, known: Mapping[int, tuple[Service, Service]]) -> Service:
-        serving = apply_steps(service.serving, self._steps.get(service.bind, {}))
+        serving = service.serving
+        if service.balance is Balance.LEAST_CONNECTIONS:
+            serving = apply_steps(serving, self._steps.get(service.bind, {}))
+        full = self._full.get(service.bind, frozenset())
+        serving = tuple(share for share in serving if share.backend not in full)
         _, found = known.get(id(service), (None, None))
         if found is None or found.serving != serving:
             found = replace(service, serving=serving)
@@ -57,10 +63,22 @@ class Leveler:
         """Count, when it is time; return whether shares are others now."""
         began_s = self._clock()
         counts = self._count(self._services.values())
-        before, self._steps = self._steps, {}
+        before, self._steps, self._full = (self._steps, self._full), {}, {}
         for bind, service in self._services.items():
             open_now = {backend: n for (at, backend), n in counts.items() if at == bind}
-            self._steps[bind] = level_shares(service.serving, open_now, before.get(bind, {}))
+            if service.balance is Balance.LEAST_CONNECTIONS:
+                steps = before[0].get(bind, {})
+                self._steps[bind] = level_shares(service.serving, open_now, steps)
+            self._full[bind] = frozenset(
+                share.backend
+                for share in service.serving
+                if share.most and open_now.get(share.backend, 0) >= share.most
+            )
         ended_s = self._clock()
         self._next_s = ended_s + max(_COUNT_S, _REST_PER_COUNT * (ended_s - began_s))
-        return self._steps != before
+        return (self._steps, self._full) != before
+
+
+def _is_counted(service: Service) -> bool:
+    is_least = service.balance is Balance.LEAST_CONNECTIONS and bool(service.serving)
+    return is_least or any(share.most for share in service.serving)

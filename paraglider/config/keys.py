@@ -33,7 +33,6 @@ FRONTEND_KEYS = {
     "max_connections": "how many connections a client may have at a time, such as 100",
     "rate": "how many connections a client may open in a time, such as 100/s",
     "refuse": "what refused clients get: reset, which is an answer, or drop, which is none",
-    "affinity": "how long a client comes back to the backend that it had, such as 3h",
 }
 REQUIRED_KEYS = ("name", "bind", "privateip", "backends")
 # Which clients may connect, and what those get that may not.

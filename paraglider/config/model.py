@@ -261,8 +261,7 @@ class Frontend:
     them, `backends` the servers behind it (one or more); all of one family.
 
     A backend that comes back up has its full share after `slow_start_s` (0: at once). Host names
-    are resolved again every `resolve_s`. A client goes to the backend that it had for as long as
-    `affinity_s` after it last connected (0: not at all).
+    are resolved again every `resolve_s`.
     """
 
     name: str
@@ -277,7 +276,6 @@ class Frontend:
     slow_start_s: float = 0.0
     resolve_s: float = 5.0
     access: Access = EVERYBODY
-    affinity_s: float = 0.0
 
     @property
     def family(self) -> Family:

@@ -1,5 +1,4 @@
-"""How a frontend chooses among its backends, and what it does when they go down and come back, and
-when clients do.
+"""How a frontend chooses among its backends, and what it does when they go down and come back.
 
 Sample input, the keys of a frontend beside its backends::
 
@@ -9,7 +8,6 @@ Sample input, the keys of a frontend beside its backends::
     quorum: {live: 2, hysteresis: 1}
     slow_start: 30s
     resolve: 10s
-    affinity: 3h
 """
 
 from __future__ import annotations
@@ -30,7 +28,6 @@ MAX_WEIGHT = 1000
 # Bounds in seconds.
 SLOW_START_S = (0.0, 3600.0)
 RESOLVE_S = (1.0, 3600.0)
-AFFINITY_S = (1.0, 30 * 86400.0)
 
 BALANCE = {word.value: word for word in Balance}
 HASH_KEY = {word.value: word for word in HashKey}
@@ -45,7 +42,6 @@ _KEYS: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "no_backend": ("no_backend", lambda text: parse_word(text, NO_BACKEND)),
     "slow_start": ("slow_start_s", lambda text: parse_duration(text, *SLOW_START_S)),
     "resolve": ("resolve_s", lambda text: parse_duration(text, *RESOLVE_S)),
-    "affinity": ("affinity_s", lambda text: parse_duration(text, *AFFINITY_S)),
 }
 
 

@@ -17,7 +17,6 @@ from paraglider.config.access import (
 from paraglider.config.address import IPV4_PATTERN, IPV6_PATTERN, NEVER_IPV4_PATTERN
 from paraglider.config.bind import LIKE_AN_ADDRESS, LOOPBACKS, MAX_BINDS, PROTOCOLS
 from paraglider.config.clients import Refuse
-from paraglider.config.duration import DURATION_PATTERN
 from paraglider.config.keys import (
     BACKEND_KEYS,
     FRONTEND_KEYS,
@@ -125,7 +124,6 @@ def _frontend() -> Schema:
         "max_connections": whole_schema(*COUNTS),
         "rate": pattern_schema(RATE_PATTERN, "100/s"),
         "refuse": words_schema(REFUSE, default=Refuse.RESET.value),
-        "affinity": pattern_schema(DURATION_PATTERN, "3h"),
     }
     return object_schema(FRONTEND_KEYS, values, required=REQUIRED_KEYS[1:])
 

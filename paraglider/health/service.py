@@ -55,11 +55,13 @@ class Member:
 @dataclass(frozen=True, slots=True)
 class Share:
     """A backend that gets new connections, by its `weight` (1 to 1000) beside those of others, and
-    while it starts slowly only `percent` (1 to 100) of that."""
+    while it starts slowly only `percent` (1 to 100) of that; none with `most` open (0: no limit).
+    """
 
     backend: Endpoint
     weight: int = 1
     percent: int = FULL
+    most: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,9 @@ def standing_services(config: Config, addresses: Addresses) -> tuple[Service, ..
         members = tuple(Member(endpoint) for endpoint in backends)
         able = {e: backend for e, backend in backends.items() if backend.weight}
         primaries = [e for e, backend in able.items() if not backend.is_backup]
-        serving = tuple(Share(e, able[e].weight) for e in primaries or able)
+        serving = tuple(
+            Share(e, able[e].weight, most=able[e].max_connections) for e in primaries or able
+        )
         services.append(
             Service(
                 frontend.name,

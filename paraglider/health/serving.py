@@ -56,7 +56,7 @@ def share_out(
         percents = [FULL] * len(serving)  # who may be down must not get more than who came up
     largest = max(percents, default=FULL)
     return tuple(
-        Share(backend, _weight(standings[backend]), percent * FULL // largest)
+        _share(backend, standings[backend], percent * FULL // largest)
         for backend, percent in zip(serving, percents, strict=True)
     )
 
@@ -73,8 +73,10 @@ def find_next_share_s(
     return min((time_s for time_s in times_s if time_s is not None), default=None)
 
 
-def _weight(standing: Standing) -> int:
-    return 1 if standing.backend is None else standing.backend.weight
+def _share(endpoint: Endpoint, standing: Standing, percent: int) -> Share:
+    if standing.backend is None:
+        return Share(endpoint, percent=percent)
+    return Share(endpoint, standing.backend.weight, percent, standing.backend.max_connections)
 
 
 def _percent(standing: Standing, slow_start_s: float, now_s: float) -> int:

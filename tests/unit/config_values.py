@@ -118,7 +118,6 @@ def is_frontend(value: object) -> bool:
         and value.quorum.live > value.quorum.hysteresis >= 0
         and 0 <= value.slow_start_s <= 3600
         and 1 <= value.resolve_s <= 3600
-        and (value.affinity_s == 0 or 1 <= value.affinity_s <= 30 * 86400)
     )
 
 

@@ -98,3 +98,22 @@ def test_shares_follow_what_was_counted_every_two_seconds() -> None:
     assert leveler.look()
     assert [share.weight for share in leveler.level([service])[0].serving] == [4, 16, 16]
     assert not leveler.look()
+
+
+def test_who_has_as_many_as_it_may_gets_no_more() -> None:
+    """Until one of them ends; also in turn, and where nobody is left, nobody serves."""
+    kernel = _Kernel()
+    service = _service(Balance.ROUND_ROBIN, Share(_A, most=10), Share(_B))
+    leveler = Leveler(count=kernel.count, clock=lambda: kernel.now_s)
+    assert leveler.level([service])[0] is not None
+    kernel.open[_BIND, _A] = 10
+    assert leveler.look()
+    assert [share.backend for share in leveler.level([service])[0].serving] == [_B]
+    assert not leveler.look()
+    kernel.open[_BIND, _A] = 9
+    assert leveler.look()
+    assert [share.backend for share in leveler.level([service])[0].serving] == [_A, _B]
+    alone = _service(Balance.ROUND_ROBIN, Share(_A, most=9))
+    leveler.level([alone])
+    assert leveler.look()
+    assert leveler.level([alone])[0].serving == ()

@@ -233,7 +233,7 @@ def test_reading_every_key_imports_no_more() -> None:
         "frontend: {bind: 10.0.0.1:80, privateip: 10.0.0.1, backends: [web:80, {address: b:80,"
         " check: {type: https, ca: /ca}}], check: {type: http, host: '[fd00::1]', interval: 1.5s},"
         " quorum: {live: 1}, slow_start: 1s, on_down: keep, allow: [10.0.0.0/8], rate: 9/s,"
-        " protocol: udp, affinity: 1h}"
+        " protocol: udp, refuse: drop}"
     )
     script = (
         "import sys, paraglider.config.load; before = set(sys.modules);"

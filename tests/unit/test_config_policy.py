@@ -10,14 +10,13 @@ THREE = "[10.0.0.2:80, 10.0.0.3:80, 10.0.0.4:80, {address: 10.0.0.5:80, backup: 
 
 def test_a_frontend_that_says_nothing_cuts_and_rejects_at_once() -> None:
     found = frontend_of()
-    expected = (OnDown.CUT, NoBackend.REJECT, Quorum(1, 0), 0.0, 5.0, 0.0)
+    expected = (OnDown.CUT, NoBackend.REJECT, Quorum(1, 0), 0.0, 5.0)
     assert expected == (
         found.on_down,
         found.no_backend,
         found.quorum,
         found.slow_start_s,
         found.resolve_s,
-        found.affinity_s,
     )
 
 
@@ -33,9 +32,6 @@ def test_a_frontend_that_says_nothing_cuts_and_rejects_at_once() -> None:
         ("slow_start: 1h", "slow_start_s", 3600.0),
         ("resolve: 1s", "resolve_s", 1.0),
         ("resolve: 1h", "resolve_s", 3600.0),
-        ("affinity: 1s", "affinity_s", 1.0),
-        ("affinity: 3h", "affinity_s", 10800.0),
-        ("affinity: 30d", "affinity_s", 2592000.0),
         ("quorum: 2", "quorum", Quorum(2)),
         ("quorum: 3", "quorum", Quorum(3)),
         ("quorum: {live: 2}", "quorum", Quorum(2)),
@@ -70,9 +66,6 @@ NUMBER = "is not a whole number from"
         ),
         ("resolve: 500ms", "12: frontend.resolve: 500ms is out of range; allowed is 1s to 1h"),
         ("resolve: 2h", "12: frontend.resolve: 2h is out of range; allowed is 1s to 1h"),
-        ("affinity: 999ms", "13: frontend.affinity: 999ms is out of range; allowed is 1s to 30d"),
-        ("affinity: 31d", "13: frontend.affinity: 31d is out of range; allowed is 1s to 30d"),
-        ("affinity: 0s", "13: frontend.affinity: 0s is out of range; allowed is 1s to 30d"),
         ("quorum: 0", f"11: frontend.quorum: '0' {NUMBER} 1 to 10000"),
         ("quorum: 10001", f"11: frontend.quorum: '10001' {NUMBER} 1 to 10000"),
         ("quorum: half", f"11: frontend.quorum: 'half' {NUMBER} 1 to 10000"),

@@ -28,7 +28,7 @@ PIECES = st.sampled_from(
         "status: ", "interval: 2s", "timeout: 5s", "send: ", "quorum: ", "live: 2", "hysteresis: 1",
         "slow_start: 1s", "on_down: keep", "\n      ", "*:80,443", "eth0:80-90", "0.0.0.0:1",
         "protocol: udp", "auto", "keep", "10.0.0.4-10.0.0.9", "allow: ", "deny: ", "10.0.0.0/8",
-        "::/0", "rate: 9/s", "max_connections: 9", "refuse: drop", "affinity: 3h", "10.0.0.2",
+        "::/0", "rate: 9/s", "max_connections: 9", "refuse: drop", "10.0.0.2",
         "\r", "\x00", "\u2028", "\ufeff", "\U0001f600", "%", "@", "\\", "x" * 50,
     ]
 )  # fmt: skip
@@ -130,7 +130,6 @@ FRONTENDS = st.fixed_dictionaries(
         "max_connections": NUMBERS,
         "rate": one_of("9/s", "1/day", "1000000/h"),
         "refuse": one_of("reset", "drop"),
-        "affinity": DURATIONS,
     },
 )
 

@@ -110,7 +110,6 @@ GOOD = [
             ("rate", "1000000/day"),
             ("rate", "1/min"),
             ("refuse", "drop"),
-            ("affinity", "30d"),
         )
     ),
     f"frontend: {frontend(on_down='keep', no_backend='serve-all', quorum='1')}",
@@ -205,7 +204,7 @@ BAD = [
         f"frontend: {frontend(**{key: value})}"
         for key, value in (
             ("max_connections", "many"), ("rate", "100"), ("rate", "100/m"), ("rate", "0/s"),
-            ("refuse", "reject"), ("affinity", "3"), ("affinity", "3w"),
+            ("refuse", "reject"),
         )
     ),
     f"frontend: {frontend(on_down='drop')}",
@@ -240,7 +239,6 @@ BEYOND = [
     ),
     f"frontend: {frontend(max_connections='0')}",
     f"frontend: {frontend(rate='1000001/s')}",
-    f"frontend: {frontend(affinity='31d')}",
     f"frontend: {frontend(check='{path: /}')}",
     f"frontend: {frontend(check='{type: none, port: 1}')}",
     f"frontend: {frontend(check='{timeout: 3s}')}",
