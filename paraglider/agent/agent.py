@@ -16,6 +16,7 @@ from paraglider.agent.in_force import in_force_lines
 from paraglider.agent.loop import Loop
 from paraglider.agent.members import match_backend
 from paraglider.agent.names import Names, wanted_names
+from paraglider.agent.port_watch import PortWatch
 from paraglider.agent.probing import Probing
 from paraglider.agent.record import Record
 from paraglider.agent.targets import plan_targets
@@ -62,6 +63,12 @@ class Agent:
         self._probing = Probing(loop, on_reports=self._take_reports, report=world.report)
         self._writer = Writer(loop, reconciler, world.connections, self.record, world.report)
         self._fill = FillWatch(read=world.read_conntrack, report=world.report, clock=loop.clock)
+        self._ports = PortWatch(
+            count=world.connections.count_tracked,
+            read=world.read_conntrack,
+            report=world.report,
+            clock=loop.clock,
+        )
         self._board = Board()
         self._config: Config | None = None
         self._choice: Choice | None = None
@@ -194,6 +201,7 @@ class Agent:
             self._writer.next_s(),
             self._probing.next_s(),
             self._fill.next_s(),
+            self._ports.next_s(),
         ]
         longest_s = self._loop.clock() + 60.0
         return min((time_s for time_s in times if time_s is not None), default=longest_s)
@@ -202,6 +210,7 @@ class Agent:
         """Do what is due."""
         self._probing.look()
         self._fill.look()
+        self._ports.look(self.services)
         if self._step_s is not None and self._step_s <= self._loop.clock():
             self._writer.want()
         self._sync()

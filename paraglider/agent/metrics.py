@@ -68,6 +68,9 @@ def _backend_metrics(frontends: Sequence[FrontendStatus]) -> Iterator[_Metric]:
     refused = [({"frontend": frontend.name}, frontend.refused) for frontend in frontends]
     told = "Packets that would have begun connections, and may not."
     yield _Metric("frontend_refused_total", "counter", told, refused)
+    used = [({"frontend": frontend.name}, frontend.ports_used) for frontend in frontends]
+    told = "Part of the ports of what backends see that are in use, at the busiest backend."
+    yield _Metric("frontend_source_ports_used_ratio", "gauge", told, used)
     up = [(labels, backend.percent > 0) for labels, backend in backends]
     yield _Metric("backend_up", "gauge", "Whether the backend gets new connections.", up)
     states = [

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from paraglider.agent.port_watch import Use, count_room, count_use
 from paraglider.agent.record import Record
+from paraglider.config.clients import SourceKind
 from paraglider.config.model import Bind, Endpoint, Family
 from paraglider.health.service import FULL, Health, Pair, Service
 from paraglider.kernel.apply import find_missing_anchors, read_states
-from paraglider.kernel.conntrack import count_connections
+from paraglider.kernel.conntrack import count_connections, count_tracked
 from paraglider.kernel.conntrack_table import Conntrack, read_conntrack
 from paraglider.kernel.host import Host
 from paraglider.kernel.variant import Choice
@@ -43,7 +45,8 @@ class BackendStatus:
 
 @dataclass(frozen=True, slots=True)
 class FrontendStatus:
-    """One frontend; `refused` packets would have begun connections and may not."""
+    """One frontend; `refused` packets would have begun connections and may not. `ports_used` (0 to
+    1) of what backends see are in use, at the backend that has most."""
 
     name: str
     binds: tuple[Bind, ...]
@@ -51,6 +54,7 @@ class FrontendStatus:
     backends: tuple[BackendStatus, ...]
     is_leaving: bool = False
     refused: int = 0
+    ports_used: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,7 @@ class Reading:
     totals: Mapping[Pair, int]
     open: Mapping[Pair, int]
     refused: Mapping[Bind, int]
+    ports: Use
     families: Sequence[Family]
     is_whole: bool
 
@@ -103,6 +108,7 @@ def read_kernel(choice: Choice, host: Host) -> Reading:
         description.connections,
         counts,
         description.refused,
+        count_use(description.services, count_tracked(description.services)),
         sorted(states),
         is_whole,
     )
@@ -150,7 +156,15 @@ def frontend_status(service: Service, reading: Reading) -> FrontendStatus:
         backends,
         service.is_leaving,
         reading.refused.get(service.bind, 0),
+        _ports_used(service, reading.ports),
     )
+
+
+def _ports_used(service: Service, ports: Use) -> float:
+    if service.source.kind is SourceKind.KEEP:
+        return 0.0
+    most = max((ports.get((service.source, m.backend), 0) for m in service.members), default=0)
+    return most / count_room(service.source)
 
 
 def _percent(part: int, largest: int) -> int:

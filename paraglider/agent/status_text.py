@@ -54,6 +54,9 @@ def _what(frontend: FrontendStatus) -> str:
     if frontend.is_leaving:
         return "configured no more; its connections run on"
     refused = f"; {frontend.refused} refused" if frontend.refused else ""
+    percent = round(100 * frontend.ports_used)
+    if percent:
+        refused += f"; {percent} % of its ports in use"
     return f"{', '.join(map(str, frontend.binds))} as {frontend.source}{refused}"
 
 
@@ -161,6 +164,7 @@ def _frontend_json(frontend: FrontendStatus) -> dict[str, object]:
         "bind": ",".join(map(str, frontend.binds)),
         "privateip": frontend.source,
         "refused_total": frontend.refused,
+        "source_ports_used_ratio": round(frontend.ports_used, 4),
         "leaving": frontend.is_leaving,
         "backends": [_backend_json(backend) for backend in frontend.backends],
     }

@@ -17,7 +17,7 @@ from paraglider.agent.record import Record, Trouble
 from paraglider.config.model import Protocol
 from paraglider.errors import ParagliderError
 from paraglider.health.service import Pair, Service
-from paraglider.kernel.conntrack import count_connections, cut_connections
+from paraglider.kernel.conntrack import count_connections, count_tracked, cut_connections
 from paraglider.kernel.iptables import Variant
 from paraglider.kernel.reconcile import Reconciler
 from paraglider.rules.wanted import Planner
@@ -33,10 +33,12 @@ _REPAIR = "cannot look after the rules"
 
 @dataclass(frozen=True, slots=True)
 class Connections:
-    """How connections are counted, cut and, where they are stale, forgotten (in conntrack, but for
-    tests), and the clock that their deadlines are on, seconds since the epoch."""
+    """How connections are counted (`count_tracked`: with those that have ended), cut and, where
+    they are stale, forgotten (in conntrack, but for tests), and the clock that their deadlines are
+    on, seconds since the epoch."""
 
     count: Callable[[Collection[Service]], Mapping[Pair, int]] = count_connections
+    count_tracked: Callable[[Collection[Service]], Mapping[Pair, int]] = count_tracked
     cut: Callable[[Collection[Service], Collection[Pair]], int] = cut_connections
     forget_stale: Callable[[Collection[Service]], int] = lambda _: 0
     clock: Callable[[], float] = time.time

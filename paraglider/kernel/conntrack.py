@@ -49,11 +49,15 @@ _READING, _CUTTING = "read the connections", "cut connections"
 
 
 def count_connections(
-    services: Collection[Service], *, open_netlink: Callable[[], Netlink] = Netlink
+    services: Collection[Service],
+    *,
+    with_ended: bool = False,
+    open_netlink: Callable[[], Netlink] = Netlink,
 ) -> Mapping[Pair, int]:
     """Return how many live connections each (bind, backend) of `services` has: of TCP, from the
     first packet until both ends have closed; of UDP, while the kernel remembers them. Pairs without
-    any are left out, backends that the services do not know are not.
+    any are left out, backends that the services do not know are not. `with_ended` counts those of
+    TCP, too, that the kernel has not forgotten yet.
 
     Raises UnavailableError or PermissionDenied.
     """
@@ -65,12 +69,19 @@ def count_connections(
             data: bytes, start: int, end: int, ends: Ends, table: _ConnectionTable = table
         ) -> Ends | None:
             is_ours = table.places.find(ends) is not None
-            return ends if is_ours and table.form.is_live(data, start, end) else None
+            is_counted = with_ended or table.form.is_live(data, start, end)
+            return ends if is_ours and is_counted else None
 
         for ends, number in Counter(table.read(keep)).items():
             if pair := places.pair(ends):
                 counts[pair] += number
     return counts
+
+
+def count_tracked(services: Collection[Service]) -> Mapping[Pair, int]:
+    """Return how many connections each pair has, with those of TCP that have ended and that the
+    kernel has not forgotten yet. Raises as `count_connections` does."""
+    return count_connections(services, with_ended=True)
 
 
 def cut_connections(
