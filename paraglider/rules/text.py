@@ -176,8 +176,7 @@ def _target_words(target: Target) -> str:
 def _source_words(target: Snat | Masquerade) -> str:
     if isinstance(target, Masquerade):
         return "MASQUERADE --random-fully"
-    until = "" if target.last is None else f"-{target.last}"
-    return f"SNAT --to-source {target.to}{until} --random-fully"
+    return f"SNAT --to-source {target.to} --random-fully"
 
 
 def _refusal_word(target: TcpReset | Unreachable) -> str:
