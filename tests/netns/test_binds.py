@@ -180,3 +180,19 @@ def test_what_is_in_the_kernel_agrees_with_the_file(topology: Topology) -> None:
         told = json.loads(status.stdout)
         assert told["running"] is True
         assert [len(f["backends"]) for f in told["frontends"]] == [3]
+
+
+def test_ports_that_join_stay_those_of_the_file(topology: Topology) -> None:
+    """Two binds whose ports are neighbours: connections are counted, and the agent after one that
+    was killed knows who was disabled."""
+    plan = topology.addresses
+    binds = [plan.endpoint(plan.bind, 9001), f"{plan.endpoint(plan.bind, 9002)}-9003"]
+    agent = topology.start_agent(config=plan.make_config(plan.backend_endpoints, binds=binds))
+    _connect(topology, plan.endpoint(plan.bind, 9002), 6)
+    first = plan.backend_endpoints[0]
+    assert [b["connections_total"] for b in agent.backends().values()] == [2, 2, 2]
+    agent.order("disable", first)
+    agent.kill()
+    agent.start()
+    assert agent.backends()[first]["health"] == "disabled"
+    assert _connect(topology, plan.endpoint(plan.bind, 9003), 4).by_backend == {"b2": 2, "b3": 2}
