@@ -155,3 +155,15 @@ def test_access_holds_for_datagrams_too(topology: Topology) -> None:
     assert (len(tally.answers), tally.failures) == (3, (_REFUSED,) * 2)
     assert _connect(topology, 1).failures == (_REFUSED,)
     assert _refused(topology) == 3
+
+
+def test_another_rate_in_the_file_holds_at_once(topology: Topology) -> None:
+    """For clients that were counted under the old one, too: they have what the new one allows."""
+    other = _add_client(topology)
+    _start(topology, "rate: 5/min")
+    assert len(_connect(topology, 2).answers) == 2
+    _start(topology, "rate: 3/min")
+    assert len(_connect(topology, 6, source=other).answers) == 3
+    assert len(_connect(topology, 6).answers) == 3
+    _start(topology, "rate: 100/min")
+    assert _connect(topology, 10).failures == ()
