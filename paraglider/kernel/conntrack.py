@@ -43,6 +43,8 @@ _T = TypeVar("_T")
 _Keep = Callable[[bytes, int, int, Ends], _T | None]
 
 _GET, _DELETE = (NFNL_SUBSYS_CTNETLINK << 8 | n for n in (1, 2))  # enum cntl_msg_types
+# Who keeps no flow of UDP, as there is no end to wait for; a deadline ends those of who drains.
+_OUT = (Health.DOWN, Health.DISABLED)
 _TRIES = 4
 _BATCH = 64
 _READING, _CUTTING = "read the connections", "cut connections"
@@ -109,18 +111,21 @@ def forget_stale(
     is_local: Callable[[Address], bool],
     open_netlink: Callable[[], Netlink] = Netlink,
 ) -> int:
-    """Forget flows of UDP that go where they should not any more: to a backend that is down or has
-    left, or of a frontend that has; and those that began before there was a frontend, and are
-    translated by nobody. Return how many.
+    """Forget flows of UDP that go where they should not any more: to a backend that is down (and
+    does not serve all the same) or disabled or has left, or of a frontend that has; and those that
+    began before there was a frontend, and are translated by nobody. Return how many.
 
     A sender that does not stop would keep them alive for ever. Raises UnavailableError or
     PermissionDenied.
     """
     able = {
-        (service.bind, member.backend)
+        (service.bind, backend)
         for service in services
-        for member in service.members
-        if not (service.is_leaving or member.is_leaving or member.health is Health.DOWN)
+        if not service.is_leaving
+        for backend in (
+            *(share.backend for share in service.serving),
+            *(m.backend for m in service.members if not (m.is_leaving or m.health in _OUT)),
+        )
     }
 
     def is_stale(places: Places, ends: Ends) -> bool:

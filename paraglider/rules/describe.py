@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from paraglider.config.clients import Source, SourceKind
+from paraglider.config.clients import AddressRange, Source, SourceKind
 from paraglider.config.model import NAME_PATTERN, Address, Bind, Endpoint, Family, Ports
 from paraglider.health.service import FULL, Member, Pair, Service, Share
 from paraglider.rules.notes import NOTE_CHAINS, UNTIL
@@ -135,16 +135,26 @@ class _Live:
             if found is None or not _meets(found, bind):
                 continue
             match rule.target:
-                case Snat(first, last):
-                    return Source(SourceKind.ADDRESS, ((first, last or first),))
+                case Snat(to):
+                    return Source(SourceKind.ADDRESS, ((to, to),))
                 case Jump(chain) if chain.startswith(PREFIX + SEVERAL):
-                    targets = [r.target for r, _ in _parsed(self._nat.get(chain, ()))]
-                    ranges = ((t.to, t.last or t.to) for t in targets if isinstance(t, Snat))
-                    return Source(SourceKind.ADDRESS, tuple(ranges))
+                    return Source(SourceKind.ADDRESS, self._ranges(chain))
                 case Jump():
                     return Source(SourceKind.KEEP)
             return Source(SourceKind.AUTO)
         return _UNKNOWN  # the frontend is not whole then
+
+    def _ranges(self, chain: str) -> tuple[AddressRange, ...]:
+        """Return the addresses that a chain chooses from, and those that it leads to."""
+        within = [name for name in self._nat if name.startswith(chain)]
+        targets = (rule.target for name in within for rule, _ in _parsed(self._nat[name]))
+        ranges: list[AddressRange] = []
+        for address in sorted((t.to for t in targets if isinstance(t, Snat)), key=int):
+            if ranges and int(ranges[-1][1]) + 1 == int(address):
+                ranges[-1] = ranges[-1][0], address
+            else:
+                ranges.append((address, address))
+        return tuple(ranges)
 
     def notes(self) -> dict[Bind, dict[Endpoint, Member]]:
         """Return, for each bind, the backends that are noted as out of service."""

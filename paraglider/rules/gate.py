@@ -4,7 +4,8 @@
     -A PARAGLIDER-webG -s 192.0.2.0/24 -j ACCEPT                                            denied
     -A PARAGLIDER-webG -s 198.51.100.0/24 -j PARAGLIDER-webH                               allowed
     -A PARAGLIDER-webG -j ACCEPT                                                     nobody else is
-    -A PARAGLIDER-webH -m hashlimit --hashlimit-above 10/sec ... --hashlimit-name web -j ACCEPT
+    -A PARAGLIDER-webH -m hashlimit --hashlimit-above 10/sec ... --hashlimit-name web.10-sec
+                       -j ACCEPT
     -A PARAGLIDER-webH -m connlimit --connlimit-above 20 --connlimit-mask 32 --connlimit-saddr
                        -j ACCEPT
     -A PARAGLIDER-webH -p tcp -j PARAGLIDER-web

@@ -35,6 +35,7 @@ from paraglider.rules.text import (
     MOST_BURST,
     NO_BITS,
     RATE_WORDS,
+    often_name,
 )
 
 # --ctproto is always printed as a number (libxt_conntrack.c).
@@ -143,8 +144,12 @@ def _parse_often(raw: dict[str, str]) -> TooOften:
     if burst != min(parse_number(count), MOST_BURST):
         raise ValueError(f"not a burst of ours: {burst}")
     per_s = next(per_s for per_s, word in RATE_WORDS.items() if word == unit)
-    name = _parse_word(raw.pop("--hashlimit-name", ""), NAME_PATTERN)
-    return TooOften(Rate(parse_number(count), per_s), name)
+    name = raw.pop("--hashlimit-name", "")
+    often = TooOften(
+        Rate(parse_number(count), per_s), _parse_word(name.partition(".")[0], NAME_PATTERN)
+    )
+    _expect_one_of((often_name(often),), name)
+    return often
 
 
 def _parse_many(raw: dict[str, str]) -> TooMany:

@@ -60,8 +60,7 @@ def _parse_dnat(text: str) -> Dnat:
 def _parse_source(words: list[str]) -> Snat | Masquerade:
     match words:
         case ["SNAT", "--to-source", to, "--random-fully"]:
-            first, _, last = to.partition("-")
-            return Snat(ip_address(first), ip_address(last) if last else None)
+            return Snat(ip_address(to))
         case ["MASQUERADE", "--random-fully"]:
             return Masquerade()
     raise ValueError(f"not a source of ours: {words}")

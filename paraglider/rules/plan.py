@@ -150,7 +150,8 @@ def plan_frontend(service: Service, *, starts_anywhere: bool) -> list[Chain]:
 def _nat_chains(services: Sequence[Service]) -> list[Chain]:
     staying = [service for service in services if not service.is_leaving]
     dnat, snat, local = Dispatch("DNAT"), Dispatch("SNAT"), Dispatch("LOCAL")
-    ways = [_place(b, plan_entry(s, b.protocol)) for s in staying for b in s.binds]
+    # Apart: the rules tell which binds the file has (describe.py).
+    ways = [_place(b, plan_entry(s, b.protocol), is_apart=True) for s in staying for b in s.binds]
     sources = [(b, source_target(s)) for s in staying for b in s.binds]
     to_source = [_place(bind, target) for bind, target in sources if target is not None]
     at_address, anywhere = _apart(ways)
@@ -256,7 +257,7 @@ def _filter_chains(services: Sequence[Service]) -> list[Chain]:
     forward, entry, local = Dispatch("FORWARD"), Dispatch("INPUT"), Dispatch("LOCAL")
     passing = [_place(b, Verdict.ACCEPT, is_apart=s.is_leaving) for s in services for b in s.binds]
     refused = [
-        _place(b, refusal(s, b.protocol), is_apart=has_gate(s))
+        _place(b, refusal(s, b.protocol), is_apart=True)
         for s in staying
         if not s.serving or has_gate(s)
         for b in s.binds

@@ -71,11 +71,9 @@ class Dnat:
 
 @dataclass(frozen=True, slots=True)
 class Snat:
-    """Give the connection a source address, one up to `last` if that is given, and a random free
-    port."""
+    """Give the connection a source address, and a random free port."""
 
     to: Address
-    last: Address | None = None
 
 
 @dataclass(frozen=True, slots=True)

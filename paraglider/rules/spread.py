@@ -75,7 +75,7 @@ def plan_spread(service: Service, protocol: Protocol, *, starts_anywhere: bool) 
         turns = spread.in_turn([spread.to(s.backend) for s in full], [s.weight for s in full])
         rules = [*spread.by_chance(spread.ways(slow), rest), *turns]
         if starts_anywhere and len(turns) > 1:
-            rules.insert(0, spread.anew(_mark_of(service), service.family, turns))
+            rules.insert(0, spread.anew(_mark_of(service, protocol), service.family, turns))
     chains = [Chain(first, tuple(rules)), *spread.chains]
     if protocol is Protocol.TCP:
         return chains
@@ -194,9 +194,9 @@ def _weighed(turns: Sequence[Rule]) -> Iterator[_Way]:
             yield rule.target, max(1, taken)
 
 
-def _mark_of(service: Service) -> str:
+def _mark_of(service: Service, protocol: Protocol) -> str:
     """Return a name that no other rules have had, before or beside these."""
-    text = repr((service.name, service.bind, service.serving))
+    text = repr((service.name, protocol, service.bind, service.serving))
     return f"paraglider-{blake2b(text.encode(), digest_size=8).hexdigest()}"
 
 

@@ -136,7 +136,13 @@ def _often_words(often: TooOften) -> str:
     count, unit = often.rate.count, RATE_WORDS[often.rate.per_s]
     burst = min(count, MOST_BURST)
     how = f"--hashlimit-above {count}/{unit} --hashlimit-burst {burst} --hashlimit-mode srcip"
-    return f"-m hashlimit {how} --hashlimit-name {often.name}"
+    return f"-m hashlimit {how} --hashlimit-name {often_name(often)}"
+
+
+def often_name(often: TooOften) -> str:
+    """Return what the kernel knows a count of clients by, such as ``web.5-min``: it keeps the rate
+    that one of that name began with, whatever a later rule says."""
+    return f"{often.name}.{often.rate.count}-{RATE_WORDS[often.rate.per_s]}"
 
 
 def _many_words(many: TooMany) -> str:
@@ -176,8 +182,7 @@ def _target_words(target: Target) -> str:
 def _source_words(target: Snat | Masquerade) -> str:
     if isinstance(target, Masquerade):
         return "MASQUERADE --random-fully"
-    until = "" if target.last is None else f"-{target.last}"
-    return f"SNAT --to-source {target.to}{until} --random-fully"
+    return f"SNAT --to-source {target.to} --random-fully"
 
 
 def _refusal_word(target: TcpReset | Unreachable) -> str:

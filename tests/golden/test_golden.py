@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from ipaddress import ip_address
 from random import Random
 
 import pytest
 
-from paraglider.config.model import Balance, Endpoint, Family
-from paraglider.health.service import FULL, Service, Share
+from paraglider.config.clients import SourceKind
+from paraglider.config.model import Balance, Endpoint
+from paraglider.health.service import FULL, Share
 from paraglider.rules.describe import describe_states
 from paraglider.rules.notes import NOTE_CHAINS, PIN_CHAIN
 from paraglider.rules.ruleset import Jump
 from paraglider.rules.state import State, parse_save
 from paraglider.rules.turns import plan_cycle
 from tests.golden.case_files import GoldenCase, golden_cases
-from tests.services import privateip_of
-from tests.walker import Packet, Walker
+from tests.golden.ways import Way, ways_of
+from tests.walker import Packet
 
 CASES = golden_cases()
-
-_CLIENT = {
-    Family.IPV4: Endpoint(ip_address("203.0.113.9"), 51000),
-    Family.IPV6: Endpoint(ip_address("2001:db8:ffff::9"), 51000),
-}
+WAYS = [way for case in CASES for way in ways_of(case)]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -56,93 +54,87 @@ def test_what_is_rendered_reads_back_as_the_same_state(case: GoldenCase) -> None
         assert parse_save("\n".join(_as_saved(state))) == state
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_connections_go_to_the_backends_in_turn_as_the_privateip(case: GoldenCase) -> None:
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_connections_go_to_the_backends_in_turn_as_the_privateip(way: Way) -> None:
     """Of 60 rounds of connections each backend gets its turns of a round, equals in the order of
-    the file, and sees privateip; at random, it gets some; where none serves, each connection is
-    refused. (Slow ones never have the luck.)"""
-    for service in case.services():
-        serving = [s for s in service.serving if s.percent == FULL]
-        turns = [serving[n].backend for n in plan_cycle([s.weight for s in serving])]
-        walker = _walker(case, service)
-        if service.balance is Balance.RANDOM:
-            walker.random = Random(7).random
-        outcomes = [
-            walker.send(Packet(_client(service, n), service.bind.endpoint))
-            for n in range(60 * max(1, len(turns)))
-        ]
-        if not serving:
-            assert {outcome.verdict for outcome in outcomes} == {"RESET"}
-            continue
-        found = [outcome.packet.destination for outcome in outcomes]
-        if service.balance is Balance.ROUND_ROBIN:
-            assert found == turns * 60
-        assert set(found) == set(turns)
-        assert {outcome.packet.source.address for outcome in outcomes} == {privateip_of(service)}
-        assert {outcome.verdict for outcome in outcomes} == {"ACCEPT"}
+    the file, and sees whom it should; at random, it gets some; where none serves, each connection
+    is refused. (Slow ones never have the luck.)"""
+    service, walker = way.service, way.walker()
+    serving = [s for s in service.serving if s.percent == FULL]
+    turns = [way.lands_at(serving[n].backend) for n in plan_cycle([s.weight for s in serving])]
+    if service.balance is Balance.RANDOM or len(way.sources) > 1:
+        walker.random = Random(7).random
+    clients = [way.client(n) for n in range(60 * max(1, len(turns)))]
+    outcomes = [walker.send(way.packet(client, way.to)) for client in clients]
+    if not serving:
+        assert {outcome.verdict for outcome in outcomes} == {"RESET"}
+        return
+    found = [outcome.packet.destination for outcome in outcomes]
+    if service.balance is Balance.ROUND_ROBIN:
+        assert found == turns * 60
+    assert set(found) == set(turns)
+    seen = {outcome.packet.source.address for outcome in outcomes}
+    is_kept = service.source.kind is SourceKind.KEEP
+    assert seen == ({client.address for client in clients} if is_kept else set(way.sources))
+    assert {outcome.verdict for outcome in outcomes} == {"ACCEPT"}
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_later_packets_of_a_connection_pass_both_ways(case: GoldenCase) -> None:
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_later_packets_of_a_connection_pass_both_ways(way: Way) -> None:
     """With a FORWARD policy of DROP, what conntrack has translated is let through."""
-    for service in case.services():
-        client, backend = _CLIENT[service.family], service.members[0].backend
-        there = Packet(
-            client, backend, is_syn=False, is_translated=True, original=service.bind.endpoint
-        )
-        back = Packet(
-            backend, client, is_syn=False, is_translated=True, original=service.bind.endpoint
-        )
-        walker = _walker(case, service)
-        assert [walker.send(there).verdict, walker.send(back).verdict] == ["ACCEPT", "ACCEPT"]
+    assert [way.walker().send(packet).verdict for packet in _later(way)] == ["ACCEPT", "ACCEPT"]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_what_routers_say_of_a_connection_passes_both_ways(case: GoldenCase) -> None:
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_what_routers_say_of_a_connection_passes_both_ways(way: Way) -> None:
     """An ICMP error about a balanced connection passes where FORWARD drops, from either side."""
-    for service in case.services():
-        client, backend = _CLIENT[service.family], service.members[0].backend
-        walker = _walker(case, service)
-        for source, destination in [(client, backend), (backend, client)]:
-            packet = Packet(
-                source,
-                destination,
-                is_syn=False,
-                is_error=True,
-                is_translated=True,
-                original=service.bind.endpoint,
-            )
-            assert walker.send(packet).verdict == "ACCEPT"
+    errors = [replace(packet, is_error=True) for packet in _later(way)]
+    assert [way.walker().send(packet).verdict for packet in errors] == ["ACCEPT", "ACCEPT"]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_untranslated_packets_are_dropped_and_not_answered(case: GoldenCase) -> None:
-    """Neither a client's packet that conntrack lost, nor a backend's INVALID one, reaches the
-    host's own stack, which would reset the connection."""
-    for service in case.services():
-        client, own = _CLIENT[service.family], Endpoint(privateip_of(service), 40000)
-        lost = Packet(client, service.bind.endpoint, is_syn=False)
-        strays = [Packet(m.backend, own, is_syn=False, is_invalid=True) for m in service.members]
-        walker = _walker(case, service)
-        assert {walker.send(packet).verdict for packet in [lost, *strays]} == {"DROP"}
+def _later(way: Way) -> list[Packet]:
+    """Return a packet of the client's, and one of its backend's."""
+    client, backend = way.client(), way.lands_at(way.service.members[0].backend)
+    there = way.packet(client, backend, is_syn=False, is_translated=True, original=way.to)
+    return [there, replace(there, source=backend, destination=client, interface="")]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_traffic_that_is_not_balanced_is_left_alone(case: GoldenCase) -> None:
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_untranslated_packets_are_dropped_and_not_answered(way: Way) -> None:
+    """Neither a client's packet that conntrack lost, nor a backend's INVALID one of TCP, reaches
+    the host's own stack, which would reset the connection."""
+    own = Endpoint(way.sources[0], 40000)
+    backends = [way.lands_at(m.backend) for m in way.service.members]
+    lost = way.packet(way.client(), way.to, is_syn=False)
+    strays = [Packet(backend, own, is_syn=False, is_invalid=True) for backend in backends]
+    assert {way.walker().send(packet).verdict for packet in [lost, *strays]} == {"DROP"}
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_traffic_that_is_not_balanced_is_left_alone(way: Way) -> None:
     """A packet for another port of the bind, one of the host's own connections to a backend, and a
     client's straight to a backend: none is translated or judged by our rules."""
-    for service in case.services():
-        client, backend = _CLIENT[service.family], service.members[0].backend
-        own = Endpoint(privateip_of(service), 40000)
-        walker = _walker(case, service)
-        other_port = walker.send(Packet(client, Endpoint(service.bind.endpoint.address, 9)))
-        assert other_port.packet.destination == Endpoint(service.bind.endpoint.address, 9)
-        assert other_port.verdict == "ACCEPT"
-        answer = walker.send(Packet(backend, own, is_syn=False, original=backend))
-        assert answer.verdict == "ACCEPT"
-        straight = walker.send(Packet(client, backend))
-        assert straight.verdict == "DROP"  # the host's policy, untouched
-        assert straight.packet.source == client
+    client, backend = way.client(), way.lands_at(way.service.members[0].backend)
+    walker, elsewhere = way.walker(), Endpoint(way.to.address, 9)
+    other_port = walker.send(way.packet(client, elsewhere))
+    assert (other_port.packet.destination, other_port.verdict) == (elsewhere, "ACCEPT")
+    own = Endpoint(way.sources[0], 40000)
+    answer = way.packet(backend, own, is_syn=False, original=backend)
+    assert walker.send(answer).verdict == "ACCEPT"
+    straight = walker.send(way.packet(client, backend))
+    assert straight.verdict == "DROP"  # the host's policy, untouched
+    assert straight.packet.source == client
+
+
+def test_who_may_not_connect_is_not_translated_and_refused() -> None:
+    """One that is denied, one that is not allowed, and an eleventh connection within a minute."""
+    (way,) = (way for way in WAYS if way.case.name == "access")
+    walker = way.walker()
+    for text in ("203.0.113.200", "198.51.100.1"):
+        outcome = walker.send(way.packet(Endpoint(ip_address(text), 51000), way.to))
+        assert (outcome.verdict, outcome.packet.destination) == ("DROP", way.to)
+    verdicts = [walker.send(way.packet(way.client(), way.to)).verdict for _ in range(11)]
+    assert verdicts == ["ACCEPT"] * 10 + ["DROP"]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -153,6 +145,8 @@ def test_live_rules_tell_who_gets_connections_and_why_the_others_do_not(case: Go
     told = {s.name: s for s in description.services}
     for wanted in case.services():
         found = told.pop(wanted.name)
+        assert sorted(found.binds, key=str) == sorted(wanted.binds, key=str)
+        assert found.source == wanted.source
         assert {m for m in found.members if m.until_s} == {m for m in wanted.members if m.until_s}
         if wanted.home:  # clients of those that are down are not spread evenly
             assert {s.backend for s in found.serving} == {s.backend for s in wanted.serving}
@@ -176,17 +170,6 @@ def test_rules_stay_as_few_as_the_original_programs() -> None:
     (ruleset,) = seed.rulesets()
     counts = {t.name.value: sum(len(c.rules) for c in t.chains) for t in ruleset.tables}
     assert counts == {"filter": 6, "mangle": 1, "nat": 5}
-
-
-def _walker(case: GoldenCase, service: Service) -> Walker:
-    ruleset = next(r for r in case.rulesets() if r.family is service.family)
-    return Walker(ruleset, local=[str(service.bind.endpoint.address), str(privateip_of(service))])
-
-
-def _client(service: Service, number: int) -> Endpoint:
-    """Return one of many clients; the first is that of the other tests."""
-    first = _CLIENT[service.family]
-    return Endpoint(ip_address(int(first.address) + number), first.port)
 
 
 def _as_saved(state: State) -> list[str]:

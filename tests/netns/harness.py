@@ -65,12 +65,18 @@ class AddressPlan:
         """A configuration of the seed's form."""
         return self.make_config(self.backend_endpoints)
 
-    def make_config(self, backends: Sequence[str], *more: str) -> str:
-        """Return a configuration with other backends than all three, and `more` lines of the
-        frontend. A backend that begins with a brace is written as it is."""
+    def make_config(
+        self, backends: Sequence[str], *more: str, binds: Sequence[str] = (), privateip: str = ""
+    ) -> str:
+        """Return a configuration with other backends than all three, other `binds` or another
+        `privateip`, and `more` lines of the frontend. A backend that begins with a brace is written
+        as it is, and so is a `privateip` that begins with a bracket and a quote."""
         items = [b if b.startswith("{") else f'"{b}"' for b in backends]
         lines = [f"    - {item}\n" for item in items]
-        head = f'frontend:\n  bind: "{self.bind_endpoint}"\n  privateip: "{self.privateip}"\n'
+        listed = ", ".join(f'"{bind}"' for bind in binds)
+        bind = f"[{listed}]" if binds else f'"{self.bind_endpoint}"'
+        seen = privateip if privateip.startswith('["') else f'"{privateip or self.privateip}"'
+        head = f"frontend:\n  bind: {bind}\n  privateip: {seen}\n"
         options = "".join(f"  {line}\n" for line in more)
         return f"{head}{options}  backends:\n{''.join(lines)}"
 

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paraglider.config.model import Balance, Endpoint, Family
+from paraglider.config.model import Balance, Endpoint, Family, Protocol
 from paraglider.health.service import Member, Service, Share
 from paraglider.rules.plan import plan_rulesets
 from paraglider.rules.turns import plan_cycle
 from paraglider.rules.wanted import Planner
-from tests.services import service_of
+from tests.services import bind_at, service_of
 from tests.walker import Packet, Walker
 
 _BIND = Endpoint(ip_address("192.0.2.10"), 80)
@@ -152,3 +152,19 @@ def test_one_backend_that_goes_down_leaves_other_frontends_as_they_are() -> None
         if rules is not before.table(name).chains.get(chain)
     }
     assert {chain[:13] for _, chain in others} == {"PARAGLIDER-f7", "PARAGLIDER-PI"}
+
+
+def test_the_first_of_each_protocol_is_the_first_of_new_rules() -> None:
+    """Where counters may begin anew, a connection over TCP does not make the first flow of UDP look
+    like one after that."""
+    backends = [Endpoint(ip_address(_FIRST + n), 80) for n in range(3)]
+    members, shares = tuple(map(Member, backends)), tuple(map(Share, backends))
+    service = replace(
+        service_of("web", _BIND, ip_address("10.9.9.9"), members, shares),
+        binds=tuple(bind_at(_BIND, protocol) for protocol in Protocol),
+    )
+    (ruleset,) = plan_rulesets([service], starts_anywhere=True)
+    walker = Walker(ruleset, local=[])
+    for protocol in Protocol:
+        outcome = walker.send(Packet(_CLIENT, _BIND, protocol=protocol))
+        assert outcome.packet.destination == backends[0]
