@@ -65,12 +65,7 @@ def _backend_metrics(frontends: Sequence[FrontendStatus]) -> Iterator[_Metric]:
         for frontend in frontends
         for backend in frontend.backends
     ]
-    refused = [({"frontend": frontend.name}, frontend.refused) for frontend in frontends]
-    told = "Packets that would have begun connections, and may not."
-    yield _Metric("frontend_refused_total", "counter", told, refused)
-    used = [({"frontend": frontend.name}, frontend.ports_used) for frontend in frontends]
-    told = "Part of the ports of what backends see that are in use, at the busiest backend."
-    yield _Metric("frontend_source_ports_used_ratio", "gauge", told, used)
+    yield from _frontend_metrics(frontends)
     up = [(labels, backend.percent > 0) for labels, backend in backends]
     yield _Metric("backend_up", "gauge", "Whether the backend gets new connections.", up)
     states = [
@@ -85,6 +80,18 @@ def _backend_metrics(frontends: Sequence[FrontendStatus]) -> Iterator[_Metric]:
     is_open = [(labels, backend.open) for labels, backend in backends]
     told = "Connections that the backend has."
     yield _Metric("backend_current_connections", "gauge", told, is_open)
+
+
+def _frontend_metrics(frontends: Sequence[FrontendStatus]) -> Iterator[_Metric]:
+    # One of the file may be two here, of both families.
+    names = dict.fromkeys(frontend.name for frontend in frontends)
+    of_name = {name: [f for f in frontends if f.name == name] for name in names}
+    refused = [({"frontend": n}, sum(f.refused for f in found)) for n, found in of_name.items()]
+    told = "Packets that would have begun connections, and may not."
+    yield _Metric("frontend_refused_total", "counter", told, refused)
+    used = [({"frontend": n}, max(f.ports_used for f in found)) for n, found in of_name.items()]
+    told = "Part of the ports of what backends see that are in use, at the busiest backend."
+    yield _Metric("frontend_source_ports_used_ratio", "gauge", told, used)
 
 
 def _agent_metrics(agent: AgentStatus) -> Iterator[_Metric]:

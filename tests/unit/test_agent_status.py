@@ -155,3 +155,14 @@ def test_prometheus_is_told_how_the_agent_is() -> None:
         "paraglider_config_last_reload_success_timestamp_seconds 1764000000.5",
     ]
     assert "uptime" not in metrics_text(WITHOUT_AGENT)
+
+
+def test_a_frontend_of_both_families_is_one_series() -> None:
+    """The file has one, and so has Prometheus: what was refused is added up."""
+    both = (replace(WEB, refused=3, ports_used=0.1), replace(WEB, refused=4, ports_used=0.6))
+    lines = metrics_text(replace(STATUS, frontends=both)).splitlines()
+    assert [line for line in lines if line.startswith("paraglider_frontend_")] == [
+        'paraglider_frontend_refused_total{frontend="web"} 7',
+        'paraglider_frontend_source_ports_used_ratio{frontend="web"} 0.6',
+    ]
+    assert "; 3 refused; 10 % of its ports in use" in status_text(replace(STATUS, frontends=both))
