@@ -222,3 +222,15 @@ def test_ports_that_join_stay_those_of_the_file(topology: Topology) -> None:
     agent.start()
     assert agent.backends()[first]["health"] == "disabled"
     assert _connect(topology, plan.endpoint(plan.bind, 9003), 4).by_backend == {"b2": 2, "b3": 2}
+
+
+def test_a_bind_that_nobody_serves_leaves_nothing_to_one_of_any_address(topology: Topology) -> None:
+    """Its connections are refused, also where others would take them."""
+    plan = topology.addresses
+    _add_routes(topology)
+    out = f'{{address: "{plan.backend_endpoints[2]}", weight: 0}}'
+    config = _one_for_each(plan).replace(f'"{plan.backend_endpoints[2]}"', out)
+    _start(topology, config)
+    assert _connect(topology, plan.bind_endpoint, 1).failures == ("connection refused",)
+    inner = plan.endpoint(plan.privateip, plan.bind_port)
+    assert _connect(topology, inner).by_backend == {"b2": 3}
