@@ -9,12 +9,15 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 from bench.agent import measure_agent
 from bench.command import DidNotRun
+from bench.compare.run import ROUNDS, SECONDS, measure_compare
 from bench.files import measure_files
 from bench.markdown import describe_software
 from bench.probes import measure_probes
+from bench.scale import measure_scale
 from bench.startup import measure_startup
 
 BENCHES: Mapping[str, tuple[str, Callable[[], Iterator[str]]]] = {
@@ -22,6 +25,8 @@ BENCHES: Mapping[str, tuple[str, Callable[[], Iterator[str]]]] = {
     "files": ("time and memory of hostile and of large configuration files", measure_files),
     "probes": ("the prober's processor time and memory, at 1,000 backends", measure_probes),
     "agent": ("decisions, reloads, flushes by others, and rest; as root", measure_agent),
+    "scale": ("connections and changes at 1,000 frontends of 100; as root", measure_scale),
+    "compare": ("a connection beside HAProxy, nginx, kube-proxy; as root", measure_compare),
 }
 
 
@@ -35,13 +40,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="a bench of the list below")
-    names: list[str] = parser.parse_args(argv).names
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=ROUNDS,
+        metavar="N",
+        help="of `compare` (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=SECONDS,
+        metavar="S",
+        help="of each of its windows of new connections (default: %(default)s)",
+    )
+    arguments = parser.parse_args(argv)
+    names: list[str] = arguments.names
     if unknown := [name for name in names if name not in BENCHES]:
         parser.error(f"no bench is called {unknown[0]!r}; there are: {', '.join(BENCHES)}")
     code = 0
     print(describe_software())
     for name in names or BENCHES:
         summary, measure = BENCHES[name]
+        if name == "compare":
+            measure = partial(measure_compare, rounds=arguments.rounds, seconds=arguments.seconds)
         print(f"\n## {name}: {summary}\n")
         try:
             for line in measure():

@@ -14,7 +14,7 @@ from bisect import bisect_right, insort
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
-from paraglider.config.draft import Draft
+from paraglider.config.draft import Draft, SourceDraft
 from paraglider.config.model import Backend, Bind, Family, Ports, Protocol
 from paraglider.config.problems import Place, Problems
 
@@ -45,6 +45,7 @@ def check_overlaps(drafts: Sequence[Draft], problems: Problems) -> None:
             elif (pair := (first.place, place)) not in told:  # as of another family or protocol
                 told.add(pair)
                 problems.add(place, _shared(bind, first))
+    _check_sources(drafts, problems)
     addresses = {bind.address for draft in drafts for bind, _ in draft.binds}
     for draft in drafts:
         found = [it for it in draft.backends if it.backend and it.backend.host in addresses]
@@ -52,6 +53,41 @@ def check_overlaps(drafts: Sequence[Draft], problems: Problems) -> None:
         for it in found:
             if it.backend and (met := _first_met(it.backend, own, groups)):
                 problems.add(it.place, _looped(it.backend, met))
+
+
+def _check_sources(drafts: Sequence[Draft], problems: Problems) -> None:
+    """Tell of binds without an address that share a port, and are of frontends whose backends see
+    different sources: when that is given nobody knows any more where a connection came in."""
+    found = sorted(
+        ((bind, draft.source) for draft in drafts if draft.source for bind, _ in draft.binds),
+        key=lambda it: it[0].ports,
+    )
+    known: dict[tuple[Protocol, Family], tuple[int, SourceDraft]] = {}
+    told: set[Place] = set()
+    for bind, source in found:
+        if bind.address is not None:
+            continue
+        scope = bind.protocol, bind.family
+        last, before = known.get(scope, (0, source))
+        if bind.ports.first > last:
+            last, before = 0, source
+        elif _seen(source, bind.family) != _seen(before, bind.family) and source.place not in told:
+            told.add(source.place)
+            problems.add(source.place, _two_sources(bind, before))
+        known[scope] = max(last, bind.ports.last), before
+
+
+def _seen(source: SourceDraft, family: Family) -> Hashable:
+    own = (range_ for range_, _ in source.ranges if range_[0].version == family)
+    return source.kind, frozenset(own)
+
+
+def _two_sources(bind: Bind, before: SourceDraft) -> str:
+    return (
+        f"{bind} shares ports with a bind of another frontend, at any address like itself, and"
+        f" what backends see differs from {before.place}: it cannot be told by the interface;"
+        " write the same, or binds with an address"
+    )
 
 
 def _sharing(group: Sequence[_Taken], ports: Ports) -> _Taken | None:

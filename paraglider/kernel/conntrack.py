@@ -134,7 +134,8 @@ def forget_stale(
         # As it was sent: to this host itself, or, if a bind is of any address, just through it.
         service = places.find(ends)
         is_ours = service is not None and not service.is_leaving
-        return is_ours and is_local(endpoint_of(*ends[:2]).address)
+        to = endpoint_of(*ends[:2]).address
+        return is_ours and not to.is_loopback and is_local(to)
 
     tables = _tables(services, open_netlink, only=Protocol.UDP)
     return _forget(tables, is_stale, is_translated=False)

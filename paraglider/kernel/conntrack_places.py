@@ -21,7 +21,7 @@ class Places:
         ]
         # The more exact one first: an address, then an interface, then any.
         self._areas.sort(key=lambda area: (area[0].address is None, not area[0].interface))
-        self._found: dict[tuple[bytes, bytes], Service | None] = {}
+        self._found: dict[tuple[bytes, bytes], list[Service]] = {}
         self._pairs: dict[Ends, Pair | None] = {}
 
     @property
@@ -30,33 +30,35 @@ class Places:
         return [bind for bind, _ in self._areas]
 
     def find(self, ends: Ends) -> Service | None:
-        """Return the service that the client connected to."""
-        key = ends[:2]
-        if key not in self._found:
-            self._found[key] = self._find(endpoint_of(*key))
-        return self._found[key]
-
-    def _find(self, to: Endpoint) -> Service | None:
-        return next(
-            (
-                service
-                for bind, service in self._areas
-                if bind.address in (None, to.address)
-                and bind.ports.first <= to.port <= bind.ports.last
-            ),
-            None,
-        )
+        """Return the service that the client connected to, or may have: the most exact one."""
+        return next(iter(self._services(ends)), None)
 
     def pair(self, ends: Ends) -> Pair | None:
         """Return the bind and the backend of an entry, None of a stranger's."""
         if ends not in self._pairs:
-            service = self.find(ends)
-            self._pairs[ends] = None if service is None else (service.bind, _backend(service, ends))
+            # Where it came in is not known any more: of several it is one that has its backend.
+            services, to = self._services(ends), endpoint_of(*ends[2:])
+            known = ((s.bind, backend) for s in services if (backend := _backend(s, to)))
+            other = (services[0].bind, to) if services else None
+            self._pairs[ends] = next(known, other)
         return self._pairs[ends]
 
+    def _services(self, ends: Ends) -> list[Service]:
+        key = ends[:2]
+        if key not in self._found:
+            to = endpoint_of(*key)
+            areas = [
+                (bind, service)
+                for bind, service in self._areas
+                if bind.address in (None, to.address)
+                and bind.ports.first <= to.port <= bind.ports.last
+            ]
+            is_exact = bool(areas) and areas[0][0].address is not None
+            self._found[key] = [service for _, service in areas[: 1 if is_exact else None]]
+        return self._found[key]
 
-def _backend(service: Service, ends: Ends) -> Endpoint:
-    found = endpoint_of(*ends[2:])
+
+def _backend(service: Service, found: Endpoint) -> Endpoint | None:
     for member in service.members:
         backend = member.backend
         last = backend.last_port or backend.port
@@ -64,4 +66,4 @@ def _backend(service: Service, ends: Ends) -> Endpoint:
             not backend.port or backend.port <= found.port <= last
         ):
             return backend
-    return found
+    return None

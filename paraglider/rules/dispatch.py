@@ -20,6 +20,8 @@ _BITS = 3
 # nf_tables follows 16 jumps (NFT_JUMP_STACK_SIZE), and addresses of IPv6 can be chosen so that each
 # network has but one more in it.
 _MOST_DEPTH = 5
+# Whichever address comes after all that are named, as these go before it.
+_ANY = 1 << 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,7 @@ def _split(places: Sequence[Place], key: Callable[[Place], int]) -> Iterator[Seq
 
 def _number(place: Place) -> int:
     if place.address is None:
-        return -1
+        return _ANY
     return int(
         place.address.network_address if isinstance(place.address, Network) else place.address
     )

@@ -137,8 +137,8 @@ def plan_shared(services: Sequence[Service]) -> dict[TableName, list[Chain]]:
 
 
 def plan_frontend(service: Service, *, starts_anywhere: bool) -> list[Chain]:
-    """Return the chains of one frontend alone. Without a backend its chain is empty: the packet
-    stays as it is and is refused (_filter_chains)."""
+    """Return the chains of one frontend alone. Without a backend its chain is an ACCEPT: the
+    packet stays as it is and is refused (_filter_chains)."""
     if service.is_leaving:
         return []
     chains = [*plan_gate(service), *plan_source(service)]

@@ -76,6 +76,9 @@ def plan_spread(service: Service, protocol: Protocol, *, starts_anywhere: bool) 
         rules = [*spread.by_chance(spread.ways(slow), rest), *turns]
         if starts_anywhere and len(turns) > 1:
             rules.insert(0, spread.anew(_mark_of(service, protocol), service.family, turns))
+    if not shares:
+        # The end of nat, also for whoever else would translate it; filter refuses it.
+        rules = [Rule(protocol=Protocol.TCP, target=Verdict.ACCEPT)]
     chains = [Chain(first, tuple(rules)), *spread.chains]
     if protocol is Protocol.TCP:
         return chains

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from paraglider.lab.actors import connect_from, start_backend
+from paraglider.lab.actors import HeldConnections, connect_from, start_backend
 from paraglider.lab.tally import Tally
 from tests.netns.harness import BACKENDS, BALANCER, CLIENT, AddressPlan, Topology
 
@@ -131,22 +131,48 @@ def test_an_interface_takes_what_comes_in_there(topology: Topology) -> None:
             assert _connect(topology, to, by=host).answers == ()
 
 
-def test_the_more_exact_bind_takes_the_connection(topology: Topology) -> None:
-    """An address before an interface, and that before any."""
-    plan = topology.addresses
-    _add_routes(topology)
+def _one_for_each(plan: AddressPlan) -> str:
+    """Return frontends at any address, at an interface and at an address: of b1, b2, and b3, which
+    sees another source."""
     binds = (f"*:{plan.bind_port}", f"clients:{plan.bind_port}", plan.bind_endpoint)
     frontends = [
-        f'  - {{name: f{number}, bind: "{bind}", privateip: "{plan.privateip}", '
-        f'backends: ["{backend}"]}}\n'
-        for number, (bind, backend) in enumerate(zip(binds, plan.backend_endpoints, strict=True))
+        f'  - {{name: f{number}, bind: "{bind}", privateip: "{source}", backends: ["{backend}"]}}\n'
+        for number, (bind, backend, source) in enumerate(
+            zip(binds, plan.backend_endpoints, ("auto", "auto", plan.bind), strict=True)
+        )
     ]
-    _start(topology, "frontends:\n" + "".join(frontends))
+    return "frontends:\n" + "".join(frontends)
+
+
+def test_the_more_exact_bind_takes_the_connection(topology: Topology) -> None:
+    """An address before an interface, and that before any; and it gives its source."""
+    plan = topology.addresses
+    _add_routes(topology)
+    topology.lab.add_route("b3", plan.bind, plan.privateip)
+    _start(topology, _one_for_each(plan))
     inner = plan.endpoint(plan.privateip, plan.bind_port)
     assert _connect(topology, inner, by="b2").by_backend == {"b1": 3}
     assert _connect(topology, inner).by_backend == {"b2": 3}
     assert _connect(topology, plan.bind_endpoint).by_backend == {"b3": 3}
-    assert _connect(topology, plan.bind_endpoint, by="b2").by_backend == {"b3": 3}
+    exact = _connect(topology, plan.bind_endpoint, by="b2")
+    assert exact.by_backend == {"b3": 3}
+    assert exact.peers == {plan.bind}
+
+
+def test_connections_to_any_address_are_counted_where_they_are(topology: Topology) -> None:
+    """Though conntrack does not tell through which interface they came, backends do."""
+    plan = topology.addresses
+    _add_routes(topology)
+    _start(topology, _one_for_each(plan))
+    inner = plan.endpoint(plan.privateip, plan.bind_port)
+    with (
+        HeldConnections(topology.lab, "b2", to=inner, count=1),
+        HeldConnections(topology.lab, CLIENT, to=inner, count=2),
+        HeldConnections(topology.lab, CLIENT, to=plan.bind_endpoint, count=3),
+    ):
+        told = json.loads(topology.balancer.paraglider("status", "--json").stdout)
+    found = {f["name"]: f["backends"][0]["connections_open"] for f in told["frontends"]}
+    assert found == {"f0": 1, "f1": 2, "f2": 3}
 
 
 def _files(plan: AddressPlan) -> dict[str, str]:
@@ -196,3 +222,15 @@ def test_ports_that_join_stay_those_of_the_file(topology: Topology) -> None:
     agent.start()
     assert agent.backends()[first]["health"] == "disabled"
     assert _connect(topology, plan.endpoint(plan.bind, 9003), 4).by_backend == {"b2": 2, "b3": 2}
+
+
+def test_a_bind_that_nobody_serves_leaves_nothing_to_one_of_any_address(topology: Topology) -> None:
+    """Its connections are refused, also where others would take them."""
+    plan = topology.addresses
+    _add_routes(topology)
+    out = f'{{address: "{plan.backend_endpoints[2]}", weight: 0}}'
+    config = _one_for_each(plan).replace(f'"{plan.backend_endpoints[2]}"', out)
+    _start(topology, config)
+    assert _connect(topology, plan.bind_endpoint, 1).failures == ("connection refused",)
+    inner = plan.endpoint(plan.privateip, plan.bind_port)
+    assert _connect(topology, inner).by_backend == {"b2": 3}

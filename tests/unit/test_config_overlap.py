@@ -140,3 +140,22 @@ def test_a_bind_of_another_protocol_is_no_loop() -> None:
 def test_which_addresses_a_wildcard_has_nobody_knows() -> None:
     text = frontend_text("0.0.0.0:80", backends="[10.0.0.1:80]")
     assert len(parse_config(text.encode(), source="f").frontends) == 1
+
+
+def _with_two_sources(first: str, second: str) -> str:
+    text = text_of(first, second, backends="[10.9.0.2:9]")
+    return text.replace("privateip: auto", "privateip: 10.9.0.1", 1)
+
+
+@pytest.mark.parametrize("binds", [("eth0:80", "eth1:80"), ("'*:80'", "eth1:70-80")])
+def test_binds_that_differ_in_the_interface_alone_have_one_source(binds: tuple[str, str]) -> None:
+    """When that is given nobody knows any more where a connection came in."""
+    (told,) = problems_of(_with_two_sources(*binds))
+    assert "it cannot be told by the interface; write the same, or binds with an address" in told
+    assert parse_config(text_of(*binds, backends="[10.9.0.2:9]").encode(), source="f").frontends
+
+
+@pytest.mark.parametrize("binds", [("eth0:80", "eth1:81"), ("eth0:80", "10.0.0.1:80")])
+def test_other_binds_may_have_different_sources(binds: tuple[str, str]) -> None:
+    """By the port or the address they can be told."""
+    assert parse_config(_with_two_sources(*binds).encode(), source="f").frontends

@@ -1,0 +1,88 @@
+"""What the samples mean: figures of one turn, and how they compare within each round.
+
+A round has one turn of each subject. What a subject adds, and its ratio to another one's, are taken
+within the round, and only then is the median taken: what slows the machine down for a while slows
+all of a round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.compare.load import Sample
+from bench.compare.subjects import CONNTRACK, ROUTED
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One subject in one round. `forget_s` is what conntrack takes to forget a connection."""
+
+    connect: Sample
+    requests: Sample
+    bulk: Sample
+    forget_s: float
+
+
+Figure = Callable[[Turn], float]
+Round = Mapping[str, Turn]
+
+
+def connections_per_s(turn: Turn) -> float:
+    """New connections a second."""
+    return turn.connect.operations / turn.connect.seconds
+
+
+def connection_us(turn: Turn) -> float:
+    """Processor time that a connection takes, both its ends and its being forgotten included."""
+    return 1e6 * (turn.connect.busy_s / turn.connect.operations + turn.forget_s)
+
+
+def requests_per_s(turn: Turn) -> float:
+    """Round trips a second on connections that stay."""
+    return turn.requests.operations / turn.requests.seconds
+
+
+def p50_us(turn: Turn) -> float:
+    """Half of the round trips took no longer."""
+    return turn.requests.p50_us
+
+
+def p99_us(turn: Turn) -> float:
+    """All but one of a hundred round trips took no longer."""
+    return turn.requests.p99_us
+
+
+def gbit_per_s(turn: Turn) -> float:
+    """Gbit of payload a second."""
+    return 8 * turn.bulk.bytes / turn.bulk.seconds / 1e9
+
+
+def gigabyte_ms(turn: Turn) -> float:
+    """Processor time that 10^9 bytes take, both ends included."""
+    return 1e3 * turn.bulk.busy_s / (turn.bulk.bytes / 1e9)
+
+
+def each(rounds: Sequence[Round], subject: str, figure: Figure) -> list[float]:
+    """Return a figure in each round."""
+    return [figure(found[subject]) for found in rounds]
+
+
+def added(rounds: Sequence[Round], subject: str, figure: Figure) -> list[float]:
+    """Return what a subject adds to the routed path's figure, in each round."""
+    return [figure(found[subject]) - figure(found[ROUTED]) for found in rounds]
+
+
+def ratios(
+    rounds: Sequence[Round], subject: str, figure: Figure, *, to: str = CONNTRACK
+) -> list[float]:
+    """Return a subject's figure as a part of another one's, in each round."""
+    return [figure(found[subject]) / figure(found[to]) for found in rounds]
+
+
+def added_ratios(
+    rounds: Sequence[Round], subject: str, figure: Figure, *, to: str = CONNTRACK
+) -> list[float]:
+    """Return what a subject adds as a part of what another one adds, in each round."""
+    pairs = zip(added(rounds, subject, figure), added(rounds, to, figure), strict=True)
+    return [own / other if other > 0 else float("inf") for own, other in pairs]
