@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def start(context: Context) -> int:
     """Apply the configuration; say what is balanced now."""
     from paraglider.agent.in_force import in_force_lines
+    from paraglider.cli.flows import forget_flows, read_served
     from paraglider.cli.names import resolve_names
-    from paraglider.config.model import Protocol
     from paraglider.health.service import standing_services
     from paraglider.kernel.agent_lock import find_agent
     from paraglider.kernel.apply import apply_states
@@ -38,16 +38,14 @@ def start(context: Context) -> int:
     for finding in _survey(context, config):
         context.report(f"warning: {finding}")
     services = standing_services(config, resolve_names(config))
+    before = read_served(context, choice.variant)
     is_changed = apply_states(
         plan_states(services, starts_anywhere=choice.variant is Variant.LEGACY),
         variant=choice.variant,
         host=context.host,
         report=context.report,
     )
-    if any(bind.protocol is Protocol.UDP for service in services for bind in service.binds):
-        from paraglider.kernel.conntrack import forget_stale
-
-        forget_stale(services, is_local=context.host.is_local)
+    forget_flows(context, services, before)
     for line in in_force_lines(services, choice, is_changed=is_changed):
         context.say(line)
     return 0
@@ -80,9 +78,12 @@ def stop(context: Context) -> int:
 
 
 def _remove(context: Context) -> int:
+    from paraglider.cli.flows import forget_flows, read_whatever_is_served
     from paraglider.kernel.removal import remove_rules
 
+    before = read_whatever_is_served(context)
     removal = remove_rules(host=context.host, report=context.report)
+    forget_flows(context, (), before)
     for error in removal.unread:
         context.report(f"there may be rules of ours that cannot be read: {error}")
     if removal.unread:

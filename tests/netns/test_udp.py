@@ -153,3 +153,21 @@ def test_a_flow_that_began_before_the_rules_is_balanced(topology: Topology, comm
         else:
             topology.start_agent(config=_config(topology))
         flows.until("b1", "b2")
+
+
+def test_a_flow_of_what_is_served_no_more_is_refused_without_an_agent(topology: Topology) -> None:
+    """After a start with another file, and after a stop."""
+    other = topology.addresses.endpoint(topology.addresses.bind, 5353)
+    paraglider = topology.balancer.paraglider
+    paraglider("start", config=_with_another(topology, other))
+    with _flows(topology) as flows, Flows(topology.lab, CLIENT, to=other, count=1) as leaving:
+        flows.until(*BACKENDS)
+        leaving.until("b2")
+        paraglider("start", config=_config(topology))
+        leaving.until(_REFUSED)
+        flows.settle()
+        assert sorted(flows.seen.values()) == [["b1"], ["b2"], ["b3"]]
+    with _flows(topology, 1) as flow:  # one: the host sends one ICMP error a second
+        flow.until("b1")
+        paraglider("stop")
+        flow.until(_REFUSED)
