@@ -48,7 +48,8 @@ EVEN, FEW_EVEN = dict.fromkeys(BACKENDS, 100), dict.fromkeys(BACKENDS, 10)  # of
 
 def evened(by_backend: Mapping[str, int]) -> Mapping[str, int]:
     """Return equal counts for those that are one apart from equal ones, others as they are: with
-    legacy one connection after each change of the nat table, as Docker makes them, goes anywhere."""
+    legacy one connection after each change of the nat table goes anywhere, and Docker makes many.
+    """
     share = sum(by_backend.values()) // len(BACKENDS)
     is_even = by_backend.keys() == set(BACKENDS) and all(
         abs(number - share) <= 1 for number in by_backend.values()
