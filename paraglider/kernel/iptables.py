@@ -31,7 +31,7 @@ LOCK_WAIT_S = 10
 _TELL_AFTER_S = 1
 
 # More chains than that, and reading all of them takes less time than one program for each.
-_MOST_LISTED = 20
+_MOST_LISTED = 100
 #   -A PARAGLIDER-web -p tcp -c 12 720 -j DNAT --to-destination 10.0.0.2:80
 _LISTED = re.compile(r"^(-A .*?)-c ([0-9]+) ([0-9]+) (-j .*)$", re.MULTILINE)
 

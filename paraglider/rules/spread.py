@@ -38,7 +38,7 @@ from paraglider.rules.turns import find_places, plan_cycle
 # for each; more make more rules that a packet meets.
 WIDTH = 10
 _MOST_WAYS = 16
-_LEAST_LEAF = 8
+_LEAST_LEAF = 5
 # The first letter of what follows the name of the frontend in the name of a chain.
 _LETTERS = {Protocol.TCP: ascii_uppercase[:20], Protocol.UDP: ascii_uppercase[20:]}
 
