@@ -40,6 +40,9 @@ class Mode(StrEnum):
 
 # How many connections at a time. More change no rate; that many keep two processors busy.
 PARALLEL = {Mode.CONNECT: 64, Mode.REQUESTS: 64, Mode.BULK: 16}
+# New connections are so many that the kernel's hash spreads them evenly: of two processors, half go
+# to the other one. Of few that stay, chance would send another part there each time.
+PLACEMENT = {Mode.CONNECT: "hash", Mode.REQUESTS: "local", Mode.BULK: "local"}
 WARMUP_S = {Mode.CONNECT: 0.5, Mode.REQUESTS: 0.3, Mode.BULK: 0.3}
 
 
@@ -91,10 +94,12 @@ def _measure_once(
     sources = ",".join(f"{address}:0" for address in SOURCES)
     numbers = (PARALLEL[mode], round(1000 * WARMUP_S[mode]), round(1000 * window_s))
     argv = [programs.client, mode.value, *map(str, numbers), sources, ",".join(subject.targets)]
-    before_s, began_s = _read_foreign_s(stage), time.monotonic()
-    counted = json.loads(stage.run(CLIENT, argv))
-    took_s = time.monotonic() - began_s
-    foreign = max(0.0, _read_foreign_s(stage) - before_s) / took_s
+    with stage.serve(programs.server, PLACEMENT[mode]) as server:
+        own = read_mount_namespace(str(server)) or ""
+        before_s, began_s = _read_foreign_s(own), time.monotonic()
+        counted = json.loads(stage.run(CLIENT, argv))
+        took_s = time.monotonic() - began_s
+        foreign = max(0.0, _read_foreign_s(own) - before_s) / took_s
     counted["busy_s"] -= foreign * counted["seconds"]
     stolen = counted.pop("steal_s") / counted["seconds"]
     sample = Sample(**counted, foreign_share=(foreign + stolen) / (os.cpu_count() or 1))
@@ -132,11 +137,12 @@ def measure_memory(stage: Stage, subject: Subject, programs: Programs, pid: int)
     """Read a process and its children while many connections that stay are in use."""
     argv = [programs.client, Mode.REQUESTS.value, str(MEMORY_CONNECTIONS), "0"]
     argv += [str(round(2000 * _MEMORY_S)), f"{SOURCES[0]}:0", ",".join(subject.targets)]
-    client = stage.start(CLIENT, argv)
-    time.sleep(_MEMORY_S)  # what is taken meanwhile is what is read
-    found = [read_memory(each) for each in (pid, *_read_children(pid))]
-    if client.wait(QUIET_WITHIN_S) != 0:
-        raise DidNotRun(f"{MEMORY_CONNECTIONS} connections through {subject.name} did not stay")
+    with stage.serve(programs.server, PLACEMENT[Mode.REQUESTS]):
+        client = stage.start(CLIENT, argv)
+        time.sleep(_MEMORY_S)  # what is taken meanwhile is what is read
+        found = [read_memory(each) for each in (pid, *_read_children(pid))]
+        if client.wait(QUIET_WITHIN_S) != 0:
+            raise DidNotRun(f"{MEMORY_CONNECTIONS} connections through {subject.name} did not stay")
     return Memory(
         processes=len(found),
         rss_mib=sum(each["Rss"] for each in found) / 1024,
@@ -166,13 +172,13 @@ def _read_busy_s() -> float:
     return (user + nice + system + irq + softirq) * _TICK_S
 
 
-def _read_foreign_s(stage: Stage) -> float:
-    """Return the processor time of all processes that are neither the bench's nor the kernel's.
+def _read_foreign_s(own: str) -> float:
+    """Return the processor time of all processes that are neither the bench's nor the kernel's:
+    `own` is the mount namespace of the former.
 
     With it goes that of children that have ended, so that the difference between two readings also
     has those that began and ended in between.
     """
-    own = read_mount_namespace(str(stage.server.pid))
     ticks = 0
     for name in filter(str.isdigit, os.listdir("/proc")):
         # It may end while it is being looked at.

@@ -66,7 +66,7 @@ def _run_round(subjects: Sequence[Subject], programs: Programs, seconds: float) 
 
 
 def _take_turn(subject: Subject, programs: Programs, seconds: float) -> Turn:
-    with Stage(server=programs.server) as stage:
+    with Stage() as stage:
         subject.prepare(stage)
         stage.limit_time_wait()
         requests = measure(stage, subject, programs, Mode.REQUESTS, window_s=seconds / 2)
@@ -77,7 +77,7 @@ def _take_turn(subject: Subject, programs: Programs, seconds: float) -> Turn:
 
 
 def _read_memory(subject: Subject, programs: Programs) -> Memory | None:
-    with Stage(server=programs.server) as stage:
+    with Stage() as stage:
         pid = subject.prepare(stage)
         return None if pid is None else measure_memory(stage, subject, programs, pid)
 

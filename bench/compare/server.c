@@ -1,6 +1,9 @@
 /* The backends: one process a processor, each with its own listening socket on every address.
  *
- *     server ADDRESS:PORT...        serves until standard input ends; prints "ready" first
+ *     server PLACEMENT ADDRESS:PORT...    serves until standard input ends; prints "ready" first
+ *
+ * PLACEMENT is who gets a connection: `hash`, the process that the kernel's hash of its addresses
+ * and ports falls on, or `local`, that on the processor where its first packet arrives.
  *
  * What arrives is sent back, except after a first byte of 'B' (bulk): then zeros are sent until
  * the other end closes. It never closes first, so no backend keeps anything of a connection.
@@ -81,15 +84,11 @@ _Noreturn static void serve(int epoll_fd)
 	}
 }
 
-/* Give what a processor receives to the server on the next one. Otherwise chance decides, for each
- * run anew, how many connections have both ends on one processor. Here none has, so that the two
- * directions of a connection pass the balancer on different ones, as from two queues of a network. */
+/* Of the sockets at one address, let the n-th have what the n-th processor receives. */
 static void choose_by_processor(int fd)
 {
 	struct sock_filter code[] = {
 		{BPF_LD | BPF_W | BPF_ABS, 0, 0, (uint32_t)(SKF_AD_OFF + SKF_AD_CPU)},
-		{BPF_ALU | BPF_ADD | BPF_K, 0, 0, 1},
-		{BPF_ALU | BPF_MOD | BPF_K, 0, 0, (uint32_t)count_processors()},
 		{BPF_RET | BPF_A, 0, 0, 0},
 	};
 	struct sock_fprog program = {.len = sizeof code / sizeof *code, .filter = code};
@@ -98,7 +97,7 @@ static void choose_by_processor(int fd)
 		die("SO_ATTACH_REUSEPORT_CBPF");
 }
 
-static int listen_on(const char *text)
+static int listen_on(const char *text, int is_local)
 {
 	struct sockaddr_in address = parse_endpoint(text);
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), yes = 1;
@@ -107,18 +106,19 @@ static int listen_on(const char *text)
 	    setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &yes, sizeof yes) ||
 	    bind(fd, (struct sockaddr *)&address, sizeof address) || listen(fd, 4096))
 		die(text);
-	choose_by_processor(fd);
+	if (is_local)
+		choose_by_processor(fd);
 	return fd;
 }
 
 /* Listening begins in the parent, so that at "ready" every socket is there. */
-static void start_process(int number, int count, char **endpoints)
+static void start_process(int number, int is_local, int count, char **endpoints)
 {
 	int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	pid_t pid;
 
 	for (int i = 0; i < count; i++) {
-		int fd = listen_on(endpoints[i]);
+		int fd = listen_on(endpoints[i], is_local);
 
 		is_listener[fd] = 1;
 		watch(epoll_fd, fd, EPOLLIN, (uint64_t)fd);
@@ -141,12 +141,14 @@ static void start_process(int number, int count, char **endpoints)
 
 int main(int argc, char **argv)
 {
-	if (argc < 2) {
-		fputs("usage: server ADDRESS:PORT...\n", stderr);
+	int is_local = argc > 1 && strcmp(argv[1], "local") == 0;
+
+	if (argc < 3 || (!is_local && strcmp(argv[1], "hash") != 0)) {
+		fputs("usage: server hash|local ADDRESS:PORT...\n", stderr);
 		return 2;
 	}
 	for (int number = 0; number < count_processors(); number++)
-		start_process(number, argc - 1, argv + 1);
+		start_process(number, is_local, argc - 2, argv + 2);
 	puts("ready");
 	fflush(stdout);
 	while (getchar() != EOF)

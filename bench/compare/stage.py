@@ -8,14 +8,15 @@ next one's time. The balancer forwards and has neither rules nor processes: a su
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Self
 
 from paraglider.lab.actors import READY_TIMEOUT_S, read_line
-from paraglider.lab.hosts import Lab
+from paraglider.lab.hosts import Lab, close_quietly
 
 CLIENT, BALANCER, BACKENDS = "client", "balancer", "backends"
 
@@ -46,16 +47,14 @@ _BALANCER = {
 
 
 class Stage:
-    """The three hosts, with the backends' server, and a directory for whoever needs files."""
+    """The three hosts, and a directory for whoever needs files."""
 
-    def __init__(self, *, server: str) -> None:
+    def __init__(self) -> None:
         self._files = TemporaryDirectory(prefix="bench-")
         self.directory = Path(self._files.name)
         self._lab = Lab()
         try:
             self._build()
-            self.server = self.start(BACKENDS, [server, *BACKEND_ENDPOINTS])
-            read_line(self.server, timeout_s=READY_TIMEOUT_S)
         except BaseException:
             self.close()
             raise
@@ -92,6 +91,20 @@ class Stage:
     ) -> subprocess.Popen[str]:
         """Start a command on a host; it ends with the stage."""
         return self._lab.start(host, argv, stderr=stderr)
+
+    @contextmanager
+    def serve(self, server: str, placement: str) -> Iterator[int]:
+        """Have the backends' server run inside the `with`; return its process id.
+
+        `placement` says which of its processes gets a connection (server.c).
+        """
+        process = self.start(BACKENDS, [server, placement, *BACKEND_ENDPOINTS])
+        read_line(process, timeout_s=READY_TIMEOUT_S)
+        try:
+            yield process.pid
+        finally:
+            close_quietly(process.stdin)
+            process.wait(READY_TIMEOUT_S)
 
     def limit_time_wait(self) -> None:
         """Let conntrack, where it is there by now, forget what has ended after `TIME_WAIT_S`."""
