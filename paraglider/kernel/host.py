@@ -137,12 +137,14 @@ class Host:
         """Return whether this host has a network interface of that name now."""
         return name in (found for _, found in socket.if_nameindex())
 
-    def source_for(self, address: Address) -> Address | None:
-        """Return the address that this host has in the network through which it reaches `address`;
-        None where there is no way there. Nothing is sent."""
+    def source_for(self, address: Address, *, interface: str = "") -> Address | None:
+        """Return the address that this host has in the network through which it reaches `address`,
+        by a given `interface` if one is; None where there is no way there. Nothing is sent."""
         kind = socket.AF_INET if address.version == 4 else socket.AF_INET6
         try:
             with socket.socket(kind, socket.SOCK_DGRAM) as probe:
+                if interface:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
                 probe.connect((str(address), 9))
                 return ip_address(probe.getsockname()[0])
         except OSError:

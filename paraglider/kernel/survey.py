@@ -7,12 +7,18 @@ is much of its time.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
 
 from paraglider.config.clients import SourceKind
 from paraglider.config.model import Address, Bind, Config, Family, Frontend, Protocol
 from paraglider.kernel.host import Host, OutgoingPorts
+
+# Addresses that nobody has (RFC 5737, RFC 3849), to ask for the way to the rest of the world.
+_ELSEWHERE: Mapping[Family, Address] = {
+    Family.IPV4: IPv4Address("192.0.2.1"),
+    Family.IPV6: IPv6Address("2001:db8::1"),
+}
 
 
 def survey_host(config: Config, host: Host) -> list[str]:
@@ -49,22 +55,32 @@ def _address_findings(frontend: Frontend, host: Host) -> Iterator[str]:
 
 
 def _keep_findings(frontend: Frontend, host: Host) -> Iterator[str]:
-    """Backends that see the client answer it by their own routes, which only they know; those in
-    the network where clients come in would do so past this host."""
+    """Backends that see the client answer it by their own routes, which only they know; those in a
+    network where clients come in would do so past this host."""
     if frontend.source.kind is not SourceKind.KEEP:
         return
-    binds = [bind.address for bind in frontend.binds if bind.address is not None]
     for backend in frontend.backends:
         if isinstance(backend.host, str):
             continue
-        own = host.source_for(backend.host)
-        if own is not None and own in binds:
+        own, to = host.source_for(backend.host), backend.host
+        bind = next((b for b in frontend.binds if own and own == _comes_in_at(b, to, host)), None)
+        if bind is not None:
             yield (
-                f"{frontend.name}: backend {backend} is in the network of the bind {own}, and "
-                "privateip: keep lets it see the client: to clients of that network it answers "
+                f"{frontend.name}: backend {backend} is in the network of {own}, where clients of "
+                f"the bind {bind} come in, and privateip: keep lets it see them: it answers them "
                 "past this host, and they know no such connection; use privateip: auto, or another "
                 "network"
             )
+
+
+def _comes_in_at(bind: Bind, backend: Address, host: Host) -> Address | None:
+    """Return the address that this host has where clients of a bind come in: those of an interface
+    as it would reach `backend` there, those of any address by the way to the rest of the world."""
+    if bind.address is not None:
+        return bind.address
+    if bind.interface:
+        return host.source_for(backend, interface=bind.interface)
+    return host.source_for(_ELSEWHERE[bind.family])
 
 
 def _listener_finding(frontend: Frontend, bind: Bind) -> str:

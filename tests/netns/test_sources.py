@@ -86,6 +86,25 @@ def test_keep_lets_backends_see_the_client(topology: Topology) -> None:
         assert held.settle().broken == 0
 
 
+@pytest.mark.parametrize("bind", ["{address}:80", "clients:80", "any:80"])
+def test_keep_is_warned_of_where_backends_are_among_the_clients(
+    topology: Topology, bind: str
+) -> None:
+    """They would answer past the balancer: by the bind's address, its interface or, at any address,
+    the way to everywhere else; those behind the balancer are as they should be."""
+    plan, balancer = topology.addresses, topology.balancer
+    any_ = "[::]" if plan.version == 6 else "0.0.0.0"
+    address = plan.endpoint(plan.bind, 80).removesuffix(":80")
+    written = bind.format(address=address).replace("any", any_)
+    gateway, among = plan.client, plan.endpoint(plan.client, 5555)
+    topology.lab.add_route(BALANCER, "::/0" if plan.version == 6 else "0.0.0.0/0", gateway)
+    for backends, is_warned in (([among], True), (plan.backend_endpoints, False)):
+        config = plan.make_config(backends, binds=[written], privateip="keep")
+        said = balancer.paraglider("check", config=config)
+        assert said.returncode == 0, said.stderr
+        assert ("answers them past this host" in said.stderr) == is_warned
+
+
 def test_keep_lets_backends_see_who_sends_datagrams(topology: Topology) -> None:
     """As with TCP."""
     plan = topology.addresses
