@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from paraglider.config.model import Backend, Bind, Config, Endpoint, Frontend
+from paraglider.config.model import Backend, Bind, Config, Endpoint, Frontend, first_bind
 from paraglider.health.memory import NO_MEMORY, Memory, recall_rosters
 from paraglider.health.roster import Roster
 from paraglider.health.service import Addresses, Health, Pair, Service, expand_backends
@@ -54,8 +54,9 @@ class Board:
     def configure(self, config: Config, addresses: Addresses, now_s: float) -> list[Change]:
         """Take in what the file says, and what its names stand for; return what that changes.
 
-        Whoever is known and not in the file any more is leaving until it is forgotten; whoever
-        comes back before that is what it was. The first time nothing is a change.
+        Whoever is known and not in the file any more is leaving until it is forgotten, and so is a
+        bind that its frontend has no more; whoever comes back before that is what it was. The first
+        time nothing is a change.
         """
         backends = {f.bind: expand_backends(f, addresses) for f in config.frontends}
         memory, self._memory = self._memory, None
@@ -64,15 +65,19 @@ class Board:
         self._follow_binds(config)
         before = {key: (roster.name, standing) for key, roster, standing in self._each()}
         old, self._rosters = self._rosters, {}
+        left = list[Roster]()
         for frontend in config.frontends:
             bind = frontend.bind
             roster = old.pop(bind, None) or Roster(binds=frontend.binds, source=frontend.source)
+            left.append(replace(roster, standings=dict(roster.standings)))
             roster.enter(frontend, backends[bind], now_s)
             self._rosters[bind] = roster
-        for bind, roster in old.items():
-            roster.leave(now_s)
-            if roster.standings:
-                self._rosters[bind] = roster
+        taken = {bind for frontend in config.frontends for bind in frontend.binds}
+        for roster in (*old.values(), *left):
+            roster.binds = tuple(bind for bind in roster.binds if bind not in taken)
+            if roster.binds and roster.standings:
+                roster.leave(now_s)
+                self._rosters[first_bind(roster.binds)] = roster
         return [] if memory is not None else list(self._changes_since(before))
 
     def _follow_binds(self, config: Config) -> None:

@@ -186,6 +186,27 @@ def test_a_frontend_that_leaves_the_file_keeps_its_connections(topology: Topolog
         assert held.settle().broken == 0
 
 
+def test_a_bind_that_leaves_the_file_keeps_its_connections(topology: Topology) -> None:
+    """Its frontend stays, at another one; when they have ended, nothing is left of it."""
+    plan, balancer = topology.addresses, topology.balancer
+    balancer.iptables("-P", "FORWARD", "DROP")
+    other = plan.endpoint(plan.bind, plan.bind_port + 1)
+    binds = (plan.bind_endpoint, other)
+    agent = topology.start_agent(config=plan.make_config(plan.backend_endpoints, binds=binds))
+    with topology.hold(9) as held:
+        agent.write(plan.make_config(plan.backend_endpoints, binds=[other]))
+        agent.until("rules are in iptables")
+        assert topology.connect(1).failures == ("connection refused",)
+        assert held.settle().broken == 0
+        agent.kill()
+        agent.start()
+        assert held.settle().broken == 0
+    deadline_s = time.monotonic() + 15
+    while f"--ctorigdstport {plan.bind_port} " in balancer.save():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.1)  # until the agent has counted, which it does every second
+
+
 @pytest.mark.parametrize("ending", [1, 2], ids=["they end", "told twice"])
 def test_connections_may_end_before_the_agent_does(topology: Topology, ending: int) -> None:
     """run --drain: at SIGTERM new ones are refused, open ones run on; it ends with the last of

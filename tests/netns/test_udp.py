@@ -75,6 +75,19 @@ def test_a_flow_leaves_a_backend_that_serves_no_more(topology: Topology, way: st
         assert sorted(flows.seen.values()) == [["b1", "b2"], ["b2"], ["b3"]]
 
 
+def test_a_flow_to_a_bind_that_left_is_refused(topology: Topology) -> None:
+    """Though the frontend stays, at another one."""
+    plan = topology.addresses
+    other = plan.endpoint(plan.bind, plan.bind_port + 1)
+    udp = ("protocol: udp",)
+    both = plan.make_config(plan.backend_endpoints, *udp, binds=(plan.bind_endpoint, other))
+    agent = topology.start_agent(config=both)
+    with _flows(topology, 2) as flows:
+        flows.until("b1", "b2")
+        agent.write(plan.make_config(plan.backend_endpoints, *udp, binds=[other]))
+        flows.until(_REFUSED, _REFUSED)
+
+
 def test_a_flow_stays_with_a_backend_that_drains(topology: Topology) -> None:
     """And goes elsewhere when its time is over."""
     first = topology.addresses.backend_endpoints[0]

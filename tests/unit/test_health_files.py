@@ -142,6 +142,39 @@ def test_a_frontend_with_another_name_is_the_same() -> None:
     assert boarded.serving() == "b"
 
 
+def test_a_bind_that_its_frontend_has_no_more_leaves_with_all_members() -> None:
+    """It is known by itself then, also where it was the one that the frontend was known by; and is
+    the frontend's again when it comes back."""
+    both = replace(web("ab"), binds=(BIND, OTHER_BIND))
+    for kept, lost in ((BIND, OTHER_BIND), (OTHER_BIND, BIND)):
+        boarded = Boarded(both)
+        boarded.probe("a", "---")
+        assert boarded.configure(replace(both, binds=(kept,))) == []
+        staying, leaving = boarded.board.services(1000)
+        assert (staying.binds, staying.is_leaving) == ((kept,), False)
+        assert [share.backend for share in staying.serving] == [endpoint_of("b")]
+        assert (leaving.binds, leaving.is_leaving, leaving.serving) == ((lost,), True, ())
+        assert {m.health for m in leaving.members} == {Health.DRAINING}
+        boarded.configure(both)
+        (again,) = boarded.board.services(1000)
+        assert (again.binds, again.is_leaving) == (both.binds, False)
+        boarded.configure(replace(both, binds=(kept,)))
+        for letter in "ab":
+            boarded.board.forget(key_of(letter, lost))
+        assert [service.binds for service in boarded.board.services(1000)] == [(kept,)]
+
+
+def test_a_bind_that_another_frontend_takes_over_does_not_leave() -> None:
+    """Its connections are that one's now."""
+    boarded = Boarded(replace(web("ab"), binds=(BIND, OTHER_BIND)))
+    boarded.configure(web("ab"), shop("c"))
+    services = boarded.board.services(1000)
+    assert [(s.name, s.binds, s.is_leaving) for s in services] == [
+        ("web", (BIND,), False),
+        ("shop", (OTHER_BIND,), False),
+    ]
+
+
 def test_another_order_in_the_file_is_another_order_of_service() -> None:
     """Rules are the same for the same file, whatever was before."""
     boarded = Boarded(web("abc"))
