@@ -19,6 +19,7 @@ from bench.markdown import describe_software
 from bench.probes import measure_probes
 from bench.scale import measure_scale
 from bench.startup import measure_startup
+from bench.sustained import measure_sustained
 
 BENCHES: Mapping[str, tuple[str, Callable[[], Iterator[str]]]] = {
     "startup": ("`paraglider check` beside an import of PyYAML, whole processes", measure_startup),
@@ -26,6 +27,7 @@ BENCHES: Mapping[str, tuple[str, Callable[[], Iterator[str]]]] = {
     "probes": ("the prober's processor time and memory, at 1,000 backends", measure_probes),
     "agent": ("decisions, reloads, flushes by others, and rest; as root", measure_agent),
     "scale": ("connections and changes at 1,000 frontends of 100; as root", measure_scale),
+    "sustained": ("15,000 new connections a second for a minute; as root", measure_sustained),
     "compare": ("a connection beside HAProxy, nginx, kube-proxy; as root", measure_compare),
 }
 

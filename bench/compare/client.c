@@ -1,6 +1,7 @@
 /* The load: one process a processor, all of them together `parallel` connections at a time.
  *
  *     client MODE PARALLEL WARMUP_MS WINDOW_MS SOURCE[,SOURCE...] ADDRESS:PORT[,ADDRESS:PORT...]
+ *            [PER_SECOND]
  *
  *     connect    connect, send a byte, get it back, close; then the next one
  *     requests   on connections that stay: send 64 bytes, get them back; then the next ones
@@ -8,7 +9,8 @@
  *
  * Targets are taken in turn. Source ports are, too, each (address, port) once before the first is
  * used again, so that no connection waits for what another has left in TIME_WAIT, and none has
- * to search. What happened in the window is printed as JSON, with what /proc/stat says about it.
+ * to search. With PER_SECOND that many connections are begun, and no more, by as many of the
+ * `parallel` as it takes; else each begins the next one at once. What happened in the window is printed as JSON, with what /proc/stat says about it.
  */
 #include "net.h"
 #include "tally.h"
@@ -44,6 +46,8 @@ struct load {
 	uint64_t ports_taken, targets_taken;
 	struct slot *slots;
 	int slot_count;
+	uint64_t pause_ns, due_ns; /* from one connection to the next, if any */
+	int *idle, idle_count;
 	struct shared *shared;
 	struct tally *tally;
 };
@@ -102,7 +106,17 @@ static void open_again(struct load *load, int number, int has_failed)
 	close(load->slots[number].fd);
 	if (has_failed)
 		add(&load->tally->failed, 1);
-	open_slot(load, number);
+	if (load->pause_ns)
+		load->idle[load->idle_count++] = number;
+	else
+		open_slot(load, number);
+}
+
+/* Begin what is due by now, as far as there are slots: late ones are made up for. */
+static void open_due(struct load *load)
+{
+	for (; load->idle_count && load->due_ns <= now_ns(); load->due_ns += load->pause_ns)
+		open_slot(load, load->idle[--load->idle_count]);
 }
 
 /* Send what begins an exchange; 0 when the connection is broken. */
@@ -184,13 +198,20 @@ _Noreturn static void work(struct load *load)
 	struct epoll_event events[MAX_EVENTS];
 
 	load->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	for (int number = 0; number < load->slot_count; number++)
-		open_slot(load, number);
+	load->due_ns = now_ns();
+	for (int number = 0; number < load->slot_count; number++) {
+		if (load->pause_ns)
+			load->idle[load->idle_count++] = number;
+		else
+			open_slot(load, number);
+	}
 	for (;;) {
-		int count = epoll_wait(load->epoll_fd, events, MAX_EVENTS, -1);
+		int count = epoll_wait(load->epoll_fd, events, MAX_EVENTS, load->pause_ns ? 1 : -1);
 
 		for (int i = 0; i < count; i++)
 			handle(load, (int)events[i].data.u64, events[i].events);
+		if (load->pause_ns)
+			open_due(load);
 	}
 }
 
@@ -225,9 +246,10 @@ static pid_t start_process(struct load *load, int number, int parallel)
 	load->number = number;
 	load->slot_count = parallel / load->processes + (number < parallel % load->processes);
 	load->slots = calloc((size_t)load->slot_count, sizeof *load->slots);
+	load->idle = calloc((size_t)load->slot_count, sizeof *load->idle);
 	load->tally = &load->shared->tallies[number];
 	pid = fork();
-	if (pid < 0 || !load->slots)
+	if (pid < 0 || !load->slots || !load->idle)
 		die("fork");
 	if (pid == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -235,6 +257,7 @@ static pid_t start_process(struct load *load, int number, int parallel)
 		work(load);
 	}
 	free(load->slots);
+	free(load->idle);
 	return pid;
 }
 
@@ -256,10 +279,13 @@ int main(int argc, char **argv)
 	size_t size = sizeof *load.shared + (size_t)load.processes * sizeof *load.shared->tallies;
 	pid_t *pids = calloc((size_t)load.processes, sizeof *pids);
 
-	if (argc != 7) {
-		fputs("usage: client MODE PARALLEL WARMUP_MS WINDOW_MS SOURCES TARGETS\n", stderr);
+	if (argc != 7 && argc != 8) {
+		fputs("usage: client MODE PARALLEL WARMUP_MS WINDOW_MS SOURCES TARGETS [PER_SECOND]\n",
+		      stderr);
 		return 2;
 	}
+	if (argc == 8)
+		load.pause_ns = 1000000000ull * (uint64_t)load.processes / strtoull(argv[7], NULL, 10);
 	load.mode = parse_mode(argv[1]);
 	load.source_count = parse_endpoints(argv[5], load.sources);
 	load.target_count = parse_endpoints(argv[6], load.targets);

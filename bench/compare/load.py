@@ -7,13 +7,15 @@ import json
 import os
 import resource
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from statistics import median
 
 from bench.command import DidNotRun
 from bench.compare.build import Programs
-from bench.compare.stage import BALANCER, CLIENT, SOURCES, Stage
+from bench.compare.stage import BALANCER, CLIENT, Stage
 from bench.compare.subjects import Subject
 from bench.process import read_memory
 from paraglider.lab.warden import read_mount_namespace
@@ -43,7 +45,7 @@ PARALLEL = {Mode.CONNECT: 64, Mode.REQUESTS: 64, Mode.BULK: 16}
 # New connections are so many that the kernel's hash spreads them evenly: of two processors, half go
 # to the other one. Of few that stay, chance would send another part there each time.
 PLACEMENT = {Mode.CONNECT: "hash", Mode.REQUESTS: "local", Mode.BULK: "local"}
-WARMUP_S = {Mode.CONNECT: 0.5, Mode.REQUESTS: 0.3, Mode.BULK: 0.3}
+WARMUP_S = {Mode.CONNECT: 0.3, Mode.REQUESTS: 0.2, Mode.BULK: 0.2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +90,33 @@ def measure(
     return min(found, key=lambda sample: sample.foreign_share)
 
 
+def join_samples(samples: Sequence[Sample]) -> Sample:
+    """Return what happened in several windows as if it were one; of the percentiles and of what
+    others had, the median."""
+    return Sample(
+        seconds=sum(it.seconds for it in samples),
+        operations=sum(it.operations for it in samples),
+        bytes=sum(it.bytes for it in samples),
+        failed=sum(it.failed for it in samples),
+        slow=sum(it.slow for it in samples),
+        p50_us=median(it.p50_us for it in samples),
+        p99_us=median(it.p99_us for it in samples),
+        busy_s=sum(it.busy_s for it in samples),
+        foreign_share=median(it.foreign_share for it in samples),
+    )
+
+
 def _measure_once(
     stage: Stage, subject: Subject, programs: Programs, mode: Mode, window_s: float
 ) -> Sample:
-    sources = ",".join(f"{address}:0" for address in SOURCES)
     numbers = (PARALLEL[mode], round(1000 * WARMUP_S[mode]), round(1000 * window_s))
-    argv = [programs.client, mode.value, *map(str, numbers), sources, ",".join(subject.targets)]
+    argv = [
+        programs.client,
+        mode.value,
+        *map(str, numbers),
+        f"{stage.source}:0",
+        ",".join(subject.targets),
+    ]
     with stage.serve(programs.server, PLACEMENT[mode]) as server:
         own = read_mount_namespace(str(server)) or ""
         before_s, began_s = _read_foreign_s(own), time.monotonic()
@@ -136,7 +159,7 @@ def _has_conntrack() -> bool:
 def measure_memory(stage: Stage, subject: Subject, programs: Programs, pid: int) -> Memory:
     """Read a process and its children while many connections that stay are in use."""
     argv = [programs.client, Mode.REQUESTS.value, str(MEMORY_CONNECTIONS), "0"]
-    argv += [str(round(2000 * _MEMORY_S)), f"{SOURCES[0]}:0", ",".join(subject.targets)]
+    argv += [str(round(2000 * _MEMORY_S)), f"{stage.source}:0", ",".join(subject.targets)]
     with stage.serve(programs.server, PLACEMENT[Mode.REQUESTS]):
         client = stage.start(CLIENT, argv)
         time.sleep(_MEMORY_S)  # what is taken meanwhile is what is read

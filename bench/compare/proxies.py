@@ -65,16 +65,16 @@ def find_program(name: str) -> str | None:
     return shutil.which(name, path=_PATH)
 
 
-def start_haproxy(stage: Stage) -> int:
-    """Start it on the balancer, all of it in one process; return its id."""
+def start_haproxy(stage: Stage) -> subprocess.Popen[str]:
+    """Start it on the balancer, all of it in one process."""
     servers = (f"    server b{n} {at}\n" for n, at in enumerate(BACKEND_ENDPOINTS))
     config = stage.directory / "haproxy.cfg"
     config.write_text(_HAPROXY_CONFIG + "".join(servers), encoding="ascii")
     return _start(stage, [find_program(HAPROXY) or HAPROXY, "-db", "-f", str(config)])
 
 
-def start_nginx(stage: Stage) -> int:
-    """Start it on the balancer; return the id of its master, whose children the workers are."""
+def start_nginx(stage: Stage) -> subprocess.Popen[str]:
+    """Start it on the balancer; return its master, whose children the workers are."""
     modules = [f"load_module {path};\n" for path in _STREAM_MODULES if Path(path).exists()]
     servers = "\n        ".join(f"server {endpoint};" for endpoint in BACKEND_ENDPOINTS)
     text = _NGINX_CONFIG.format(directory=stage.directory, servers=servers, bind=BIND)
@@ -83,7 +83,7 @@ def start_nginx(stage: Stage) -> int:
     return _start(stage, [find_program(NGINX) or NGINX, "-e", "stderr", "-c", str(config)])
 
 
-def _start(stage: Stage, argv: Sequence[str]) -> int:
+def _start(stage: Stage, argv: Sequence[str]) -> subprocess.Popen[str]:
     process = stage.start(BALANCER, argv, stderr=subprocess.STDOUT)
     deadline = time.monotonic() + _LISTENS_WITHIN_S
     while f" {BIND} " not in stage.run(BALANCER, ["ss", "-Hltn"]):
@@ -93,4 +93,4 @@ def _start(stage: Stage, argv: Sequence[str]) -> int:
             raise DidNotRun(f"{argv[0]} does not listen on {BIND}, and says: {said[0]}")
         # Neither program tells when it listens.
         time.sleep(_POLL_S)
-    return process.pid
+    return process

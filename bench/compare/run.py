@@ -1,19 +1,30 @@
 """The comparison: rounds of all subjects by turns, then the tables and the picture.
 
-Owns the order. A round has every subject once; each round begins with another one, and every second
-goes backwards, so that none has always the same neighbour before it.
+Owns the order. A round has hosts of its own, on which the subjects take several turns each: what a
+virtual machine gives changes within seconds, and two sets of hosts that are made alike differ by
+more than some subjects do. Each round begins with another subject, and every second turn goes
+backwards, so that none has always the same neighbour before it.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
 
 from bench.command import ROOT, DidNotRun
 from bench.compare.build import Programs, build_programs
 from bench.compare.figures import Round, Turn
-from bench.compare.load import Memory, Mode, measure, measure_forgetting, measure_memory
+from bench.compare.load import (
+    Memory,
+    Mode,
+    Sample,
+    join_samples,
+    measure,
+    measure_forgetting,
+    measure_memory,
+)
 from bench.compare.machine import describe_machine, describe_quiet
 from bench.compare.picture import draw
 from bench.compare.report import (
@@ -28,14 +39,16 @@ from bench.compare.subjects import Subject, list_subjects
 from bench.page import write_section
 
 ROUNDS = 7
-SECONDS = 2.5
+TURNS = 6
+SECONDS = 2.4
 PICTURE = ROOT / "docs" / "performance.svg"
 
 
 def measure_compare(*, rounds: int = ROUNDS, seconds: float = SECONDS) -> Iterator[str]:
     """Yield the tables; with all rounds also write them, and the picture, into docs/.
 
-    `seconds` is the length of a window of new connections; the two others are half as long.
+    `seconds` are those of a round in which a subject gets new connections, all turns together, and
+    as many in which it carries bulk; requests have half of that.
     """
     if os.geteuid():
         raise DidNotRun("namespaces and rules need root")
@@ -57,29 +70,48 @@ def measure_compare(*, rounds: int = ROUNDS, seconds: float = SECONDS) -> Iterat
 
 def _order(subjects: Sequence[Subject], number: int) -> list[Subject]:
     first = number % len(subjects)
-    turned = [*subjects[first:], *subjects[:first]]
-    return turned[::-1] if number % 2 else turned
+    return [*subjects[first:], *subjects[:first]]
 
 
 def _run_round(subjects: Sequence[Subject], programs: Programs, seconds: float) -> Round:
-    return {subject.name: _take_turn(subject, programs, seconds) for subject in subjects}
-
-
-def _take_turn(subject: Subject, programs: Programs, seconds: float) -> Turn:
+    found: Mapping[str, list[Turn]] = {subject.name: [] for subject in subjects}
     with Stage() as stage:
-        subject.prepare(stage)
-        stage.limit_time_wait()
-        requests = measure(stage, subject, programs, Mode.REQUESTS, window_s=seconds / 2)
-        bulk = measure(stage, subject, programs, Mode.BULK, window_s=seconds / 2)
-        # Last: what it leaves behind is nobody's but this stage's, and ends with it.
-        connect = measure(stage, subject, programs, Mode.CONNECT, window_s=seconds)
-        return Turn(connect, requests, bulk, measure_forgetting(stage))
+        for number in range(TURNS):
+            for subject in reversed(subjects) if number % 2 else subjects:
+                turn = _take_turn(subject, stage, programs, seconds / TURNS)
+                found[subject.name].append(turn)
+    return {name: _join_turns(turns) for name, turns in found.items()}
+
+
+def _take_turn(subject: Subject, stage: Stage, programs: Programs, seconds: float) -> Turn:
+    def sample(mode: Mode, window_s: float) -> Sample:
+        return measure(stage, subject, programs, mode, window_s=window_s)
+
+    process = subject.prepare(stage)
+    stage.limit_time_wait()
+    requests = sample(Mode.REQUESTS, seconds / 2)
+    bulk, connect = sample(Mode.BULK, seconds), sample(Mode.CONNECT, seconds)
+    # What it leaves behind is taken away before anybody else has a turn.
+    turn = Turn(connect, requests, bulk, measure_forgetting(stage))
+    stage.clear(process)
+    return turn
+
+
+def _join_turns(turns: Sequence[Turn]) -> Turn:
+    return Turn(
+        join_samples([turn.connect for turn in turns]),
+        join_samples([turn.requests for turn in turns]),
+        join_samples([turn.bulk for turn in turns]),
+        median(turn.forget_s for turn in turns),
+    )
 
 
 def _read_memory(subject: Subject, programs: Programs) -> Memory | None:
     with Stage() as stage:
-        pid = subject.prepare(stage)
-        return None if pid is None else measure_memory(stage, subject, programs, pid)
+        process = subject.prepare(stage)
+        if process is None:
+            return None
+        return measure_memory(stage, subject, programs, process.pid)
 
 
 def _report(
@@ -90,8 +122,8 @@ def _report(
 ) -> Iterator[str]:
     yield describe_machine()
     yield (
-        f"{len(rounds)} rounds; windows of {seconds:g} s for new connections, "
-        f"{seconds / 2:g} s for the rest. {describe_quiet(rounds)} "
+        f"{len(rounds)} rounds of {TURNS} turns; in each round {seconds:g} s of new connections "
+        f"and of bulk, {seconds / 2:g} s of requests. {describe_quiet(rounds)} "
         "Each cell: least / median / greatest of the rounds."
     )
     for name in missing:

@@ -1,15 +1,17 @@
 """Where one subject is measured: a client, a balancer and backends, and nothing that leads out.
 
 Three network namespaces of a lab, in a row, with one pair of virtual Ethernet devices between each
-two. Every measurement has a stage of its own, so that no rule, connection or timer of one is in the
-next one's time. The balancer forwards and has neither rules nor processes: a subject brings them.
+two. The balancer forwards and has neither rules nor processes: a subject brings them, and they are
+taken away again before the next one comes, with every connection that conntrack knows.
 """
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
@@ -26,12 +28,17 @@ BIND = f"{BIND_ADDRESS}:4444"
 BACKEND_PORT = 5555
 BACKEND_ADDRESSES = tuple(f"198.19.0.{number}" for number in (11, 12, 13))
 BACKEND_ENDPOINTS = tuple(f"{address}:{BACKEND_PORT}" for address in BACKEND_ADDRESSES)
-# 64,512 ports each: more than the connections of one measurement.
-SOURCES = tuple(f"198.18.0.{number}" for number in range(2, 10))
+# One for each turn of a subject, with 64,512 ports: more than a turn has connections. The client
+# keeps a port for a minute, and would have to search.
+SOURCES = tuple(f"198.18.0.{number}" for number in range(2, 66))
 
 # Above a measurement's length: what a connection leaves behind is not forgotten in it, by chance
 # more of one subject's than of another's, but counted after it (load.py).
 TIME_WAIT_S = 10
+
+# Legacy tables that have been used stay, without rules, and cost every later packet the same.
+_NO_RULES = (("nft", "flush", "ruleset"), ("iptables-legacy-restore",))
+_NO_LEGACY_RULES = "".join(f"*{table}\nCOMMIT\n" for table in ("nat", "mangle", "filter"))
 
 _TIME_WAIT = "net.netfilter.nf_conntrack_tcp_timeout_time_wait"
 _EVERY_HOST = {
@@ -47,11 +54,14 @@ _BALANCER = {
 
 
 class Stage:
-    """The three hosts, and a directory for whoever needs files."""
+    """The three hosts, and a directory for whoever needs files; `source` is the client's address,
+    another one after each `clear`."""
 
     def __init__(self) -> None:
         self._files = TemporaryDirectory(prefix="bench-")
         self.directory = Path(self._files.name)
+        self._sources = cycle(SOURCES)
+        self.source = next(self._sources)
         self._lab = Lab()
         try:
             self._build()
@@ -105,6 +115,16 @@ class Stage:
         finally:
             close_quietly(process.stdin)
             process.wait(READY_TIMEOUT_S)
+
+    def clear(self, process: subprocess.Popen[str] | None) -> None:
+        """Take away what a subject brought: its `process`, and whatever rules there are."""
+        self.source = next(self._sources)
+        if process is not None:
+            process.terminate()
+            process.wait(READY_TIMEOUT_S)
+        for argv in _NO_RULES:
+            if shutil.which(argv[0]):
+                self.run(BALANCER, argv, input=_NO_LEGACY_RULES)
 
     def limit_time_wait(self) -> None:
         """Let conntrack, where it is there by now, forget what has ended after `TIME_WAIT_S`."""

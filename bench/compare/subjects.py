@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,13 +30,13 @@ frontend:
 class Subject:
     """One way from the client to the backends.
 
-    `prepare` makes it be there on a new stage, and returns the process that connections pass
-    through, None where there is none. A direct one has no address of its own: the client turns to
-    the backends, by the same links.
+    `prepare` makes it be there on a stage without any, and returns the process that connections
+    pass through, None where there is none. A direct one has no address of its own: the client turns
+    to the backends, by the same links.
     """
 
     name: str
-    prepare: Callable[[Stage], int | None]
+    prepare: Callable[[Stage], subprocess.Popen[str] | None]
     needs: str
     is_direct: bool = False
 
@@ -56,9 +57,7 @@ def list_subjects() -> list[Subject]:
         Subject(ROUTED, _add_nothing, "ip", is_direct=True),
         Subject(CONNTRACK, _add_conntrack, "iptables-nft", is_direct=True),
     ]
-    for variant, name in zip(Variant, PRODUCTS, strict=True):
-        add = partial(_apply_product, variant)
-        subjects.append(Subject(name, add, f"iptables-{variant.value}"))
+    subjects += list_products()
     for variant in Variant:
         restore = f"iptables-{variant.value}-restore"
         add = partial(_add_kube, restore)
@@ -66,6 +65,14 @@ def list_subjects() -> list[Subject]:
     subjects.append(Subject(THE_HAPROXY, start_haproxy, HAPROXY))
     subjects.append(Subject("nginx", start_nginx, NGINX))
     return subjects
+
+
+def list_products() -> list[Subject]:
+    """Return Paraglider with each variant of iptables."""
+    return [
+        Subject(name, partial(_apply_product, variant), f"iptables-{variant.value}")
+        for variant, name in zip(Variant, PRODUCTS, strict=True)
+    ]
 
 
 def _add_nothing(_: Stage) -> None:
