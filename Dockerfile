@@ -12,7 +12,7 @@ LABEL paraglider.stage=build
 # hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends \
-      busybox ca-certificates conntrack iptables nftables python3 python3-pip python3-yaml \
+      busybox ca-certificates conntrack ipset iptables nftables python3 python3-pip python3-yaml \
  && rm -rf /var/lib/apt/lists/*
 
 # A private certificate authority, where the build has to pass one; it stays in this stage.

@@ -10,8 +10,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import NamedTuple
@@ -44,10 +44,11 @@ _FIRST_PORT = 10_000
 
 
 class Shape(NamedTuple):
-    """How many frontends, and how many backends each."""
+    """How many frontends, and how many backends each; clients come back to theirs for a while."""
 
     frontends: int
     backends: int
+    affinity_s: int = 0
 
     def __str__(self) -> str:
         return f"{self.frontends:,} x {self.backends:,}"
@@ -55,13 +56,15 @@ class Shape(NamedTuple):
 
 SMALLEST = Shape(1, 1)
 SHAPES = (SMALLEST, Shape(1, 3), Shape(1, 1000), Shape(1000, 1), Shape(1000, 100))
+STICKY = tuple(Shape(1, backends, affinity_s=3600) for backends in (3, 10, 100, 1000))
 
 
 def measure_scale() -> Iterator[str]:
     """Yield the tables, and write them into docs/performance.md."""
     if os.geteuid():
         raise DidNotRun("namespaces and rules need root")
-    lines = [describe_machine(), "", *_cost_of_connections(), "", *_cost_of_changes()]
+    lines = [describe_machine(), "", *_cost_of_connections(), "", *_cost_of_affinity()]
+    lines += ["", *_cost_of_changes()]
     write_section("scale", "\n".join(lines))
     yield from lines
 
@@ -77,10 +80,7 @@ def _cost_of_connections() -> Iterator[str]:
     yield head("iptables", "frontends x backends", "us", "least", "median", "greatest", texts=2)
     program, broken = build_program("syn"), []
     for variant in Variant:
-        with ExitStack() as stack:
-            setups = {shape: stack.enter_context(Lab()) for shape in SHAPES}
-            for shape, lab in setups.items():
-                _set_up(lab, shape, variant)
+        with _setups(SHAPES, variant) as setups:
             found = [_round(setups, program, number) for number in range(ROUNDS)]
         for shape in SHAPES:
             ratios = [took[shape] / took[SMALLEST] for took in found]
@@ -89,6 +89,37 @@ def _cost_of_connections() -> Iterator[str]:
             if sorted(ratios)[ROUNDS // 2] > RATIO:
                 broken.append(f"{variant.value}, {shape}")
     yield verdict(f"at most {RATIO:g} times the smallest (median)", broken_by=broken)
+
+
+def _cost_of_affinity() -> Iterator[str]:
+    yield (
+        "With `affinity`: the same for clients that are new, and when each of them comes back; its "
+        "ratio to the same backends without.\n"
+    )
+    yield head("iptables", "backends", "clients", "us", "least", "median", "greatest", texts=3)
+    program = build_program("syn")
+    plain = tuple(shape._replace(affinity_s=0) for shape in STICKY)
+    for variant in Variant:
+        with _setups((*plain, *STICKY), variant) as setups:
+            found: dict[str, list[dict[Shape, float]]] = {"new": [], "known": []}
+            for number in range(1, ROUNDS + 1):  # each round has clients of its own
+                for clients, rounds in found.items():
+                    rounds.append(_round(setups, program, number))
+        for shape in STICKY:
+            for clients, rounds in found.items():
+                ratios = [took[shape] / took[shape._replace(affinity_s=0)] for took in rounds]
+                us = sorted(took[shape] for took in rounds)[ROUNDS // 2]
+                cells = (variant.value, f"{shape.backends:,}", clients, f"{us:.1f}")
+                yield row(*cells, *spread(ratios, digits=2))
+
+
+@contextmanager
+def _setups(shapes: Sequence[Shape], variant: Variant) -> Iterator[dict[Shape, Lab]]:
+    with ExitStack() as stack:
+        setups = {shape: stack.enter_context(Lab()) for shape in shapes}
+        for shape, lab in setups.items():
+            _set_up(lab, shape, variant)
+        yield setups
 
 
 def _set_up(lab: Lab, shape: Shape, variant: Variant) -> None:
@@ -159,7 +190,8 @@ def services_of(shape: Shape) -> list[Service]:
         hosts = (ip_address(_FIRST_BACKEND + n) for n in range(shape.backends))
         backends = [Endpoint(host, port) for host in hosts]
         members, shares = tuple(map(Member, backends)), tuple(map(Share, backends))
-        services.append(Service(f"f{number}", (bind,), source, members, shares))
+        service = Service(f"f{number}", (bind,), source, members, shares)
+        services.append(replace(service, affinity_s=float(shape.affinity_s)))
     return services
 
 

@@ -1,4 +1,4 @@
-"""Who the agent is: a user of its own with the one capability it needs, or root with as little.
+"""Who the agent is: a user of its own with what it needs, or root with as little.
 
 Owns the decision, which process 1 takes before it starts an agent, and what only root can prepare
 for that user: the lock of iptables-legacy and the folder of the admin socket
@@ -32,12 +32,12 @@ def prepare_user(environment: Mapping[str, str]) -> tuple[list[str], str]:
     if "net_admin" not in held or os.getuid() != 0:
         return [], ""  # the agent says what is missing
     if not is_legacy_used(environment):
-        return choose_user(held - {"net_raw"})
+        return choose_user(held)
     return choose_user(held, lock_refused=share_lock(environment.get("XTABLES_LOCKFILE", LOCK)))
 
 
 def choose_user(held: frozenset[str], lock_refused: str = "") -> tuple[list[str], str]:
-    """Decide by the capabilities that process 1 has; without `net_raw` where it is not needed.
+    """Decide by the capabilities that process 1 has.
 
     `lock_refused` says why the agent's user cannot be let into the lock, which root can open.
     """
@@ -69,7 +69,7 @@ def held_capabilities() -> frozenset[str]:
 
 
 def is_legacy_used(environment: Mapping[str, str]) -> bool:
-    """Tell whether the agent may have to use iptables-legacy, which needs a raw socket."""
+    """Tell whether the agent may have to use iptables-legacy, and its lock."""
     if environment.get("PARAGLIDER_IPTABLES") == "legacy":
         return True
     for family in ("ip", "ip6"):

@@ -34,6 +34,7 @@ PACKAGES = (
     "iptables",
     "nftables",
     "conntrack",
+    "ipset",
     "busybox",
     "base-files",
 )

@@ -18,6 +18,7 @@ from paraglider.rules.ruleset import (
     Chance,
     CtState,
     Dnat,
+    Forget,
     Hmark,
     Jump,
     Mark,
@@ -25,6 +26,7 @@ from paraglider.rules.ruleset import (
     Masquerade,
     Network,
     Recent,
+    Remember,
     Rule,
     Ruleset,
     Snat,
@@ -64,13 +66,15 @@ class Outcome:
 @dataclass
 class Walker:
     """A host with `local` addresses and the rules of `ruleset`; forwards by default only where
-    `forward_policy` is ACCEPT (Docker sets DROP). `met` counts the rules that it came by."""
+    `forward_policy` is ACCEPT (Docker sets DROP). `met` counts the rules that it came by; `clients`
+    are those in each set."""
 
     ruleset: Ruleset
     local: Sequence[str]
     forward_policy: str = "DROP"
     random: Callable[[], float] = lambda: 1.0
     met: int = 0
+    clients: dict[str, set[Address]] = field(default_factory=dict)
     _had: dict[object, int] = field(default_factory=dict)
     _marks: set[str] = field(default_factory=set)
     _counts: dict[tuple[str, int], int] = field(default_factory=dict)
@@ -105,6 +109,10 @@ class Walker:
             match rule.target:
                 case Hmark() | Marking():
                     packet = _remarked(rule.target, packet)
+                case Remember(name) | Forget(name):
+                    known = self.clients.setdefault(name, set()) - {packet.source.address}
+                    is_put = isinstance(rule.target, Remember)
+                    self.clients[name] = known | ({packet.source.address} if is_put else set())
                 case Jump(into):
                     outcome = self._chain(table, into, packet)
                     if outcome.verdict != "NONE":
@@ -143,7 +151,11 @@ class Walker:
             and self._is_chosen(rule, key)
             and self._is_marked(rule.recent)
             and _has_mark(rule.mark, packet)
+            and self._is_known(rule.client_set, packet)
         )
+
+    def _is_known(self, name: str, packet: Packet) -> bool:
+        return not name or packet.source.address in self.clients.get(name, ())
 
     def _is_local(self, endpoint: Endpoint) -> bool:
         return any(endpoint.address == ip_address(a) for a in self.local)

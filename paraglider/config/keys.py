@@ -22,6 +22,7 @@ FRONTEND_KEYS = {
     "balance": "which backend gets the next connection: round-robin, random, source-hash or"
     " least-connections",
     "hash_key": "what source-hash goes by: source or source,port",
+    "affinity": "how long a client comes back to the backend that it had last, such as 3h",
     "check": "how backends are probed: tcp, http, https, none, or a mapping that says more",
     "on_down": "what becomes of the connections of a backend that goes down: cut or keep",
     "no_backend": "what new connections get while no backend can take them: reject or serve-all",

@@ -260,8 +260,8 @@ class Frontend:
     """What clients connect to: `binds` (one or more) are where, `source` what backends see of
     them, `backends` the servers behind it (one or more); all of one family.
 
-    A backend that comes back up has its full share after `slow_start_s` (0: at once). Host names
-    are resolved again every `resolve_s`.
+    A backend that comes back up has its full share after `slow_start_s` (0: at once). Clients come
+    back to their backend within `affinity_s` (0: not). Host names are resolved every `resolve_s`.
     """
 
     name: str
@@ -274,6 +274,7 @@ class Frontend:
     no_backend: NoBackend = NoBackend.REJECT
     quorum: Quorum = DEFAULT_QUORUM
     slow_start_s: float = 0.0
+    affinity_s: float = 0.0
     resolve_s: float = 5.0
     access: Access = EVERYBODY
 

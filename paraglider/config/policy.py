@@ -7,6 +7,7 @@ Sample input, the keys of a frontend beside its backends::
     no_backend: serve-all
     quorum: {live: 2, hysteresis: 1}
     slow_start: 30s
+    affinity: 3h
     resolve: 10s
 """
 
@@ -28,6 +29,7 @@ MAX_WEIGHT = 1000
 # Bounds in seconds.
 SLOW_START_S = (0.0, 3600.0)
 RESOLVE_S = (1.0, 3600.0)
+AFFINITY_S = (0.0, 24 * 86400.0)  # the kernel reckons in milliseconds, of 31 bits
 
 BALANCE = {word.value: word for word in Balance}
 HASH_KEY = {word.value: word for word in HashKey}
@@ -41,6 +43,7 @@ _KEYS: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "on_down": ("on_down", lambda text: parse_word(text, ON_DOWN)),
     "no_backend": ("no_backend", lambda text: parse_word(text, NO_BACKEND)),
     "slow_start": ("slow_start_s", lambda text: parse_duration(text, *SLOW_START_S)),
+    "affinity": ("affinity_s", lambda text: parse_duration(text, *AFFINITY_S)),
     "resolve": ("resolve_s", lambda text: parse_duration(text, *RESOLVE_S)),
 }
 

@@ -118,6 +118,7 @@ def _frontend() -> Schema:
         "no_backend": words_schema(NO_BACKEND, default=NoBackend.REJECT.value),
         "quorum": {"anyOf": [_live(), {"$ref": "#/$defs/quorum"}]},
         "slow_start": duration_schema(0.0),
+        "affinity": duration_schema(0.0),
         "resolve": duration_schema(5.0),
         "allow": _one_or_list(_network(), MAX_NETWORKS),
         "deny": _one_or_list(_network(), MAX_NETWORKS),

@@ -93,6 +93,7 @@ class Roster:
             hash_key=self.frontend.hash_key,
             home=find_home(self.frontend, self._backends()),
             access=self.frontend.access,
+            affinity_s=self.frontend.affinity_s,
         )
 
     def _backends(self) -> dict[Endpoint, Backend]:

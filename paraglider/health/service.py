@@ -70,6 +70,7 @@ class Service:
     the order of the file.
 
     The ports and addresses of `binds` are of one family; `source` is what backends see.
+    A client stays with its backend for `affinity_s` after its last new connection (0: it does not).
     `home` is for `source-hash`: those whom clients are dealt to as if all of them served.
 
     One that `is_leaving` is configured no more: its address and port are the host's again, and
@@ -85,6 +86,7 @@ class Service:
     hash_key: HashKey = HashKey.SOURCE
     home: tuple[Share, ...] = ()
     access: Access = EVERYBODY
+    affinity_s: float = 0.0
     is_leaving: bool = False
 
     @property
@@ -139,6 +141,7 @@ def standing_services(config: Config, addresses: Addresses) -> tuple[Service, ..
                 frontend.hash_key,
                 find_home(frontend, backends),
                 frontend.access,
+                frontend.affinity_s,
             )
         )
     return tuple(services)

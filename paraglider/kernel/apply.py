@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from paraglider.config.model import Family
 from paraglider.errors import NotHereError, ParagliderError, UnavailableError
+from paraglider.kernel.client_sets import client_sets
 from paraglider.kernel.conntrack_table import shorten_time_wait
 from paraglider.kernel.host import Host
 from paraglider.kernel.iptables import Iptables, Variant, find_iptables
@@ -49,7 +50,7 @@ def apply_states(
     had). Raises PermissionDenied or UnavailableError, with the rules as they were before.
     """
     require_capabilities(host, variant)
-    with hold_rules_lock():
+    with hold_rules_lock(), client_sets(wanted, host):
         steps = [
             plan_step(replace(tools, report=report), before, wanted.get(tools.family, NOTHING))
             for tools, before in _read_all(variant, wanted, host)

@@ -174,6 +174,12 @@ def explain(done: Finished, variant: Variant, text: str = "") -> ParagliderError
         return kind(f"{told}\n{_lock_mend(said)}")
     if re.search(r"you must be root|permission denied|not permitted", said, re.IGNORECASE):
         return PermissionDenied(f"{told}\n{permission_mend(variant)}")
+    if "socket to ipset" in said:
+        # Anybody's rule that speaks of a set: iptables asks for its name over a raw socket.
+        return PermissionDenied(
+            f"{told}\nrules here speak of sets (ipset), whose names take NET_RAW: run as root, or "
+            "docker run --cap-add=NET_ADMIN --cap-add=NET_RAW"
+        )
     if re.search(r"Failed to initialize nft|(protocol|family) not supported", said, re.IGNORECASE):
         return NotHereError(f"{told}\nthe kernel lacks nf_tables, or this address family")
     return UnavailableError(f"{told}{_near(said, text)}\n{_mend(said)}")

@@ -16,6 +16,7 @@ from paraglider.config.model import Family
 from paraglider.kernel.anchor_revival import revive_anchors
 from paraglider.kernel.apply import Report, Step, apply_states, plan_step, put_anchor
 from paraglider.kernel.changes import Changes
+from paraglider.kernel.client_sets import names_of, put_client_sets, remove_client_sets
 from paraglider.kernel.host import Host
 from paraglider.kernel.iptables import Iptables, Variant, find_iptables
 from paraglider.kernel.lock import hold_rules_lock
@@ -115,8 +116,12 @@ class Reconciler:
         self._note_changes()
         if self._is_due or set(wanted) != set(self._held):
             return self.take_over(wanted, self._variant)
+        obsolete = names_of(self._wanted) - names_of(wanted)
         with hold_rules_lock(wait_s=_LOCK_WAIT_S):
+            put_client_sets(wanted, self._host)
             is_known = all(self._write(family, state) for family, state in wanted.items())
+            if is_known and obsolete:
+                remove_client_sets(kept=names_of(wanted))
         if not is_known:
             return self.take_over(wanted, self._variant)
         self._wanted = dict(wanted)
@@ -177,6 +182,7 @@ class Reconciler:
         chains += differing_chains(live, wanted)
         step = plan_step(tools, live, wanted)
         if step.text:
+            put_client_sets({family: wanted}, self._host)
             tools.apply_restore(step.text)
         self._held[family] = _as_written(live, wanted)
         return chains

@@ -17,6 +17,7 @@ from paraglider.errors import (
     PermissionDenied,
     UnavailableError,
 )
+from paraglider.kernel.client_sets import remove_client_sets
 from paraglider.kernel.host import Host
 from paraglider.kernel.iptables import Iptables, Variant
 from paraglider.kernel.lock import defer_signals, hold_rules_lock
@@ -52,7 +53,8 @@ def remove_rules(*, host: Host, report: Callable[[str], None]) -> Removal:
             # Anybody in the namespace can hold it; that must not keep the rules in place.
             report(f"going on without the lock: {error}")
         stack.enter_context(defer_signals())
-        return remove_from(find_all(host))
+        removal = remove_from(find_all(host))
+        return replace(removal, found=remove_client_sets() or removal.found)
 
 
 def remove_from(all_tools: Sequence[Iptables]) -> Removal:

@@ -206,6 +206,8 @@ def _leaves(chains: Chains, chain: str) -> Iterator[tuple[Rule, int]]:
 
 def _taken(rule: Rule, part: float, whole: float) -> float:
     """Return how much a rule takes of the `part` that is left of the `whole` in a chain."""
+    if rule.client_set:
+        return 0.0  # who comes back is no part of the spread
     if rule.mark is not None:
         return whole * 0.5 ** rule.mark.mask.bit_count()
     match rule.statistic:
@@ -222,11 +224,14 @@ class _Flow:
     def __init__(self, chains: Chains) -> None:
         self._chains = chains
         self._parts: dict[Endpoint, float] = {}
+        self._counted: set[str] = set()
         self.counts: dict[Endpoint, int] = {}
 
     def follow(self, chain: str, part: float, depth: int = 0) -> None:
         """Follow `part` of all into `chain`."""
         whole = part
+        is_first = chain not in self._counted
+        self._counted.add(chain)
         for rule, count in _parsed(self._chains.get(chain, ())):
             if not isinstance(rule.target, Dnat | Jump):
                 continue
@@ -235,7 +240,8 @@ class _Flow:
             if isinstance(rule.target, Dnat):
                 backend = rule.target.to
                 self._parts[backend] = self._parts.get(backend, 0.0) + taken
-                self.counts[backend] = self.counts.get(backend, 0) + count
+                # Several rules may lead to a chain, which has one counter.
+                self.counts[backend] = self.counts.get(backend, 0) + count * is_first
             elif depth < _MOST_DEPTH:
                 self.follow(rule.target.chain, taken, depth + 1)
 

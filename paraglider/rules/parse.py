@@ -35,6 +35,7 @@ from paraglider.rules.text import (
     MOST_BURST,
     NO_BITS,
     RATE_WORDS,
+    SET_PATTERN,
     often_name,
 )
 
@@ -71,6 +72,7 @@ class _Options(TypedDict, total=False):
     mark: Mark
     too_often: TooOften
     too_many: TooMany
+    client_set: str
     note: Note
 
 
@@ -96,6 +98,9 @@ def _parse_matches(words: list[str]) -> _Options:
             negated = next(rest)
             _expect_one_of(("--mark", "-d"), negated)
             raw[f"! {negated}"] = next(rest)
+        elif word == "--match-set":
+            raw[word] = next(rest)
+            _expect_one_of(("src",), next(rest))
         elif word in _FLAGS:
             raw[word] = ""
         else:
@@ -103,14 +108,9 @@ def _parse_matches(words: list[str]) -> _Options:
                 raise ValueError(f"{word} twice")
             raw[word] = next(rest)
     options = _Options()
-    if "--mode" in raw:
-        options["statistic"] = _parse_statistic(raw)
-    if "--hashlimit-mode" in raw:
-        options["too_often"] = _parse_often(raw)
-    if "--connlimit-saddr" in raw:
-        options["too_many"] = _parse_many(raw)
-    if "--rsource" in raw:
-        options["recent"] = _parse_recent(raw)
+    for option in raw.keys() & _COMBINED.keys():
+        field, parse_all = _COMBINED[option]
+        options[field] = parse_all(raw)  # type: ignore[literal-required]  # named by the table
     for option, value in raw.items():
         if option not in _FIELDS:
             raise ValueError(f"unknown option {option}")
@@ -217,11 +217,20 @@ _FIELDS: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "--ctorigdstport": ("ct_ports", _parse_ports),
     "--comment": ("note", _parse_note),
     "--mark": ("mark", _parse_mark),
+    "--match-set": ("client_set", lambda text: _parse_word(text, SET_PATTERN)),
     "! --mark": ("mark", lambda text: replace(_parse_mark(text), is_not=True)),
     "! -d": ("not_destination", ip_network),
     "-i": ("interface", lambda text: _parse_word(text, INTERFACE_PATTERN)),
     "--src-type": ("is_from_host", lambda text: text == "LOCAL" or refuse(text)),
     "--dst-type": ("is_to_host", lambda text: text == "LOCAL" or refuse(text)),
+}
+# An option that there is in each match of its kind, and what reads it with the others that belong
+# to it.
+_COMBINED: Mapping[str, tuple[str, Callable[[dict[str, str]], object]]] = {
+    "--mode": ("statistic", _parse_statistic),
+    "--hashlimit-mode": ("too_often", _parse_often),
+    "--connlimit-saddr": ("too_many", _parse_many),
+    "--rsource": ("recent", _parse_recent),
 }
 _MATCHES = (
     "tcp",
@@ -234,5 +243,6 @@ _MATCHES = (
     "addrtype",
     "hashlimit",
     "connlimit",
+    "set",
 )
 _FLAGS = ("--set", "--rcheck", "--rsource", "--connlimit-saddr")

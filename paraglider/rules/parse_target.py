@@ -10,10 +10,12 @@ from typing import NoReturn
 from paraglider.config.model import Endpoint, HashKey
 from paraglider.rules.ruleset import (
     Dnat,
+    Forget,
     Hmark,
     Jump,
     Marking,
     Masquerade,
+    Remember,
     Snat,
     Target,
     TcpReset,
@@ -21,7 +23,7 @@ from paraglider.rules.ruleset import (
     Verdict,
     is_own_chain,
 )
-from paraglider.rules.text import ALL_OF_ADDRESS, UNREACHABLE, render_hmark
+from paraglider.rules.text import ALL_OF_ADDRESS, SET_PATTERN, UNREACHABLE, render_hmark
 
 _DESTINATION = re.compile(
     r"(?:\[([0-9a-f:.]+)\]|([0-9a-f:]+:[0-9a-f:.]*|[0-9.]+))(?::([0-9]+)(?:-([0-9]+)/([0-9]+))?)?"
@@ -35,16 +37,16 @@ _REFUSALS: Mapping[str, Target] = {
 def parse_target(words: list[str]) -> Target:
     """Return the target that the words say. Raises ValueError."""
     match words:
-        case [name] if is_own_chain(name):
-            return Jump(name)
         case [name]:
-            return Verdict(name)
+            return Jump(name) if is_own_chain(name) else Verdict(name)
         case ["DNAT", "--to-destination", to]:
             return _parse_dnat(to)
         case ["SNAT" | "MASQUERADE", *_]:
             return _parse_source(words)
         case ["REJECT", "--reject-with", what]:
             return _REFUSALS[what] if what in _REFUSALS else refuse(what)
+        case ["SET", *options]:
+            return _parse_set(options)
     return _parse_marking(words)
 
 
@@ -64,6 +66,22 @@ def _parse_source(words: list[str]) -> Snat | Masquerade:
         case ["MASQUERADE", "--random-fully"]:
             return Masquerade()
     raise ValueError(f"not a source of ours: {words}")
+
+
+def _parse_set(options: list[str]) -> Remember | Forget:
+    match options:
+        case ["--del-set", name, "src"]:
+            return Forget(_parse_set_name(name))
+        # Versions of iptables differ in the order of these.
+        case ["--add-set", name, "src", "--exist", "--timeout", timeout]:
+            return Remember(_parse_set_name(name), parse_number(timeout))
+        case ["--add-set", name, "src", "--timeout", timeout, "--exist"]:
+            return Remember(_parse_set_name(name), parse_number(timeout))
+    raise ValueError(f"not a set of ours: {options}")
+
+
+def _parse_set_name(text: str) -> str:
+    return text if re.fullmatch(SET_PATTERN, text) else refuse(text)
 
 
 def _parse_marking(words: list[str]) -> Hmark | Marking:

@@ -112,7 +112,24 @@ class Marking(StrEnum):
     CLEAR = "MARK --set-xmark 0x0/0xffffffff"
 
 
-Target = Verdict | Jump | Dnat | Snat | Masquerade | TcpReset | Unreachable | Hmark | Marking
+@dataclass(frozen=True, slots=True)
+class Remember:
+    """Put the packet's source into a set of clients for `timeout_s`, or for that long again."""
+
+    client_set: str
+    timeout_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Take the packet's source out of a set of clients."""
+
+    client_set: str
+
+
+_Translation = Dnat | Snat | Masquerade
+_Refusal = TcpReset | Unreachable
+Target = Verdict | Jump | _Translation | _Refusal | Hmark | Marking | Remember | Forget
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +214,8 @@ class Rule:
     `ct_address` and `ct_ports` are the destination of the connection's first packet, as the client
     sent it. `protocol` is of the packet, `ct_protocol` of its connection: an ICMP error about a TCP
     connection is only the second. `interface` is where the packet came in. `is_from_host` and
-    `is_to_host` are of addresses that are this host's. `note` matches everything.
+    `is_to_host` are of addresses that are this host's; the source is in `client_set`. `note`
+    matches everything.
     """
 
     source: Address | Network | None = None
@@ -218,6 +236,7 @@ class Rule:
     mark: Mark | None = None
     too_often: TooOften | None = None
     too_many: TooMany | None = None
+    client_set: str = ""
     note: Note | None = None
     target: Target
 

@@ -19,19 +19,17 @@ two marks can hold.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from paraglider.config.model import Protocol
 from paraglider.health.service import Service
+from paraglider.rules.affinity import Node
 from paraglider.rules.ruleset import Dnat, Hmark, Jump, Mark, Marking, Rule, Target
 
 _WAYS = 16
 
-# Puts rules into a chain of their own.
-Node = Callable[[Sequence[Rule]], Jump]
 
-
-def plan_slots(service: Service, owners: Sequence[Dnat], node: Node) -> list[Rule]:
+def plan_slots(service: Service, owners: Sequence[Dnat | Jump], node: Node) -> list[Rule]:
     """Return rules that send each client to the owner of its slot, the chains below being put by
     `node`. The number of `owners` is a power of two."""
     slots, key, family = len(owners), service.hash_key, service.family
@@ -49,7 +47,7 @@ def _rule(mark: Mark | None, target: Target) -> Rule:
     return Rule(protocol=Protocol.TCP, mark=mark, target=target)
 
 
-def _unmark(flag: int, owner: Dnat) -> list[Rule]:
+def _unmark(flag: int, owner: Dnat | Jump) -> list[Rule]:
     return [
         _rule(Mark(flag, flag, is_not=True), Marking.CLEAR),
         _rule(Mark(flag, flag), Marking.RESTORE),

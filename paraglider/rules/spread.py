@@ -16,6 +16,7 @@ from string import ascii_letters, ascii_uppercase, digits
 
 from paraglider.config.model import Balance, Endpoint, Family, Protocol
 from paraglider.health.service import FULL, Service, Share
+from paraglider.rules.affinity import plan_remember, plan_return
 from paraglider.rules.owners import plan_owners
 from paraglider.rules.ruleset import (
     CERTAIN,
@@ -76,6 +77,8 @@ def plan_spread(service: Service, protocol: Protocol, *, starts_anywhere: bool) 
         rules = [*spread.by_chance(spread.ways(slow), rest), *turns]
         if starts_anywhere and len(turns) > 1:
             rules.insert(0, spread.anew(_mark_of(service, protocol), service.family, turns))
+    if service.affinity_s and shares:
+        rules = [*plan_return(service, spread.to, spread.node), *rules]
     if not shares:
         # The end of nat, also for whoever else would translate it; filter refuses it.
         rules = [Rule(protocol=Protocol.TCP, target=Verdict.ACCEPT)]
@@ -93,14 +96,21 @@ class _Spread:
     """The chains below the first, as they come to be needed."""
 
     def __init__(self, service: Service, protocol: Protocol) -> None:
+        self._service = service
+        self._ways: dict[Endpoint, Jump] = {}
         self._names = _node_names(service.name, _LETTERS[protocol])
         # Ports are mapped only where all binds have one and the same range.
         self._base = service.binds[0].ports.first
         self.chains: list[Chain] = []
 
-    def to(self, backend: Endpoint) -> Dnat:
+    def to(self, backend: Endpoint) -> Dnat | Jump:
         """Return the target that leads to a backend."""
-        return Dnat(backend, self._base if backend.last_port else 0)
+        way = Dnat(backend, self._base if backend.last_port else 0)
+        if not self._service.affinity_s:
+            return way
+        if backend not in self._ways:
+            self._ways[backend] = self.node(plan_remember(self._service, way))
+        return self._ways[backend]
 
     def ways(self, shares: Sequence[Share]) -> list[_Way]:
         """Return the way to each, with how much of all it gets."""
@@ -163,11 +173,11 @@ class _Spread:
     #   -A PARAGLIDER-web -p tcp -m statistic --mode nth --every 2 --packet 0 -j DNAT B
     #   -A PARAGLIDER-web -p tcp -j DNAT C
 
-    def in_turn(self, targets: Sequence[Dnat], weights: Sequence[int]) -> list[Rule]:
+    def in_turn(self, targets: Sequence[Dnat | Jump], weights: Sequence[int]) -> list[Rule]:
         """Return rules that give each target its turns."""
         return self._turns(targets, plan_cycle(weights)) if targets else []
 
-    def _turns(self, targets: Sequence[Dnat], cycle: Sequence[int]) -> list[Rule]:
+    def _turns(self, targets: Sequence[Dnat | Jump], cycle: Sequence[int]) -> list[Rule]:
         line = _line_up(cycle)
         if line is not None:
             return [_rule(targets[index], nth) for nth, index in line]

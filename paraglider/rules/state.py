@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from paraglider.rules.affinity import ClientSet
 from paraglider.rules.parse import RuleSyntaxError, parse_rule
 from paraglider.rules.ruleset import GUEST_CHAINS, TableName, is_own_chain
 from paraglider.rules.text import render_rule
@@ -100,10 +101,12 @@ EMPTY_TABLE = TableState()
 @dataclass(frozen=True, slots=True)
 class State:
     """What is ours in all tables of one family. Tables without anything of ours are left out,
-    except that `existing` names all tables the kernel printed."""
+    except that `existing` names all tables the kernel printed. `client_sets` are those that wanted
+    rules speak of."""
 
     tables: Mapping[TableName, TableState]
     existing: frozenset[str] = field(default=frozenset(), compare=False)
+    client_sets: frozenset[ClientSet] = field(default=frozenset(), compare=False)
 
     def table(self, name: TableName) -> TableState:
         """Return what is ours in the table `name`."""

@@ -16,12 +16,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network
 
-from paraglider.config.model import Address, Endpoint, Family, HashKey, Ports, Protocol
+from paraglider.config.model import (
+    NAME_PATTERN,
+    Address,
+    Endpoint,
+    Family,
+    HashKey,
+    Ports,
+    Protocol,
+)
 from paraglider.rules.ruleset import (
     ALL_BITS,
     CERTAIN,
+    PREFIX,
     Chance,
     Dnat,
+    Forget,
     Hmark,
     Jump,
     Mark,
@@ -30,6 +40,7 @@ from paraglider.rules.ruleset import (
     Network,
     Nth,
     Recent,
+    Remember,
     Rule,
     Snat,
     Statistic,
@@ -48,6 +59,8 @@ UNREACHABLE = {
     Family.IPV6: "icmp6-port-unreachable",
 }
 ALL_OF_ADDRESS = {Family.IPV4: "32", Family.IPV6: "128"}
+# Of a set of clients; the kernel has room for 31 characters (IPSET_MAXNAMELEN).
+SET_PATTERN = rf"{PREFIX}{NAME_PATTERN}[A-Z][A-Za-z0-9]{{4}}"
 # Of the hash: any number, and the same for all appliances.
 _SEED = "0x50617261"
 NO_BITS = {Family.IPV4: "0.0.0.0", Family.IPV6: "::"}  # noqa: S104 - nobody binds it
@@ -66,6 +79,8 @@ def render_rule(rule: Rule) -> str:
         words.append(_often_words(rule.too_often))
     if rule.too_many is not None:
         words.append(_many_words(rule.too_many))
+    if rule.client_set:
+        words.append(f"-m set --match-set {rule.client_set} src")
     if rule.note is not None:
         words.append(f"-m comment --comment {rule.note.word}-{rule.note.value}")
     words.append(_target_words(rule.target))
@@ -166,17 +181,22 @@ def _recent_words(recent: Recent) -> str:
 def _target_words(target: Target) -> str:
     match target:
         case Jump(chain):
-            return f"-j {chain}"
+            words = chain
         case Dnat(to, base):
-            return f"-j DNAT --to-destination {_dnat_words(to, base)}"
+            words = f"DNAT --to-destination {_dnat_words(to, base)}"
         case Snat() | Masquerade():
-            return f"-j {_source_words(target)}"
+            words = _source_words(target)
         case TcpReset() | Unreachable():
-            return f"-j REJECT --reject-with {_refusal_word(target)}"
+            words = f"REJECT --reject-with {_refusal_word(target)}"
         case Hmark():
-            return f"-j HMARK {render_hmark(target)}"
+            words = f"HMARK {render_hmark(target)}"
+        case Remember(name, timeout_s):
+            words = f"SET --add-set {name} src --exist --timeout {timeout_s}"
+        case Forget(name):
+            words = f"SET --del-set {name} src"
         case Verdict() | Marking():
-            return f"-j {target.value}"
+            words = target.value
+    return f"-j {words}"
 
 
 def _source_words(target: Snat | Masquerade) -> str:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from paraglider.config.model import Address, Family
 from paraglider.health.service import Service
+from paraglider.rules.affinity import ClientSet, client_sets, render_set
 from paraglider.rules.notes import PIN_CHAIN, plan_notes
 from paraglider.rules.plan import HOOKS, plan_frontend, plan_shared
 from paraglider.rules.restore import plan_restore
@@ -46,6 +47,7 @@ class _Frontend:
 
     service: Service
     outline: tuple[object, ...]
+    client_sets: frozenset[ClientSet]
     own: _Written
     notes: Chains
 
@@ -80,8 +82,11 @@ def plan_states(
 
 def render_states(states: Mapping[Family, State]) -> Iterator[tuple[str, str]]:
     """Yield, for each family, a comment that names the program and what it would be given on a host
-    that has nothing of ours yet."""
+    that has nothing of ours yet; before it, for sets of clients, the same for ``ipset``."""
     for family, state in states.items():
+        if state.client_sets:
+            lines = (f"{render_set(found, family)}\n" for found in sorted(state.client_sets))
+            yield "# ipset restore", "".join(lines)
         program = "iptables-restore" if family is Family.IPV4 else "ip6tables-restore"
         yield f"# {program} --noflush", plan_restore(NOTHING, state)
 
@@ -121,14 +126,15 @@ class _FamilyPlanner:
         shared[_MANGLE] = {**notes, PIN_CHAIN: sealed_pin(digest)}
         shared[_NAT] = nat
         return State(
-            {name: TableState(chains, HOOK_LINES[name]) for name, chains in shared.items()}
+            {name: TableState(chains, HOOK_LINES[name]) for name, chains in shared.items()},
+            client_sets=frozenset().union(*(frontend.client_sets for frontend in frontends)),
         )
 
 
 def _write_frontend(service: Service, *, starts_anywhere: bool) -> _Frontend:
     own = _write(_NAT, plan_frontend(service, starts_anywhere=starts_anywhere))
     notes = _write(_MANGLE, plan_notes([service]))
-    return _Frontend(service, _outline(service), own, notes.chains)
+    return _Frontend(service, _outline(service), client_sets(service), own, notes.chains)
 
 
 def _outline(service: Service) -> tuple[object, ...]:

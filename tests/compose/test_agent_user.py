@@ -1,4 +1,4 @@
-"""Who the agent is: a user with one capability, or root with no more, by what the container may.
+"""Who the agent is: a user with what it needs, or root with no more, by what the container may.
 
 Each test balances real connections, between internal networks of its own.
 """
@@ -97,17 +97,23 @@ def read_capabilities(status: dict[str, str]) -> set[int]:
     return {int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")}
 
 
+def capabilities_from(powers: tuple[str, ...]) -> int:
+    """Return the mask that an agent has: Docker gives NET_RAW if nobody takes it away."""
+    return NET_ADMIN if "--cap-drop=ALL" in powers else NET_ADMIN | NET_RAW
+
+
 @pytest.mark.parametrize("powers", POWERS.values(), ids=POWERS)
-def test_the_agent_has_a_user_of_its_own_and_one_capability(
+def test_the_agent_has_a_user_of_its_own_and_what_it_needs(
     place: Place, powers: tuple[str, ...]
 ) -> None:
-    """It serves, it can gain nothing, and a stop takes its rules away."""
+    """It serves, it can gain nothing, and a stop takes its rules away. Where Docker gives NET_RAW,
+    it has that too."""
     before = read_rules(place.engine, place.network)
     container = place.start(*powers)
     container.wait_until_it_says("balancing")
     status = read_status(container)
     assert status["Uid"] == "65532 65532 65532 65532"
-    assert read_capabilities(status) == {NET_ADMIN}
+    assert read_capabilities(status) == {capabilities_from(powers)}
     assert status["NoNewPrivs"] == "1"
     assert "as root" not in container.logs()
     assert place.serves()
@@ -116,7 +122,7 @@ def test_the_agent_has_a_user_of_its_own_and_one_capability(
 
 
 @pytest.mark.parametrize("powers", LESS.values(), ids=LESS)
-def test_where_it_cannot_have_one_it_is_root_with_one_capability(
+def test_where_it_cannot_have_one_it_is_root_with_what_it_needs(
     place: Place, powers: tuple[str, ...]
 ) -> None:
     """It says so once, also when a second agent takes over, and serves all the same."""
@@ -126,8 +132,8 @@ def test_where_it_cannot_have_one_it_is_root_with_one_capability(
     container.wait_until_it_says("balancing", times=2)
     status = read_status(container)
     assert status["Uid"] == "0 0 0 0"
-    assert read_capabilities(status) == {NET_ADMIN}
-    assert container.logs().count("the agent runs as root, with NET_ADMIN: ") == 1
+    assert read_capabilities(status) == {capabilities_from(powers)}
+    assert container.logs().count("the agent runs as root, with NET_ADMIN") == 1
     assert place.serves()
     assert container.stop() == 0
 
@@ -150,6 +156,29 @@ def test_with_legacy_it_takes_the_lock_that_root_made(place: Place, lock: Path) 
     assert place.serves()
     assert container.stop() == 0
     assert "all rules are gone" in container.logs()
+
+
+def test_affinity_takes_net_raw_and_else_it_ends(place: Place) -> None:
+    """The image has ipset; a client stays where it is, and a stop leaves no set. Without NET_RAW
+    the container says so."""
+    before = read_rules(place.engine, place.network)
+    listed = ", ".join(f"'{BACKENDS[host]}:5555'" for host in (11, 12))
+    config = f"{{bind: '{BIND}', privateip: {BACKENDS[4]}, affinity: 1h, backends: [{listed}]}}"
+    given = f"--env=PARAGLIDER_CONFIG_YAML=frontend: {config}"
+    weak = place.engine.start(*WITH_USER, given, place.network, IMAGE)
+    assert weak.exit_code() == 77
+    assert "--cap-add=NET_RAW" in weak.logs()
+    assert read_rules(place.engine, place.network) == before
+    container = place.engine.start(*WITH_USER, "--cap-add=NET_RAW", given, place.network, IMAGE)
+    container.wait_until_it_says("balancing")
+    assert read_status(container)["Uid"] == "65532 65532 65532 65532"
+    tally = place.client.connect(10)
+    assert (tally.failures, list(tally.by_backend.values())) == ((), [10])
+    assert len(container.execute("ipset", "list", "-name").split()) == 2
+    assert container.stop() == 0
+    look = (place.network, "--cap-add=NET_ADMIN", "--entrypoint=ipset", IMAGE, "list", "-name")
+    assert place.engine.run(*look).out.strip() == ""
+    assert read_rules(place.engine, place.network) == before
 
 
 def test_with_a_lock_that_it_cannot_be_let_into_it_is_root(place: Place, lock: Path) -> None:

@@ -244,6 +244,16 @@ class Topology:
         self.lab.run(name, [f"ip{family}tables-nft", action, "INPUT", "-j", "DROP"])
 
 
+def start_within(
+    topology: Topology, *wrapper: str, config: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run ``paraglider start`` inside the command `wrapper`."""
+    variant = f"PARAGLIDER_IPTABLES={topology.balancer.variant.value}"
+    command = [*wrapper, "env", variant, *PARAGLIDER, "-config", "-", "start"]
+    config = topology.config if config is None else config
+    return topology.balancer.run(*command, input=config, check=False)
+
+
 @dataclass(slots=True)
 class Agent:
     """A ``paraglider run`` on the balancer, with its file."""

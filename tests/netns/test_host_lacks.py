@@ -11,7 +11,7 @@ import pytest
 
 from paraglider.kernel.iptables import LOCK_WAIT_S, Variant
 from paraglider.lab.actors import read_line
-from tests.netns.harness import BALANCER, IPV4, PARAGLIDER, Topology
+from tests.netns.harness import BALANCER, IPV4, PARAGLIDER, Topology, start_within
 
 pytestmark = pytest.mark.parametrize("addresses", [IPV4], ids=["ipv4"], indirect=True)
 
@@ -31,16 +31,6 @@ COMMIT
 COMMIT
 """
 
-Done = subprocess.CompletedProcess[str]
-
-
-def _start(topology: Topology, *wrapper: str, config: str | None = None) -> Done:
-    """Run ``paraglider start`` inside the command `wrapper`."""
-    variant = f"PARAGLIDER_IPTABLES={topology.balancer.variant.value}"
-    command = [*wrapper, "env", variant, *PARAGLIDER, "-config", "-", "start"]
-    config = topology.config if config is None else config
-    return topology.balancer.run(*command, input=config, check=False)
-
 
 def _with_mounts(*commands: str) -> tuple[str, ...]:
     """Return a wrapper that mounts things for its command alone."""
@@ -51,7 +41,7 @@ def _with_mounts(*commands: str) -> tuple[str, ...]:
 def test_without_net_admin_it_says_which_capability(topology: Topology) -> None:
     """Exit code 77, for a root without the capability as for anybody."""
     before = topology.save()
-    done = _start(topology, "setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin")
+    done = start_within(topology, "setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin")
     assert done.returncode == 77
     assert "run as root, or docker run --cap-add=NET_ADMIN" in done.stderr
     assert topology.save() == before
@@ -60,7 +50,7 @@ def test_without_net_admin_it_says_which_capability(topology: Topology) -> None:
 @_ONLY_LEGACY
 def test_legacy_without_net_raw_says_which_capability(topology: Topology) -> None:
     """The older tools need one more; what they say themselves is 'you must be root'."""
-    done = _start(topology, "setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw")
+    done = start_within(topology, "setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw")
     assert done.returncode == 77
     assert "docker run --cap-add=NET_ADMIN --cap-add=NET_RAW" in done.stderr
 
@@ -71,7 +61,7 @@ def test_forwarding_that_is_off_and_read_only_names_the_command(topology: Topolo
     topology.balancer.restore(_ALL_TABLES)
     before = topology.save()
     remount = ("mount --bind /proc/sys /proc/sys", "mount -o remount,ro,bind /proc/sys")
-    done = _start(topology, *_with_mounts(*remount))
+    done = start_within(topology, *_with_mounts(*remount))
     assert done.returncode == 69
     assert "on the host, run: sysctl -w net.ipv4.ip_forward=1" in done.stderr
     assert topology.save() == before
@@ -98,7 +88,7 @@ def test_a_missing_match_leaves_the_rules_as_they_were(
         balancer.paraglider("start", config=config)
     before = topology.save()
     lacking = """sed 's/-m statistic/-m statistics/' | $real "$@\""""
-    done = _start(topology, "env", _with_restore(topology, tmp_path, lacking))
+    done = start_within(topology, "env", _with_restore(topology, tmp_path, lacking))
     assert done.returncode == 69
     assert "try modprobe" in done.stderr
     assert ">" in done.stderr  # the numbered line that could not be applied
@@ -133,7 +123,7 @@ def test_a_rule_that_somebody_puts_before_ours_meanwhile_is_no_failure(
 ) -> None:
     """As Docker does when it starts: the rules work, and it is said."""
     path = _afterwards(topology, tmp_path, "-I FORWARD -p udp -j RETURN")
-    done = _start(topology, "env", path)
+    done = start_within(topology, "env", path)
     assert done.returncode == 0
     assert "another program has just put a rule before ours" in done.stderr
     assert topology.connect(3).by_backend == {"b1": 1, "b2": 1, "b3": 1}
@@ -144,7 +134,7 @@ def test_rules_that_do_not_stay_are_taken_back(topology: Topology, tmp_path: Pat
     topology.balancer.restore(_ALL_TABLES)
     before = topology.save()
     path = _afterwards(topology, tmp_path, "-A PARAGLIDER-FORWARD -j DROP 2>/dev/null")
-    done = _start(topology, "env", path)
+    done = start_within(topology, "env", path)
     assert done.returncode == 69
     assert "the kernel does not hold what was applied" in done.stderr
     assert topology.save() == before
@@ -157,7 +147,7 @@ def test_legacy_tables_that_cannot_be_read_are_told_of(topology: Topology) -> No
     topology.balancer.run("iptables-legacy", "-L")
     topology.balancer.iptables("-A", "INPUT", "-p", "udp", "-j", "ACCEPT")
     no_raw = ("setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw")
-    done = _start(topology, *no_raw)
+    done = start_within(topology, *no_raw)
     assert done.returncode == 0
     assert "rules of an earlier start, if any, stay in the other variant" in done.stderr
     assert topology.connect(3).by_backend == {"b1": 1, "b2": 1, "b3": 1}
@@ -207,7 +197,7 @@ def test_a_start_that_is_killed_while_it_writes_leaves_nothing_that_stop_does_no
 def test_a_lock_that_is_held_is_waited_for(topology: Topology) -> None:
     """Let go after a second, start goes on by itself."""
     holder = _hold_lock(topology, "1")
-    assert _start(topology).returncode == 0
+    assert start_within(topology).returncode == 0
     assert holder.wait(10) == 0
 
 
@@ -216,7 +206,7 @@ def test_a_lock_that_is_never_let_go_is_an_error(topology: Topology) -> None:
     """It says how to find who holds it; the rules are as before."""
     before = topology.save()
     holder = _hold_lock(topology, str(4 * LOCK_WAIT_S))
-    done = _start(topology)
+    done = start_within(topology)
     assert done.returncode == 69
     assert "see which one with 'fuser -v /run/xtables.lock'" in done.stderr
     holder.kill()
@@ -235,7 +225,7 @@ def _hold_lock(topology: Topology, duration_s: str) -> subprocess.Popen[str]:
 def test_a_lock_file_that_cannot_be_written_says_what_to_mount(topology: Topology) -> None:
     """As in a container with a read-only root."""
     before = topology.save()
-    done = _start(topology, *_with_mounts("mount -t tmpfs -o ro none /run"))
+    done = start_within(topology, *_with_mounts("mount -t tmpfs -o ro none /run"))
     assert done.returncode == 69
     assert "docker run -v /run/xtables.lock:/run/xtables.lock" in done.stderr
     assert topology.save() == before
@@ -245,7 +235,7 @@ def test_a_lock_file_that_cannot_be_written_says_what_to_mount(topology: Topolog
 def test_without_nft_it_works_and_says_what_is_missing(topology: Topology) -> None:
     """iptables alone is enough to balance; the anchor is not to be had."""
     hide = "mount --bind /dev/null $(command -v nft)"
-    done = _start(topology, *_with_mounts(hide))
+    done = start_within(topology, *_with_mounts(hide))
     assert done.returncode == 0
     assert "nft is not installed" in done.stderr
     assert topology.connect(3).by_backend == {"b1": 1, "b2": 1, "b3": 1}
@@ -264,7 +254,7 @@ def test_a_bad_file_changes_nothing(topology: Topology) -> None:
     """Exit code 78, every problem in a line of its own, and the rules in force stay."""
     topology.balancer.paraglider("start", config=topology.config)
     before = topology.save()
-    done = _start(topology, config="frontend:\n  bind: 1.2.3.4\n  privateip: web\n")
+    done = start_within(topology, config="frontend:\n  bind: 1.2.3.4\n  privateip: web\n")
     assert done.returncode == 78
     assert [line.split(" ")[0] for line in done.stderr.splitlines()] == [
         "<stdin>:2:3:",

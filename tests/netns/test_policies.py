@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from collections import Counter
-from ipaddress import ip_address
 
 import pytest
 
-from tests.netns.harness import BACKENDS, CLIENT, IPV4, Topology
+from tests.netns.crowd import add_clients, ask_from_each
+from tests.netns.harness import BACKENDS, IPV4, Topology
 
 
 def _weighted(topology: Topology, *weights: int) -> list[str]:
@@ -64,67 +62,37 @@ def test_whoever_changes_the_table_does_not_make_the_first_get_all(topology: Top
     assert Counter(after) == dict.fromkeys(BACKENDS, 10)
 
 
-# Connects from each address of the command line once; prints who answered.
-_CONNECT_FROM_EACH = """
-import json, sys
-from paraglider.lab.client import Patience, connect_many
-host, port, *sources = sys.argv[1:]
-tallies = [
-    connect_many(host, int(port), count=1, patience=Patience(), source=source) for source in sources
-]
-print(json.dumps([tally.answers[0].backend for tally in tallies]))
-"""
-
-
-def _from_each(topology: Topology, sources: list[str]) -> list[str]:
-    plan = topology.addresses
-    argv = [sys.executable, "-c", _CONNECT_FROM_EACH, plan.bind, str(plan.bind_port), *sources]
-    found: list[str] = json.loads(topology.lab.run(CLIENT, argv, timeout_s=60).stdout)
-    return found
-
-
-def _add_clients(topology: Topology, count: int) -> list[str]:
-    """Give the client `count` addresses more."""
-    plan = topology.addresses
-    sources = [str(ip_address(plan.client) + 20 + n) for n in range(count)]
-    for source in sources:
-        more = ["nodad"] if plan.version == 6 else []
-        where = [f"{source}/{plan.clients_prefix}", "dev", "clients", *more]
-        topology.lab.run(CLIENT, ["ip", "addr", "add", *where])
-    return sources
-
-
 def test_a_hash_of_the_source_keeps_each_client_where_it_is(topology: Topology) -> None:
     """Each of 60 clients comes to the same backend again; without one backend its clients move and
     no others; and with it, all are where they were."""
-    sources = _add_clients(topology, 60)
+    sources = add_clients(topology, 60)
     plan, start = topology.addresses, topology.balancer.paraglider
     start("start", config=plan.make_config(plan.backend_endpoints, "balance: source-hash"))
-    before = _from_each(topology, sources)
+    before = ask_from_each(topology, sources)
     assert set(before) == set(BACKENDS)
-    assert _from_each(topology, sources) == before
+    assert ask_from_each(topology, sources) == before
     out = [f'{{address: "{plan.backend_endpoints[0]}", weight: 0}}', *plan.backend_endpoints[1:]]
     start("start", config=plan.make_config(out, "balance: source-hash"))
-    moved = _from_each(topology, sources)
+    moved = ask_from_each(topology, sources)
     assert "b1" not in moved
     start("start", config=plan.make_config(plan.backend_endpoints, "balance: source-hash"))
-    assert _from_each(topology, sources) == before
+    assert ask_from_each(topology, sources) == before
 
 
 def test_who_goes_out_of_service_moves_its_own_clients_and_no_others(topology: Topology) -> None:
     """Ordered here; and all are back when it is."""
-    sources, plan = _add_clients(topology, 60), topology.addresses
+    sources, plan = add_clients(topology, 60), topology.addresses
     config = plan.make_config(plan.backend_endpoints, "balance: source-hash")
     agent = topology.start_agent(config=config)
-    before = _from_each(topology, sources)
+    before = ask_from_each(topology, sources)
     agent.order("disable", plan.backend_endpoints[0])
     moved = {
-        was for was, now in zip(before, _from_each(topology, sources), strict=True) if was != now
+        was for was, now in zip(before, ask_from_each(topology, sources), strict=True) if was != now
     }
     assert moved == {"b1"}
     agent.order("enable", plan.backend_endpoints[0])
     agent.until("is up")
-    assert _from_each(topology, sources) == before
+    assert ask_from_each(topology, sources) == before
 
 
 def test_with_the_port_the_hash_spreads_one_client(topology: Topology) -> None:

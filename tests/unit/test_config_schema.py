@@ -110,6 +110,7 @@ GOOD = [
             ("rate", "1000000/day"),
             ("rate", "1/min"),
             ("refuse", "drop"),
+            ("affinity", "3h"),
         )
     ),
     f"frontend: {frontend(on_down='keep', no_backend='serve-all', quorum='1')}",
@@ -211,6 +212,7 @@ BAD = [
     f"frontend: {frontend(no_backend='serve_all')}",
     *(f"frontend: {frontend(quorum=quorum)}" for quorum in ("half", "[]", "{}", "{live: x}")),
     f"frontend: {frontend(slow_start='30')}",
+    f"frontend: {frontend(affinity='3')}",
     f"frontend: {frontend(resolve='5')}",
 ]  # fmt: skip
 # Wrong, and beyond what a schema says.

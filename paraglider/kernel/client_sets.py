@@ -1,0 +1,132 @@
+"""Client sets: the kernel's memory of which backend a client had last (ip_set).
+
+Rules put clients in and look them up (rules/affinity.py); here the sets are made before the rules
+that speak of them, and taken away after. Nobody can take away a set that rules speak of; anybody
+with the rights can empty it, and its clients are new ones then.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from paraglider.config.model import Family
+from paraglider.errors import NotHereError, ParagliderError, PermissionDenied, UnavailableError
+from paraglider.kernel.host import NET_RAW, Host
+from paraglider.kernel.process import Finished, find_program, run_program
+from paraglider.rules.affinity import render_set
+from paraglider.rules.ruleset import PREFIX
+from paraglider.rules.state import State
+
+# nf_tables lets go of a set a moment after the last rule that spoke of it is gone.
+_RELEASED_WITHIN_S = 2.0
+_POLL_S = 0.02
+_MODULE = "/sys/module/ip_set"
+
+
+@contextmanager
+def client_sets(states: Mapping[Family, State], host: Host) -> Iterator[None]:
+    """Have every set that `states` speak of, from the start of the `with` on, and none of ours
+    beside them from its end on; where it fails, those that there were.
+
+    Raises NotHereError, PermissionDenied or UnavailableError.
+    """
+    made = put_client_sets(states, host)
+    try:
+        yield
+    except BaseException:
+        _destroy(made)
+        raise
+    remove_client_sets(kept=names_of(states))
+
+
+def names_of(states: Mapping[Family, State]) -> frozenset[str]:
+    """Return the names of all sets that `states` speak of."""
+    return frozenset(found.name for state in states.values() for found in state.client_sets)
+
+
+def put_client_sets(states: Mapping[Family, State], host: Host) -> Sequence[str]:
+    """Make every set that `states` speak of and that is not there; return those that were made.
+
+    Raises NotHereError, PermissionDenied or UnavailableError, and leaves none that it made.
+    """
+    wanted = {
+        found.name: render_set(found, family)
+        for family, state in states.items()
+        for found in state.client_sets
+    }
+    if not wanted:
+        return ()
+    if not host.has_capability(NET_RAW):
+        raise PermissionDenied(
+            "affinity: this process may not name sets to iptables, which needs NET_RAW: run as "
+            "root, or docker run --cap-add=NET_ADMIN --cap-add=NET_RAW"
+        )
+    missing = sorted(wanted.keys() - _list_sets())
+    if missing:
+        done = _restore(wanted[name] for name in missing)
+        if done.returncode != 0:
+            _destroy(missing)
+            raise _explain(done)
+    return missing
+
+
+def remove_client_sets(kept: Collection[str] = ()) -> bool:
+    """Take away our sets other than those `kept`; return whether there were any. Those that a
+    stranger's rules speak of stay."""
+    if not os.path.exists(_MODULE) or find_program("ipset") is None:
+        return False
+    try:
+        there = _list_sets()
+    except ParagliderError:
+        return False  # whoever has no sets need not know what is wrong with them
+    gone = {name for name in there if name.startswith(PREFIX)}.difference(kept)
+    _destroy(gone)
+    return bool(gone)
+
+
+def _destroy(names: Iterable[str]) -> None:
+    left = sorted(names)
+    deadline_s = time.monotonic() + _RELEASED_WITHIN_S
+    while left and time.monotonic() < deadline_s:
+        # It ends at the first that is in use, which is tried last the next time.
+        if _restore(f"destroy {name}" for name in left).returncode == 0:
+            return
+        there = _list_sets()
+        left = [name for name in left if name in there]
+        left = [*left[1:], *left[:1]]
+        time.sleep(_POLL_S)  # the kernel does not tell when it lets go
+
+
+def _list_sets() -> set[str]:
+    done = _run("list", "-name")
+    if done.returncode != 0:
+        raise _explain(done)
+    return set(done.stdout.split("\n"))
+
+
+def _restore(lines: Iterable[str]) -> Finished:
+    return _run("restore", text="".join(f"{line}\n" for line in lines))
+
+
+def _run(*arguments: str, text: str = "") -> Finished:
+    path = find_program("ipset")
+    if path is None:
+        raise NotHereError("affinity needs ipset, which is not installed: apt-get install ipset")
+    return run_program([path, *arguments], text=text)
+
+
+def _explain(done: Finished) -> ParagliderError:
+    """Return the error that tells what ipset lacked, and the mend."""
+    said = re.sub(r"\s+", " ", done.stderr).strip() or f"no message, exit code {done.returncode}"
+    told = f"affinity: ipset failed: {said}"
+    if re.search(r"not permitted|permission denied", said, re.IGNORECASE):
+        return PermissionDenied(f"{told}\nrun as root, or docker run --cap-add=NET_ADMIN")
+    if re.search(r"Cannot open session|Kernel support|not supported", said, re.IGNORECASE):
+        return NotHereError(
+            f"{told}\nthe kernel lacks sets: try modprobe -a ip_set ip_set_hash_ip xt_set"
+        )
+    return UnavailableError(f"{told}\nsee 'ipset list -terse', then try again")
