@@ -22,11 +22,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from math import ceil
-from string import ascii_letters, ascii_uppercase, digits
 from typing import NamedTuple
 
 from paraglider.config.model import Endpoint, Family, Protocol
 from paraglider.health.service import Service
+from paraglider.rules.names import hash_letters
 from paraglider.rules.ruleset import PREFIX, Dnat, Forget, Jump, Remember, Rule, Target
 
 # More backends, and they are looked for by groups.
@@ -132,13 +132,4 @@ def _group_of(service: Service, backend: Endpoint) -> str:
 def _name(service: Service, of_what: str) -> str:
     """Return the name of a set. By chance two backends of a thousand may share one: their clients
     then return to the first of the two."""
-    number = int.from_bytes(blake2b(of_what.encode(), digest_size=8).digest())
-    number, first = divmod(number, len(ascii_uppercase))
-    suffix = ascii_uppercase[first]
-    for _ in range(_SUFFIX_LENGTH - 1):
-        number, next_ = divmod(number, len(_LETTERS))
-        suffix += _LETTERS[next_]
-    return f"{PREFIX}{service.name}{suffix}"
-
-
-_LETTERS = ascii_letters + digits
+    return f"{PREFIX}{service.name}{hash_letters(of_what, _SUFFIX_LENGTH)}"

@@ -25,6 +25,7 @@ from paraglider.config.clients import Network, Refuse
 from paraglider.config.model import Ports, Protocol
 from paraglider.health.service import Service
 from paraglider.rules.dispatch import Area, Dispatch, Place
+from paraglider.rules.names import short_name
 from paraglider.rules.ruleset import (
     Chain,
     Jump,
@@ -64,7 +65,7 @@ def plan_gate(service: Service) -> list[Chain]:
     """Return the chains that a connection has to pass; none where everybody may connect."""
     if not has_gate(service):
         return []
-    access, gate = service.access, Dispatch(f"{service.name}G")
+    access, gate = service.access, Dispatch(f"{short_name(service.name)}G")
     rules = gate.rules(_places(access.deny, Verdict.ACCEPT), _from)
     inner = list(_inner_rules(service))
     chains = []

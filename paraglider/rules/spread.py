@@ -11,12 +11,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from hashlib import blake2b
-from itertools import product
-from string import ascii_letters, ascii_uppercase, digits
+from string import ascii_uppercase
 
 from paraglider.config.model import Balance, Endpoint, Family, Protocol
 from paraglider.health.service import FULL, Service, Share
 from paraglider.rules.affinity import plan_remember, plan_return
+from paraglider.rules.names import node_names
 from paraglider.rules.owners import plan_owners
 from paraglider.rules.ruleset import (
     CERTAIN,
@@ -98,7 +98,7 @@ class _Spread:
     def __init__(self, service: Service, protocol: Protocol) -> None:
         self._service = service
         self._ways: dict[Endpoint, Jump] = {}
-        self._names = _node_names(service.name, _LETTERS[protocol])
+        self._names = node_names(service.name, _LETTERS[protocol])
         # Ports are mapped only where all binds have one and the same range.
         self._base = service.binds[0].ports.first
         self.chains: list[Chain] = []
@@ -211,14 +211,6 @@ def _mark_of(service: Service, protocol: Protocol) -> str:
     """Return a name that no other rules have had, before or beside these."""
     text = repr((service.name, protocol, service.bind, service.serving))
     return f"paraglider-{blake2b(text.encode(), digest_size=8).hexdigest()}"
-
-
-def _node_names(name: str, letters: str) -> Iterator[str]:
-    """Yield names of chains: a frontend's is in lower case, so that the first upper case letter
-    ends it."""
-    for length in (1, 2):  # with the longest names, 1,240 chains are what iptables has room for
-        for letter, *others in product(letters, *[ascii_letters + digits] * length):
-            yield own_chain(f"{name}{letter}{''.join(others)}")
 
 
 def _line_up(cycle: Sequence[int]) -> list[tuple[Nth | None, int]] | None:

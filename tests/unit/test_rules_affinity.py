@@ -15,6 +15,7 @@ from paraglider.rules.describe import describe_states
 from paraglider.rules.parse import RuleSyntaxError, parse_rule
 from paraglider.rules.plan import plan_rulesets
 from paraglider.rules.ruleset import TableName
+from paraglider.rules.state import Counters, State
 from paraglider.rules.wanted import plan_states
 from tests.services import bind_at, service_of
 from tests.walker import Packet, Walker
@@ -151,17 +152,38 @@ def test_a_backend_that_left_the_file_has_no_set() -> None:
     assert client_sets(leaving) == client_sets(service)
 
 
+@pytest.mark.parametrize("affinity_s", [0.0, 60.0])
+@pytest.mark.parametrize("balance", [Balance.ROUND_ROBIN, Balance.SOURCE_HASH])
 @pytest.mark.parametrize("size", [3, 30])
-def test_live_rules_tell_the_same_shares_as_without_affinity(size: int) -> None:
-    """And every connection counts once, though several rules lead to its chain."""
-    service = _service(_backends(size))
-    states = plan_states([service])
+def test_live_rules_tell_who_serves_and_count_each_connection_once(
+    size: int, balance: Balance, affinity_s: float
+) -> None:
+    """Though several rules lead to the chain that has the counter."""
+    home = tuple(map(Share, _backends(size)))
+    service = _service(_backends(size), balance=balance, home=home, affinity_s=affinity_s)
+    states = {family: _counted(state) for family, state in plan_states([service]).items()}
     described = describe_states(states)
     assert described.is_whole
-    assert set(described.services[0].serving) == set(service.serving)
-    nat = states[Family.IPV4].table(TableName.NAT)
-    dnats = [r for rules in nat.chains.values() for r in rules if "-j DNAT" in r.text]
-    assert len(dnats) == size
+    assert {s.backend for s in described.services[0].serving} == set(_backends(size))
+    if balance is Balance.ROUND_ROBIN:
+        assert set(described.services[0].serving) == set(service.serving)
+    assert described.connections == {(service.bind, b): 7 for b in _backends(size)}
+
+
+def _counted(state: State) -> State:
+    """Return a state whose rules have each met seven packets."""
+    counters = Counters(7, 420)
+    tables = {
+        name: replace(
+            table,
+            chains={
+                chain: tuple(replace(rule, counters=counters) for rule in rules)
+                for chain, rules in table.chains.items()
+            },
+        )
+        for name, table in state.tables.items()
+    }
+    return replace(state, tables=tables)
 
 
 def test_a_set_of_ipv6_is_one() -> None:
