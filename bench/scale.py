@@ -103,7 +103,7 @@ def _cost_of_affinity() -> Iterator[str]:
         with _setups((*plain, *STICKY), variant) as setups:
             found: dict[str, list[dict[Shape, float]]] = {"new": [], "known": []}
             for number in range(1, ROUNDS + 1):  # each round has clients of its own
-                for clients, rounds in found.items():
+                for rounds in found.values():
                     rounds.append(_round(setups, program, number))
         for shape in STICKY:
             for clients, rounds in found.items():

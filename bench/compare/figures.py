@@ -2,16 +2,26 @@
 
 A round has one turn of each subject. What a subject adds, and its ratio to another one's, are taken
 within the round, and only then is the median taken: what slows the machine down for a while slows
-all of a round.
+all of a round. (But for `added_ratio`.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
+from typing import NamedTuple
 
 from bench.compare.load import Sample
 from bench.compare.subjects import CONNTRACK, ROUTED
+
+
+class Spread(NamedTuple):
+    """What came of several rounds."""
+
+    least: float
+    middle: float
+    greatest: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +83,29 @@ def added(rounds: Sequence[Round], subject: str, figure: Figure) -> list[float]:
     return [figure(found[subject]) - figure(found[ROUTED]) for found in rounds]
 
 
-def ratios(
-    rounds: Sequence[Round], subject: str, figure: Figure, *, to: str = CONNTRACK
-) -> list[float]:
-    """Return a subject's figure as a part of another one's, in each round."""
-    return [figure(found[subject]) / figure(found[to]) for found in rounds]
+def ratio(rounds: Sequence[Round], subject: str, figure: Figure, *, to: str = CONNTRACK) -> Spread:
+    """Return a subject's figure as a part of another one's in the same round."""
+    return spread_of([figure(found[subject]) / figure(found[to]) for found in rounds])
 
 
-def added_ratios(
+def added_ratio(
     rounds: Sequence[Round], subject: str, figure: Figure, *, to: str = CONNTRACK
-) -> list[float]:
-    """Return what a subject adds as a part of what another one adds, in each round."""
-    pairs = zip(added(rounds, subject, figure), added(rounds, to, figure), strict=True)
-    return [own / other if other > 0 else float("inf") for own, other in pairs]
+) -> Spread:
+    """Return what a subject adds as a part of what another one adds.
+
+    Of single rounds the least and the greatest; the middle is that of the two medians. In a round
+    both are small differences of large numbers, and where the lower one comes out too small, the
+    ratio is far off: a median of such ratios is too high.
+    """
+    own, other = added(rounds, subject, figure), added(rounds, to, figure)
+    by_round = [_part(a, b) for a, b in zip(own, other, strict=True)]
+    return Spread(min(by_round), _part(median(own), median(other)), max(by_round))
+
+
+def _part(own: float, other: float) -> float:
+    return own / other if other > 0 else float("inf")
+
+
+def spread_of(values: Sequence[float]) -> Spread:
+    """Return the least, the median and the greatest."""
+    return Spread(min(values), median(values), max(values))

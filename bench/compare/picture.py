@@ -1,6 +1,6 @@
 """The picture: one panel a figure, one bar a subject, as a part of what conntrack alone does.
 
-A bar ends at the median of the rounds; the line over it goes from the least to the greatest. SVG,
+A bar ends at the middle of the rounds; the line over it goes from the least to the greatest. SVG,
 written as text, on a ground of its own, so that it reads the same on a light page and a dark one.
 """
 
@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
 
 from bench.compare import figures
-from bench.compare.figures import Round, added_ratios, ratios
+from bench.compare.figures import Round, Spread, added_ratio, ratio
 from bench.compare.report import MAX_OF_CONNTRACK, MIN_THROUGHPUT
 from bench.compare.subjects import CONNTRACK, PRODUCTS, ROUTED
 
@@ -26,16 +25,16 @@ _AT_END = f'fill="{_INK}" text-anchor="end"'
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """A title, a line at a limit where there is one, and each subject's value in each round."""
+    """A title, a line at a limit where there is one, and what came of each subject."""
 
     title: str
     limit: float | None
-    values: dict[str, list[float]]
+    values: dict[str, Spread]
 
     @property
     def scale(self) -> float:
         """The value that the right edge stands for; what lies outside ends there."""
-        return 1.05 * max(median(values) * 1.1 for values in self.values.values())
+        return 1.05 * max(found.middle * 1.1 for found in self.values.values())
 
 
 def draw(rounds: Sequence[Round]) -> str:
@@ -50,7 +49,7 @@ def draw(rounds: Sequence[Round]) -> str:
         f'role="img" aria-label="{_describe(panels)}">',
         f'<rect width="{_WIDTH}" height="{height}" fill="#ffffff"/>',
         _text(20, 26, f"Beside a router with conntrack, which is 1; {len(rounds)} rounds", _BOLD),
-        _text(20, 44, "bar: median; line: least to greatest; dashed: what is needed", _SMALL),
+        _text(20, 44, "bar: middle; line: least to greatest; dashed: what is needed", _SMALL),
     ]
     for number, panel in enumerate(panels):
         x, y = number % 2 * (_WIDTH - _PANEL_WIDTH), _TOP + number // 2 * panel_height
@@ -61,14 +60,14 @@ def draw(rounds: Sequence[Round]) -> str:
 def _plan_panels(rounds: Sequence[Round]) -> list[Panel]:
     others = [name for name in rounds[0] if name not in (ROUTED, CONNTRACK)]
     rates = [name for name in rounds[0] if name != CONNTRACK]
-    cost = {name: added_ratios(rounds, name, figures.connection_us) for name in others}
+    cost = {name: added_ratio(rounds, name, figures.connection_us) for name in others}
     found = [Panel("CPU added to each new connection (less is better)", MAX_OF_CONNTRACK, cost)]
     for title, limit, figure in (
         ("New connections per second (more is better)", None, figures.connections_per_s),
         ("Round trips per second on kept connections", None, figures.requests_per_s),
         ("Gbit/s", MIN_THROUGHPUT, figures.gbit_per_s),
     ):
-        found.append(Panel(title, limit, {name: ratios(rounds, name, figure) for name in rates}))
+        found.append(Panel(title, limit, {name: ratio(rounds, name, figure) for name in rates}))
     return found
 
 
@@ -77,9 +76,9 @@ def _draw_panel(panel: Panel, x: int, y: int) -> list[str]:
     unit = width / panel.scale
     bottom = y + _HEAD + len(panel.values) * _ROW
     parts = [_text(x + 20, y + 18, panel.title, _BOLD)]
-    for number, (name, values) in enumerate(panel.values.items()):
+    for number, (name, found) in enumerate(panel.values.items()):
         middle_y = y + _HEAD + number * _ROW + _ROW / 2
-        parts += _draw_bar(name, values, (left, middle_y), (unit, panel.scale))
+        parts += _draw_bar(name, found, (left, middle_y), (unit, panel.scale))
     for value, ink in ((1.0, _QUIET), (panel.limit, _LIMIT)):
         if value is not None and value <= panel.scale:
             at = left + value * unit
@@ -91,18 +90,18 @@ def _draw_panel(panel: Panel, x: int, y: int) -> list[str]:
 
 
 def _draw_bar(
-    name: str, values: Sequence[float], origin: tuple[float, float], scale: tuple[float, float]
+    name: str, found: Spread, origin: tuple[float, float], scale: tuple[float, float]
 ) -> list[str]:
     (left, y), (unit, most) = origin, scale
     ink = _OWN if name in PRODUCTS else _OTHERS
-    low, middle, high = (max(0.0, min(v, most)) for v in (min(values), median(values), max(values)))
+    low, middle, high = (max(0.0, min(value, most)) for value in found)
     ends = (left + low * unit, left + high * unit)
     ticks = "".join(f"M{at:.1f} {y - 4}V{y + 4}" for at in ends)
     return [
         _text(left - 6, y + 4, name, _AT_END),
         f'<rect x="{left}" y="{y - 8}" width="{middle * unit:.1f}" height="16" fill="{ink}"/>',
         f'<path d="M{ends[0]:.1f} {y}H{ends[1]:.1f}{ticks}" stroke="{_INK}" fill="none"/>',
-        _text(left + max(high, middle) * unit + 6, y + 4, f"{median(values):.2f}"),
+        _text(left + max(high, middle) * unit + 6, y + 4, f"{found.middle:.2f}"),
     ]
 
 
@@ -114,7 +113,7 @@ def _describe(panels: Sequence[Panel]) -> str:
     """Say in words what the picture shows, for those who do not see it."""
     return " ".join(
         f"{panel.title}: "
-        + ", ".join(f"{name} {median(values):.2f}" for name, values in panel.values.items())
+        + ", ".join(f"{name} {found.middle:.2f}" for name, found in panel.values.items())
         + "."
         for panel in panels
     )

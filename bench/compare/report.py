@@ -1,12 +1,11 @@
-"""The tables: every cell is the least, the median and the greatest of all rounds."""
+"""The tables: every cell is the least, the middle and the greatest of all rounds."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from statistics import median
 
 from bench.compare import figures
-from bench.compare.figures import Figure, Round, added, added_ratios, each, ratios
+from bench.compare.figures import Figure, Round, Spread, added, added_ratio, each, ratio, spread_of
 from bench.compare.load import MEMORY_CONNECTIONS, Memory
 from bench.compare.subjects import CONNTRACK, PRODUCTS, ROUTED, THE_HAPROXY
 from bench.markdown import head, row, verdict
@@ -27,7 +26,7 @@ def report_connections(rounds: Sequence[Round]) -> Iterator[str]:
         if name != ROUTED:
             cells.append(_spread(added(rounds, name, figures.connection_us), "{:.1f}"))
         if name not in (ROUTED, CONNTRACK):
-            cells.append(_spread(added_ratios(rounds, name, figures.connection_us), "{:.2f}"))
+            cells.append(_render(added_ratio(rounds, name, figures.connection_us), "{:.2f}"))
         yield row(name, *_filled(cells, 4))
 
 
@@ -76,18 +75,18 @@ def report_memory(memory: Mapping[str, Memory | None]) -> Iterator[str]:
 def report_limits(rounds: Sequence[Round]) -> Iterator[str]:
     """Yield the three requirements, each with the line that says whether it held."""
     found = {name: _ratios_of_limits(rounds, name) for name in PRODUCTS if name in rounds[0]}
-    yield "\n**What is needed**, by the median of the rounds:\n"
+    yield "\n**What is needed**, in the middle of the rounds:\n"
     yield head("", *_LIMITS, texts=1)
     for name, limits in found.items():
-        yield row(name, *(_spread(values, "{:.2f}") if values else "?" for values in limits))
+        yield row(name, *(_render(found, "{:.2f}") if found else "?" for found in limits))
     for number, (title, needed) in enumerate(_LIMITS.items()):
         broken = []
         for name, limits in found.items():
-            values = limits[number]
-            if not values:
+            of = limits[number]
+            if of is None:
                 broken.append(f"{name}, not measured")
-            elif not _holds(title, median(values)):
-                broken.append(f"{name}, {median(values):.2f}")
+            elif not _holds(title, of.middle):
+                broken.append(f"{name}, {of.middle:.2f}")
         yield verdict(needed, broken_by=broken)
 
 
@@ -103,17 +102,17 @@ _LIMITS = {
 }
 
 
-def _ratios_of_limits(rounds: Sequence[Round], name: str) -> tuple[list[float], ...]:
-    """Return the values that `_LIMITS` are about; none where what they need was not measured."""
+def _ratios_of_limits(rounds: Sequence[Round], name: str) -> tuple[Spread | None, ...]:
+    """Return the ratios that `_LIMITS` are about; None where what one needs was not measured."""
     to_haproxy = (
-        added_ratios(rounds, name, figures.connection_us, to=THE_HAPROXY)
+        added_ratio(rounds, name, figures.connection_us, to=THE_HAPROXY)
         if THE_HAPROXY in rounds[0]
-        else []
+        else None
     )
     return (
-        added_ratios(rounds, name, figures.connection_us),
+        added_ratio(rounds, name, figures.connection_us),
         to_haproxy,
-        ratios(rounds, name, figures.gbit_per_s),
+        ratio(rounds, name, figures.gbit_per_s),
     )
 
 
@@ -124,11 +123,14 @@ def _holds(title: str, middle: float) -> bool:
 
 
 def _ratio(rounds: Sequence[Round], name: str, figure: Figure) -> str:
-    return "" if name == CONNTRACK else _spread(ratios(rounds, name, figure), "{:.2f}")
+    return "" if name == CONNTRACK else _render(ratio(rounds, name, figure), "{:.2f}")
 
 
 def _spread(values: Sequence[float], form: str) -> str:
-    found = (min(values), median(values), max(values))
+    return _render(spread_of(values), form)
+
+
+def _render(found: Spread, form: str) -> str:
     return " / ".join(form.format(value) for value in found)
 
 

@@ -124,7 +124,7 @@ def _report(
     yield (
         f"{len(rounds)} rounds of {TURNS} turns; in each round {seconds:g} s of new connections "
         f"and of bulk, {seconds / 2:g} s of requests. {describe_quiet(rounds)} "
-        "Each cell: least / median / greatest of the rounds."
+        "Each cell: least / middle / greatest of the rounds."
     )
     for name in missing:
         yield f"\n**Not measured, for it is not installed: {name}.**"
