@@ -24,18 +24,16 @@ from paraglider.config.keys import FRONTEND_KEYS
 from paraglider.config.problems import Place, Problems
 from paraglider.config.quote import quoted
 from paraglider.config.value import (
+    CONNECTIONS,
     any_of,
     draft_value,
-    parse_whole,
+    parse_count,
     parse_word,
     read_texts,
     read_value,
 )
 
 MAX_NETWORKS = 10_000
-# Bounds of a number of connections, and of what a rate counts.
-COUNTS = (1, 1_000_000)
-
 REFUSE = {word.value: word for word in Refuse}
 
 IPV4_NETWORK_PATTERN = rf"({IPV4_PATTERN})(?:/(3[0-2]|[12]?[0-9]))?"
@@ -89,11 +87,6 @@ def parse_network(text: str) -> Network:
     return IPv4Network((number, length)) if v4 else IPv6Network((number, length))
 
 
-def parse_count(text: str) -> int:
-    """Parse a number of connections. Raises Refused."""
-    return parse_whole(text, *COUNTS)
-
-
 def _parse_refuse(text: str) -> Refuse:
     return parse_word(text, REFUSE)
 
@@ -107,8 +100,9 @@ def parse_rate(text: str) -> Rate:
             raise Refused(f"{quoted(text)} has no unit; write {text}/s (or {', '.join(units[1:])})")
         mend = f"write a number and {any_of(units)}, such as 100/s"
         raise Refused(f"{quoted(text)} is not a rate; {mend}")
-    if int(match[1]) > COUNTS[1]:
-        raise Refused(f"{text} is out of range; allowed is {COUNTS[0]} to {COUNTS[1]} of them")
+    if int(match[1]) > CONNECTIONS[1]:
+        bounds = f"{CONNECTIONS[0]} to {CONNECTIONS[1]}"
+        raise Refused(f"{text} is out of range; allowed is {bounds} of them")
     return Rate(int(match[1]), _UNITS[match[2]])
 
 

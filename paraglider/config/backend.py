@@ -26,6 +26,7 @@ from paraglider.config.quote import quoted
 from paraglider.config.server import parse_server
 from paraglider.config.value import (
     draft_value,
+    parse_count,
     parse_flag,
     parse_whole,
     read_items,
@@ -101,8 +102,6 @@ def _read_mapping(document: Document, problems: Problems, seen: Seen, place: Pla
             found = read_value(document, problems, at, wanted, _parse_weight)
             weight = 1 if found is None else found
         elif key == "max_connections":
-            from paraglider.config.access import parse_count
-
             most = read_value(document, problems, at, wanted, parse_count) or 0
         elif text := read_text(document, problems, at, wanted):
             draft = draft_backend(text, seen, at, problems)

@@ -6,6 +6,7 @@ of those costs a small device a millisecond at every start.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import NamedTuple
@@ -30,6 +31,17 @@ class Source(NamedTuple):
 
     kind: SourceKind
     ranges: tuple[AddressRange, ...] = ()
+
+    @classmethod
+    def of(cls, ranges: Iterable[AddressRange]) -> Source:
+        """Return the source of `ranges`, which are of one family and apart, in any order."""
+        merged: list[AddressRange] = []
+        for first, last in sorted(ranges, key=lambda range_: int(range_[0])):
+            if merged and int(merged[-1][1]) + 1 == int(first):
+                merged[-1] = merged[-1][0], last
+            else:
+                merged.append((first, last))
+        return cls(SourceKind.ADDRESS, tuple(merged))
 
     def __str__(self) -> str:
         if self.kind is not SourceKind.ADDRESS:

@@ -125,12 +125,7 @@ class Draft:
     def _build_source(self, source: SourceDraft, family: Family) -> Source:
         if source.kind is not SourceKind.ADDRESS:
             return Source(source.kind)
-        ranges = tuple(it for it, _ in source.ranges if it[0].version == family)
-        if len(ranges) == 1:
-            return Source(source.kind, ranges)
-        from paraglider.config.source import merge_ranges
-
-        return merge_ranges(ranges)
+        return Source.of(it for it, _ in source.ranges if it[0].version == family)
 
     def _build_access(self, family: Family) -> Access:
         allow, deny = (

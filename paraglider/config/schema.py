@@ -7,7 +7,6 @@ loops, overlapping binds, bounds of durations, which keys fit which check) only 
 from __future__ import annotations
 
 from paraglider.config.access import (
-    COUNTS,
     IPV4_NETWORK_PATTERN,
     IPV6_NETWORK_PATTERN,
     MAX_NETWORKS,
@@ -49,6 +48,7 @@ from paraglider.config.schema_check import (
     words_schema,
 )
 from paraglider.config.source import MAX_ADDRESSES, WORDS
+from paraglider.config.value import CONNECTIONS
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -122,7 +122,7 @@ def _frontend() -> Schema:
         "resolve": duration_schema(5.0),
         "allow": _one_or_list(_network(), MAX_NETWORKS),
         "deny": _one_or_list(_network(), MAX_NETWORKS),
-        "max_connections": whole_schema(*COUNTS),
+        "max_connections": whole_schema(*CONNECTIONS),
         "rate": pattern_schema(RATE_PATTERN, "100/s"),
         "refuse": words_schema(REFUSE, default=Refuse.RESET.value),
     }
@@ -135,7 +135,7 @@ def _backend() -> Schema:
         "weight": whole_schema(0, MAX_WEIGHT, default=1),
         "backup": flag_schema(default=False),
         "check": {"$ref": "#/$defs/check"},
-        "max_connections": whole_schema(*COUNTS),
+        "max_connections": whole_schema(*CONNECTIONS),
     }
     return object_schema(BACKEND_KEYS, values, required=["address"])
 

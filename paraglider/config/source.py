@@ -11,7 +11,7 @@ Owns the keeping apart and the merging of ranges. One address alone is frontend.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from paraglider.config.address import ADDRESS_PATTERN, Refused, Role, parse_address
 from paraglider.config.clients import AddressRange, Source, SourceKind
@@ -84,17 +84,6 @@ def parse_range(text: str) -> AddressRange:
     if first == last:
         raise Refused(f"{first}-{last} is one address; write {first}")
     return first, last
-
-
-def merge_ranges(ranges: Sequence[AddressRange]) -> Source:
-    """Return the source of `ranges`, which are of one family and apart, in any order."""
-    merged: list[AddressRange] = []
-    for first, last in sorted(ranges, key=lambda range_: int(range_[0])):
-        if merged and int(merged[-1][1]) + 1 == int(first):
-            merged[-1] = merged[-1][0], last
-        else:
-            merged.append((first, last))
-    return Source(SourceKind.ADDRESS, tuple(merged))
 
 
 def _parse_single(text: str) -> Address:

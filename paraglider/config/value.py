@@ -15,6 +15,8 @@ from paraglider.config.traps import with_reading
 T = TypeVar("T")
 
 WHOLE_PATTERN = r"0|[1-9][0-9]{0,8}"
+# Bounds of a number of connections, and of new ones in a time.
+CONNECTIONS = (1, 1_000_000)
 _FLAGS = {"true": True, "false": False}
 
 
@@ -35,6 +37,11 @@ def parse_whole(text: str, least: int, most: int) -> int:
     if re.fullmatch(WHOLE_PATTERN, text) and least <= int(text) <= most:
         return int(text)
     raise Refused(f"{quoted(text)} is not a whole number from {least} to {most}")
+
+
+def parse_count(text: str) -> int:
+    """Return a number of connections. Raises Refused."""
+    return parse_whole(text, *CONNECTIONS)
 
 
 def read_text(document: Document, problems: Problems, place: Place, wanted: str) -> Text | None:
