@@ -180,8 +180,10 @@ class Writer:
         for (_, backend), number in drained.cut.items():
             ended = f"{number} connection{'s' * (number != 1)} cut"
             self._report(f"{backend}: its time to drain is over, {ended}")
-        for _, backend in drained.ended:
-            self._report(f"{backend}: has no connections left")
+        leaving = {service.bind for service in self._services if service.is_leaving}
+        for bind, backend in drained.ended:
+            where = f" at {bind}" if bind in leaving else ""
+            self._report(f"{backend}: has no connections left{where}")
         return drained.empty
 
     def _try(self, what: str, action: Callable[[], object]) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from paraglider.config.model import Backend, Bind, Config, Endpoint, Frontend, first_bind
+from paraglider.config.model import Backend, Bind, Config, Endpoint, Frontend
 from paraglider.health.memory import NO_MEMORY, Memory, recall_rosters
 from paraglider.health.roster import Roster
 from paraglider.health.service import Addresses, Health, Pair, Service, expand_backends
@@ -74,20 +74,25 @@ class Board:
             self._rosters[bind] = roster
         taken = {bind for frontend in config.frontends for bind in frontend.binds}
         for roster in (*old.values(), *left):
-            roster.binds = tuple(bind for bind in roster.binds if bind not in taken)
-            if roster.binds and roster.standings:
-                roster.leave(now_s)
-                self._rosters[first_bind(roster.binds)] = roster
+            roster.leave(now_s)
+            for bind in roster.binds if roster.standings else ():
+                if bind not in taken:
+                    # Each by itself, as the rules will remember them.
+                    alone = replace(roster, binds=(bind,), standings=dict(roster.standings))
+                    self._rosters[bind] = alone
         return [] if memory is not None else list(self._changes_since(before))
 
     def _follow_binds(self, config: Config) -> None:
         """Know each frontend of `config` that is there already by the bind that it has now: other
-        binds of it may have come or gone."""
-        known = {b: key for key, roster in self._rosters.items() for b in (key, *roster.binds)}
+        binds of it may have come or gone. One that is leaving is it only where no other is."""
+        live, gone = dict[Bind, Bind](), dict[Bind, Bind]()
+        for key, roster in self._rosters.items():
+            (gone if roster.frontend is None else live).update(dict.fromkeys(roster.binds, key))
         for frontend in config.frontends:
             bind = frontend.bind
-            before = next((known[b] for b in frontend.binds if b in known), bind)
-            if bind not in self._rosters and before in self._rosters:
+            known = [keys[b] for keys in (live, gone) for b in frontend.binds if b in keys]
+            before = next((key for key in known if key in self._rosters), bind)
+            if before != bind and live.get(bind) != bind:
                 self._rosters[bind] = self._rosters.pop(before)
 
     def copy(self) -> Board:

@@ -19,8 +19,9 @@ class Places:
             for bind in service.binds
             if bind.protocol is protocol
         ]
-        # The more exact one first: an address, then an interface, then any.
-        self._areas.sort(key=lambda area: (area[0].address is None, not area[0].interface))
+        # Who takes new connections comes first; then the more exact one: an address, then an
+        # interface, then any.
+        self._areas.sort(key=_order)
         self._found: dict[tuple[bytes, bytes], list[Service]] = {}
         self._pairs: dict[Ends, Pair | None] = {}
 
@@ -56,6 +57,11 @@ class Places:
             is_exact = bool(areas) and areas[0][0].address is not None
             self._found[key] = [service for _, service in areas[: 1 if is_exact else None]]
         return self._found[key]
+
+
+def _order(area: tuple[Bind, Service]) -> tuple[bool, bool, bool]:
+    bind, service = area
+    return service.is_leaving, bind.address is None, not bind.interface
 
 
 def _backend(service: Service, found: Endpoint) -> Endpoint | None:

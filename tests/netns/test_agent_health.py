@@ -187,11 +187,12 @@ def test_a_frontend_that_leaves_the_file_keeps_its_connections(topology: Topolog
 
 
 def test_a_bind_that_leaves_the_file_keeps_its_connections(topology: Topology) -> None:
-    """Its frontend stays, at another one; when they have ended, nothing is left of it."""
+    """Of two that leave at once, while the frontend stays at a third; also through another agent.
+    When they have ended, nothing is left of it."""
     plan, balancer = topology.addresses, topology.balancer
     balancer.iptables("-P", "FORWARD", "DROP")
     other = plan.endpoint(plan.bind, plan.bind_port + 1)
-    binds = (plan.bind_endpoint, other)
+    binds = (plan.endpoint(plan.bind, plan.bind_port - 1), plan.bind_endpoint, other)
     agent = topology.start_agent(config=plan.make_config(plan.backend_endpoints, binds=binds))
     with topology.hold(9) as held:
         agent.write(plan.make_config(plan.backend_endpoints, binds=[other]))

@@ -190,6 +190,18 @@ def _files(plan: AddressPlan) -> dict[str, str]:
     }
 
 
+def test_connections_count_for_the_bind_that_takes_them_now(topology: Topology) -> None:
+    """Not for the one that left, though it is the more exact."""
+    plan = topology.addresses
+    agent = topology.start_agent(config=plan.config)
+    with topology.hold(3):
+        anywhere = [f"{_any(plan)}:{plan.bind_port}"]
+        agent.write(plan.make_config(plan.backend_endpoints, binds=anywhere))
+        agent.until("rules are in iptables")
+        with topology.hold(6):
+            assert sum(b["connections_open"] for b in agent.backends().values()) == 9
+
+
 def test_what_is_in_the_kernel_agrees_with_the_file(topology: Topology) -> None:
     """For each kind of bind: a second start finds nothing to do, there is no difference, and status
     finds every rule, every bind and every backend."""

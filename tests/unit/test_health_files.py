@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from paraglider.config.model import Backend, Config, Family
+from paraglider.config.model import Backend, Config, Family, Ports
 from paraglider.health.board import Change
 from paraglider.health.service import Health, Member
 from tests.services import source_of
@@ -162,6 +162,35 @@ def test_a_bind_that_its_frontend_has_no_more_leaves_with_all_members() -> None:
         for letter in "ab":
             boarded.board.forget(key_of(letter, lost))
         assert [service.binds for service in boarded.board.services(1000)] == [(kept,)]
+
+
+def test_what_happens_while_a_bind_is_away_is_not_forgotten_when_it_is_back() -> None:
+    """An order, one that went down, and one that left; whichever of the binds was away."""
+    both = replace(web("abc"), binds=(BIND, OTHER_BIND))
+    for kept in (BIND, OTHER_BIND):
+        boarded = Boarded(both)
+        boarded.configure(replace(both, binds=(kept,)))
+        boarded.board.disable(key_of("a", kept), 1000)
+        for _ in range(3):
+            boarded.board.note(key_of("b", kept), is_good=False, told="refused", now_s=1000)
+        without = replace(web("ab"), binds=(kept,))
+        boarded.configure(without)
+        boarded.configure(replace(without, binds=both.binds))
+        (service,) = boarded.board.services(1000)
+        assert {m.backend: m.health for m in service.members} == {
+            endpoint_of("a"): Health.DISABLED,
+            endpoint_of("b"): Health.DOWN,
+            endpoint_of("c"): Health.DRAINING,
+        }
+
+
+def test_binds_that_left_together_are_known_each_by_itself() -> None:
+    """So that the rules, which note one bind of each, can tell an agent that comes later."""
+    third = OTHER_BIND._replace(ports=Ports(82, 82))
+    boarded = Boarded(replace(web("a"), binds=(BIND, OTHER_BIND, third)))
+    boarded.configure(replace(web("a"), binds=(third,)))
+    leaving = [s for s in boarded.board.services(1000) if s.is_leaving]
+    assert [s.binds for s in leaving] == [(BIND,), (OTHER_BIND,)]
 
 
 def test_a_bind_that_another_frontend_takes_over_does_not_leave() -> None:
