@@ -37,6 +37,11 @@ def start(context: Context) -> int:
     choice = context.choose_variant()
     for finding in _survey(context, config):
         context.report(f"warning: {finding}")
+    if any(frontend.affinity_s for frontend in config.frontends):
+        context.report(
+            "warning: affinity brings a client back to its backend also when that is down, as "
+            "nobody probes after 'start': 'paraglider run' does"
+        )
     services = standing_services(config, resolve_names(config))
     before = read_served(context, choice.variant)
     is_changed = apply_states(
@@ -122,10 +127,9 @@ def check(context: Context) -> int:
 
 
 def render(context: Context) -> int:
-    """Print what would be given to iptables-restore."""
+    """Print what iptables-restore, and ipset for clients that come back, would be given."""
     from paraglider.cli.names import resolve_names
     from paraglider.health.service import standing_services
-    from paraglider.rules.restore import lint_restore
     from paraglider.rules.wanted import plan_states, render_states
 
     only = context.arguments.family
@@ -133,8 +137,6 @@ def render(context: Context) -> int:
     planned = plan_states(standing_services(config, resolve_names(config)))
     wanted = {family: state for family, state in planned.items() if only in (None, family)}
     for header, text in render_states(wanted):
-        if not header.endswith("ipset restore"):
-            lint_restore(text)
         context.out.write(f"{header}\n{text}")
     return 0
 

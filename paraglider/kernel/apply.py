@@ -50,7 +50,7 @@ def apply_states(
     had). Raises PermissionDenied or UnavailableError, with the rules as they were before.
     """
     require_capabilities(host, variant)
-    with hold_rules_lock(), client_sets(wanted, host):
+    with hold_rules_lock(), client_sets(wanted, host, report):
         steps = [
             plan_step(replace(tools, report=report), before, wanted.get(tools.family, NOTHING))
             for tools, before in _read_all(variant, wanted, host)

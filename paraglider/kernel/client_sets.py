@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from paraglider.config.model import Family
@@ -28,7 +28,9 @@ _MODULE = "/sys/module/ip_set"
 
 
 @contextmanager
-def client_sets(states: Mapping[Family, State], host: Host) -> Iterator[None]:
+def client_sets(
+    states: Mapping[Family, State], host: Host, report: Callable[[str], None]
+) -> Iterator[None]:
     """Have every set that `states` speak of, from the start of the `with` on, and none of ours
     beside them from its end on; where it fails, those that there were.
 
@@ -40,7 +42,7 @@ def client_sets(states: Mapping[Family, State], host: Host) -> Iterator[None]:
     except BaseException:
         _destroy(made)
         raise
-    remove_client_sets(kept=names_of(states))
+    remove_client_sets(kept=names_of(states), report=report)
 
 
 def names_of(states: Mapping[Family, State]) -> frozenset[str]:
@@ -74,9 +76,9 @@ def put_client_sets(states: Mapping[Family, State], host: Host) -> Sequence[str]
     return missing
 
 
-def remove_client_sets(kept: Collection[str] = ()) -> bool:
-    """Take away our sets other than those `kept`; return whether there were any. Those that a
-    stranger's rules speak of stay."""
+def remove_client_sets(*, kept: Collection[str] = (), report: Callable[[str], None]) -> bool:
+    """Take away our sets other than those `kept`; return whether there were any. Those that
+    somebody's rules speak of stay, and are reported."""
     if not os.path.exists(_MODULE) or find_program("ipset") is None:
         return False
     try:
@@ -84,21 +86,30 @@ def remove_client_sets(kept: Collection[str] = ()) -> bool:
     except ParagliderError:
         return False  # whoever has no sets need not know what is wrong with them
     gone = {name for name in there if name.startswith(PREFIX)}.difference(kept)
-    _destroy(gone)
+    for name in _destroy(gone):
+        report(
+            f"the set {name} stays, for rules that are not ours speak of it: delete these, then "
+            f"run: ipset destroy {name}"
+        )
     return bool(gone)
 
 
-def _destroy(names: Iterable[str]) -> None:
+def _destroy(names: Iterable[str]) -> list[str]:
+    """Take sets away; return those that stay. It never raises: the rules are as they should be."""
     left = sorted(names)
     deadline_s = time.monotonic() + _RELEASED_WITHIN_S
-    while left and time.monotonic() < deadline_s:
-        # It ends at the first that is in use, which is tried last the next time.
-        if _restore(f"destroy {name}" for name in left).returncode == 0:
-            return
-        there = _list_sets()
-        left = [name for name in left if name in there]
-        left = [*left[1:], *left[:1]]
-        time.sleep(_POLL_S)  # the kernel does not tell when it lets go
+    try:
+        while left and time.monotonic() < deadline_s:
+            # It ends at the first that is in use, which is tried last the next time.
+            if _restore(f"destroy {name}" for name in left).returncode == 0:
+                return []
+            there = _list_sets()
+            left = [name for name in left if name in there]
+            left = [*left[1:], *left[:1]]
+            time.sleep(_POLL_S)  # the kernel does not tell when it lets go
+    except ParagliderError:
+        pass
+    return left
 
 
 def _list_sets() -> set[str]:
@@ -129,4 +140,9 @@ def _explain(done: Finished) -> ParagliderError:
         return NotHereError(
             f"{told}\nthe kernel lacks sets: try modprobe -a ip_set ip_set_hash_ip xt_set"
         )
-    return UnavailableError(f"{told}\nsee 'ipset list -terse', then try again")
+    if "maximal number" in said:
+        return UnavailableError(
+            f"{told}\na host has room for 65,534 sets, and affinity takes one for each backend: "
+            "have it where it is needed"
+        )
+    return UnavailableError(f"{told}\nsee what sets there are with 'ipset list -terse'")

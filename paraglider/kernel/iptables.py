@@ -210,6 +210,8 @@ def _mend(said: str) -> str:
         name = found[1]
         mend = " (balance: source-hash needs it)" if name == "HMARK" else ""
         return f"'{name}' is missing, in the kernel or in iptables: try modprobe xt_{name}{mend}"
+    if "Too many links" in said:
+        return "chains lead to chains too deep for nf_tables: list fewer networks in allow and deny"
     if re.search(r"RULE_(APPEND|INSERT) failed|line \d+ failed|by that name|no message", said):
         modules = "xt_conntrack xt_statistic xt_nat xt_tcpudp ipt_REJECT ip6t_REJECT"
         return f"the kernel may lack a module: try modprobe -a {modules}"

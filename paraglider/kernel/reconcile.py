@@ -63,6 +63,8 @@ class Reconciler:
         self._changes: Changes | None = None
         self._wanted: Mapping[Family, State] = {}
         self._held: dict[Family, State] = {}
+        # Names of sets that there may be.
+        self._client_sets: frozenset[str] = frozenset()
         self._by: frozenset[str] = frozenset()
         self._revived: set[Family] = set()
         self._is_anchored = False
@@ -98,6 +100,7 @@ class Reconciler:
             self.close()
             self._variant, self._changes = variant, changes
         self._wanted = dict(wanted)
+        self._client_sets = names_of(wanted)
         self._held = {}
         self._is_anchored = all(find_anchor(family).nft_path for family in self._wanted)
         self._is_due, self._rest_until_s = True, 0.0
@@ -111,19 +114,21 @@ class Reconciler:
         """
         if self._variant is None or self._changes is None:
             raise RuntimeError("nothing was taken over")
-        if wanted == self._wanted:
+        names = names_of(wanted)
+        if wanted == self._wanted and names == self._client_sets:
             return False
         self._note_changes()
         if self._is_due or set(wanted) != set(self._held):
             return self.take_over(wanted, self._variant)
-        obsolete = names_of(self._wanted) - names_of(wanted)
+        self._client_sets |= names  # until it has come to its end
         with hold_rules_lock(wait_s=_LOCK_WAIT_S):
             put_client_sets(wanted, self._host)
             is_known = all(self._write(family, state) for family, state in wanted.items())
-            if is_known and obsolete:
-                remove_client_sets(kept=names_of(wanted))
+            if is_known and names != self._client_sets:
+                remove_client_sets(kept=names, report=self._report)
         if not is_known:
             return self.take_over(wanted, self._variant)
+        self._client_sets = names
         self._wanted = dict(wanted)
         return True
 

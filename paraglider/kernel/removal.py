@@ -54,7 +54,7 @@ def remove_rules(*, host: Host, report: Callable[[str], None]) -> Removal:
             report(f"going on without the lock: {error}")
         stack.enter_context(defer_signals())
         removal = remove_from(find_all(host))
-        return replace(removal, found=remove_client_sets() or removal.found)
+        return replace(removal, found=remove_client_sets(report=report) or removal.found)
 
 
 def remove_from(all_tools: Sequence[Iptables]) -> Removal:

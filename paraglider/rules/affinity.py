@@ -1,11 +1,11 @@
 """Affinity: rules that send a client back to the backend that it had last.
 
-    -A PARAGLIDER-web -p tcp -m set --match-set PARAGLIDER-webKq3Zx src -j PARAGLIDER-webAa
-    -A PARAGLIDER-web -p tcp -m set --match-set PARAGLIDER-webT0a9e src -j PARAGLIDER-webAb
+    -A PARAGLIDER-web -p tcp -m set --match-set PARAGLIDER-webKq3Zx src -j PARAGLIDER-webPa
+    -A PARAGLIDER-web -p tcp -m set --match-set PARAGLIDER-webT0a9e src -j PARAGLIDER-webPb
     -A PARAGLIDER-web -p tcp -j SET --del-set PARAGLIDER-webB7w1c src              gets none now
-    -A PARAGLIDER-web ...turns, each to PARAGLIDER-webAa or PARAGLIDER-webAb: spread.py
-    -A PARAGLIDER-webAa -p tcp -j SET --add-set PARAGLIDER-webKq3Zx src --exist --timeout 10800
-    -A PARAGLIDER-webAa -p tcp -j DNAT --to-destination A
+    -A PARAGLIDER-web ...turns, each to PARAGLIDER-webPa or PARAGLIDER-webPb: spread.py
+    -A PARAGLIDER-webPa -p tcp -j SET --add-set PARAGLIDER-webKq3Zx src --exist --timeout 10800
+    -A PARAGLIDER-webPa -p tcp -j DNAT --to-destination A
 
 Each backend has a set of clients (kernel/client_sets.py), which every new connection of theirs puts
 them into anew. Only sets of backends that serve are looked into. Whoever finds nothing there and
@@ -14,122 +14,130 @@ it came to meanwhile.
 
 Of many backends, each belongs by its address to one of sixteen groups with a set of its own, so
 that a packet need not ask for all of them. Names of sets follow from the frontend's and the
-backend's address alone: whatever else the file changes, who was remembered is.
+backend's address alone: whatever else the file changes, who was remembered is. (In groups they are
+others, or clients of before would be in the sets of two backends.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
 from math import ceil
 from typing import NamedTuple
 
 from paraglider.config.model import Endpoint, Family, Protocol
 from paraglider.health.service import Service
-from paraglider.rules.names import hash_letters
-from paraglider.rules.ruleset import PREFIX, Dnat, Forget, Jump, Remember, Rule, Target
+from paraglider.rules.names import hash_letters, node_names
+from paraglider.rules.ruleset import PREFIX, Chain, Dnat, Forget, Jump, Remember, Rule, Target
 
 # More backends, and they are looked for by groups.
 _MOST_IN_CHAIN = 10
 _GROUPS = 16
 # Of a set's name, behind the frontend's: the kernel has room for 31 characters in all.
 _SUFFIX_LENGTH = 5
-
 _MOST_CLIENTS = 65_536
 # Rules never make the kernel's table of a set grow, only programs do: it is as large at once as it
-# will have to be. A bucket holds twelve clients; with four of them on average it is hardly ever
-# full. Of many backends each has fewer.
-_BUCKETS, _FEW_BUCKETS = 16_384, 4096
-
-# Puts rules into a chain of their own.
-Node = Callable[[Sequence[Rule]], Jump]
+# will have to be. A bucket holds twelve clients; with four or five of them on average it is hardly
+# ever full. Of many backends each has fewer clients.
+_BUCKETS, _BUCKETS_OF_MANY = 16_384, 2048
+# For how long a client is in a set that no rule says more of. The kernel looks for whose time is
+# over in a third of that, three minutes at most; at 0, ten times a second.
+_TIMEOUT_S = 600
 
 
 class ClientSet(NamedTuple):
-    """A set of clients, in a table with so many `buckets`, a power of two."""
+    """A set of at most `size` clients, in a table with so many `buckets`, a power of two."""
 
     name: str
     buckets: int
+    size: int
 
 
 def client_sets(service: Service) -> frozenset[ClientSet]:
     """Return all sets of clients that the rules of `service` may speak of."""
     if not service.affinity_s or service.is_leaving:
         return frozenset()
-    backends = _backends(service)
-    if not _is_grouped(backends):
-        return frozenset(ClientSet(_set_of(service, b), _BUCKETS) for b in backends)
-    groups = {ClientSet(_group_of(service, b), _BUCKETS) for b in backends}
-    return frozenset(groups.union(ClientSet(_set_of(service, b), _FEW_BUCKETS) for b in backends))
+    return frozenset(Affinity(service, "A").sets())
 
 
 def render_set(client_set: ClientSet, family: Family) -> str:
     """Return the line that makes ``ipset restore`` create a set of clients."""
-    name, buckets = client_set
-    kind = "hash:ip family inet" if family is Family.IPV4 else "hash:ip family inet6"
-    return f"create {name} {kind} hashsize {buckets} maxelem {_MOST_CLIENTS} timeout 0 forceadd"
+    kind = "inet" if family is Family.IPV4 else "inet6"
+    room = f"hashsize {client_set.buckets} maxelem {client_set.size}"
+    how = f"hash:ip family {kind} {room} timeout {_TIMEOUT_S} forceadd"
+    return f"create {client_set.name} {how}"
 
 
-def plan_return(service: Service, to: Callable[[Endpoint], Target], node: Node) -> list[Rule]:
-    """Return rules that send clients whom a serving backend knows `to` it."""
-    backends = _backends(service)
-    serving = {share.backend for share in service.serving}
+class Affinity:
+    """The sets of one service, and the rules that speak of them. `letters` are those that its
+    chains are named with: which chain is whose does not depend on who serves."""
 
-    def among(part: Iterable[Endpoint]) -> Iterator[Rule]:
-        part = list(part)
-        for backend in part:
-            if backend in serving:
-                yield _rule(to(backend), client_set=_set_of(service, backend))
-        for backend in part:
-            if backend not in serving:
-                yield _rule(Forget(_set_of(service, backend)))
+    def __init__(self, service: Service, letters: str) -> None:
+        members = (member.backend for member in service.members if not member.is_leaving)
+        serving = [share.backend for share in service.serving]
+        backends = list(dict.fromkeys((*members, *serving)))
+        self._name, self._timeout_s = service.name, ceil(service.affinity_s)
+        self._serving = frozenset(serving)
+        self._groups: dict[str, list[Endpoint]] = {}
+        self._group_of: dict[Endpoint, str] = {}
+        kind = " in a group" if len(backends) > _MOST_IN_CHAIN else ""
+        self._set_of = {backend: self._call(f"{backend}{kind}") for backend in backends}
+        if kind:
+            for backend in sorted(backends, key=_number):
+                group = self._call(f"IPv{service.family.value} {_number(backend)}")
+                self._groups.setdefault(group, []).append(backend)
+                self._group_of[backend] = group
+        names = node_names(service.name, letters)
+        self._chains = dict(zip((*backends, *self._groups), names, strict=False))
 
-    if not _is_grouped(backends):
-        return list(among(backends))
-    groups: dict[str, list[Endpoint]] = {}
-    for backend in backends:
-        groups.setdefault(_group_of(service, backend), []).append(backend)
-    return [
-        _rule(node(list(among(part))), client_set=name) for name, part in sorted(groups.items())
-    ]
+    def _call(self, what: str) -> str:
+        """Return the name of a set. By chance two backends of a thousand may share one: their
+        clients then return to the first of the two."""
+        return f"{PREFIX}{self._name}{hash_letters(what, _SUFFIX_LENGTH)}"
 
+    def sets(self) -> Iterator[ClientSet]:
+        """Yield all sets."""
+        buckets = _BUCKETS_OF_MANY if self._groups else _BUCKETS
+        for name in self._set_of.values():
+            yield ClientSet(name, buckets, _MOST_CLIENTS)
+        for name, group in self._groups.items():
+            times = 1 << (len(group) - 1).bit_length()
+            yield ClientSet(name, times * _BUCKETS_OF_MANY, times * _MOST_CLIENTS)
 
-def plan_remember(service: Service, way: Dnat) -> list[Rule]:
-    """Return the rules of a chain that goes `way`, and remembers who did."""
-    timeout_s = ceil(service.affinity_s)
-    names = _sets_of(service, way.to)
-    return [*(_rule(Remember(name, timeout_s)) for name in names), _rule(way)]
+    def remember(self, way: Dnat) -> Chain:
+        """Return the chain that goes `way`, and remembers who did."""
+        names = [self._set_of[way.to]]
+        if self._groups:
+            names.append(self._group_of[way.to])
+        rules = [_rule(Remember(name, self._timeout_s)) for name in names]
+        return Chain(self._chains[way.to], (*rules, _rule(way)))
+
+    def find(self, to: Callable[[Endpoint], Target]) -> tuple[list[Rule], list[Chain]]:
+        """Return rules that send clients whom a serving backend knows `to` it, and the chains
+        below them."""
+        if not self._groups:
+            return self._among(self._set_of, to), []
+        rules = [_rule(Jump(self._chains[name]), client_set=name) for name in self._groups]
+        chains = [
+            Chain(self._chains[name], tuple(self._among(group, to)))
+            for name, group in self._groups.items()
+        ]
+        return rules, chains
+
+    def _among(self, backends: Iterable[Endpoint], to: Callable[[Endpoint], Target]) -> list[Rule]:
+        known = [
+            _rule(to(backend), client_set=self._set_of[backend])
+            for backend in backends
+            if backend in self._serving
+        ]
+        gone = [backend for backend in backends if backend not in self._serving]
+        return [*known, *(_rule(Forget(self._set_of[backend])) for backend in gone)]
 
 
 def _rule(target: Target, *, client_set: str = "") -> Rule:
     return Rule(protocol=Protocol.TCP, client_set=client_set, target=target)
 
 
-def _backends(service: Service) -> list[Endpoint]:
-    """Return those who may have clients, in the order of the file, whoever of them serves."""
-    members = (member.backend for member in service.members if not member.is_leaving)
-    return list(dict.fromkeys((*members, *(share.backend for share in service.serving))))
-
-
-def _is_grouped(backends: Sequence[Endpoint]) -> bool:
-    return len(backends) > _MOST_IN_CHAIN
-
-
-def _sets_of(service: Service, backend: Endpoint) -> list[str]:
-    names = [_set_of(service, backend)]
-    return [*names, _group_of(service, backend)] if _is_grouped(_backends(service)) else names
-
-
-def _set_of(service: Service, backend: Endpoint) -> str:
-    return _name(service, str(backend))
-
-
-def _group_of(service: Service, backend: Endpoint) -> str:
-    group = blake2b(str(backend).encode()).digest()[0] % _GROUPS
-    return _name(service, f"IPv{service.family.value} {group}")
-
-
-def _name(service: Service, of_what: str) -> str:
-    """Return the name of a set. By chance two backends of a thousand may share one: their clients
-    then return to the first of the two."""
-    return f"{PREFIX}{service.name}{hash_letters(of_what, _SUFFIX_LENGTH)}"
+def _number(backend: Endpoint) -> int:
+    """Return the number of the group that a backend of many belongs to."""
+    return blake2b(str(backend).encode()).digest()[0] % _GROUPS

@@ -19,7 +19,7 @@ from paraglider.rules.spread import WIDTH
 _BITS = 3
 # nf_tables follows 16 jumps (NFT_JUMP_STACK_SIZE), and addresses of IPv6 can be chosen so that each
 # network has but one more in it.
-_MOST_DEPTH = 5
+_MOST_DEPTH = 4
 # Whichever address comes after all that are named, as these go before it.
 _ANY = 1 << 128
 

@@ -39,7 +39,8 @@ _FRAME_LINE = re.compile(
 )
 _RULE_LINE = re.compile(rf"(?:\[[0-9]+:[0-9]+\] )?-A {_OWN} (.+)")
 # A frontend's name is in lower case; what follows it in the names of its other chains is not.
-_OF_FRONTEND = re.compile("PARAGLIDER-[a-z0-9_-]+")
+# (A long name may be shortened: names.py.)
+_OF_FRONTEND = re.compile("PARAGLIDER-(?:[a-z0-9_-]{4}[A-Z][A-Za-z0-9]{5}(?=[A-Z])|[a-z0-9_-]+)")
 _Kept = dict[tuple[str, str], Counters]
 _DELETE_LINE = re.compile(r"-D \S+ (.+)")
 

@@ -19,14 +19,16 @@ two marks can hold.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from paraglider.config.model import Protocol
 from paraglider.health.service import Service
-from paraglider.rules.affinity import Node
 from paraglider.rules.ruleset import Dnat, Hmark, Jump, Mark, Marking, Rule, Target
 
 _WAYS = 16
+
+# Puts rules into a chain of their own.
+Node = Callable[[Sequence[Rule]], Jump]
 
 
 def plan_slots(service: Service, owners: Sequence[Dnat | Jump], node: Node) -> list[Rule]:

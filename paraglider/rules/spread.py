@@ -11,11 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from hashlib import blake2b
-from string import ascii_uppercase
 
 from paraglider.config.model import Balance, Endpoint, Family, Protocol
 from paraglider.health.service import FULL, Service, Share
-from paraglider.rules.affinity import plan_remember, plan_return
+from paraglider.rules.affinity import Affinity
 from paraglider.rules.names import node_names
 from paraglider.rules.owners import plan_owners
 from paraglider.rules.ruleset import (
@@ -41,7 +40,9 @@ WIDTH = 10
 _MOST_WAYS = 16
 _LEAST_LEAF = 5
 # The first letter of what follows the name of the frontend in the name of a chain.
-_LETTERS = {Protocol.TCP: ascii_uppercase[:20], Protocol.UDP: ascii_uppercase[20:]}
+_LETTERS = {Protocol.TCP: "ABCDEFGHIJKLMNO", Protocol.UDP: "UVW"}
+# The same, of chains that remember who came (affinity.py).
+_AFFINITY_LETTERS = {Protocol.TCP: "PQRST", Protocol.UDP: "XYZ"}
 
 # Where a connection may go, with its weight.
 _Way = tuple[Dnat | Jump, int]
@@ -77,8 +78,8 @@ def plan_spread(service: Service, protocol: Protocol, *, starts_anywhere: bool) 
         rules = [*spread.by_chance(spread.ways(slow), rest), *turns]
         if starts_anywhere and len(turns) > 1:
             rules.insert(0, spread.anew(_mark_of(service, protocol), service.family, turns))
-    if service.affinity_s and shares:
-        rules = [*plan_return(service, spread.to, spread.node), *rules]
+    if shares:
+        rules = [*spread.find_known(), *rules]
     if not shares:
         # The end of nat, also for whoever else would translate it; filter refuses it.
         rules = [Rule(protocol=Protocol.TCP, target=Verdict.ACCEPT)]
@@ -96,8 +97,9 @@ class _Spread:
     """The chains below the first, as they come to be needed."""
 
     def __init__(self, service: Service, protocol: Protocol) -> None:
-        self._service = service
-        self._ways: dict[Endpoint, Jump] = {}
+        letters = _AFFINITY_LETTERS[protocol]
+        self._affinity = Affinity(service, letters) if service.affinity_s else None
+        self._known: dict[Endpoint, Jump] = {}
         self._names = node_names(service.name, _LETTERS[protocol])
         # Ports are mapped only where all binds have one and the same range.
         self._base = service.binds[0].ports.first
@@ -106,11 +108,21 @@ class _Spread:
     def to(self, backend: Endpoint) -> Dnat | Jump:
         """Return the target that leads to a backend."""
         way = Dnat(backend, self._base if backend.last_port else 0)
-        if not self._service.affinity_s:
+        if self._affinity is None:
             return way
-        if backend not in self._ways:
-            self._ways[backend] = self.node(plan_remember(self._service, way))
-        return self._ways[backend]
+        if backend not in self._known:
+            chain = self._affinity.remember(way)
+            self.chains.append(chain)
+            self._known[backend] = Jump(chain.name)
+        return self._known[backend]
+
+    def find_known(self) -> list[Rule]:
+        """Return rules for clients that come back, none where that makes no difference."""
+        if self._affinity is None:
+            return []
+        rules, chains = self._affinity.find(self.to)
+        self.chains += chains
+        return rules
 
     def ways(self, shares: Sequence[Share]) -> list[_Way]:
         """Return the way to each, with how much of all it gets."""

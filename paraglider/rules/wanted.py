@@ -15,7 +15,7 @@ from paraglider.health.service import Service
 from paraglider.rules.affinity import ClientSet, client_sets, render_set
 from paraglider.rules.notes import PIN_CHAIN, plan_notes
 from paraglider.rules.plan import HOOKS, plan_frontend, plan_shared
-from paraglider.rules.restore import plan_restore
+from paraglider.rules.restore import lint_restore, plan_restore
 from paraglider.rules.ruleset import Chain, TableName
 from paraglider.rules.seal import Chains, add_digests, digest_chain, sealed_pin
 from paraglider.rules.state import NOTHING, HookLine, RuleLine, State, TableState
@@ -82,13 +82,18 @@ def plan_states(
 
 def render_states(states: Mapping[Family, State]) -> Iterator[tuple[str, str]]:
     """Yield, for each family, a comment that names the program and what it would be given on a host
-    that has nothing of ours yet; before it, for sets of clients, the same for ``ipset``."""
+    that has nothing of ours yet; before it, for sets of clients, the same for ``ipset``.
+
+    Raises RuleSyntaxError at what we would never say.
+    """
     for family, state in states.items():
         if state.client_sets:
             lines = (f"{render_set(found, family)}\n" for found in sorted(state.client_sets))
             yield "# ipset restore", "".join(lines)
         program = "iptables-restore" if family is Family.IPV4 else "ip6tables-restore"
-        yield f"# {program} --noflush", plan_restore(NOTHING, state)
+        text = plan_restore(NOTHING, state)
+        lint_restore(text)
+        yield f"# {program} --noflush", text
 
 
 class _FamilyPlanner:

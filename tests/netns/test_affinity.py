@@ -48,21 +48,21 @@ def test_hundreds_of_clients_come_back_and_new_ones_are_spread(topology: Topolog
 
 def test_after_the_time_a_client_is_a_new_one(topology: Topology) -> None:
     """Each of four connections of one client begins after the time of the one before."""
-    topology.balancer.paraglider("start", config=_config(topology, time_="1s"))
+    topology.balancer.paraglider("start", config=_config(topology, time_="2s"))
     found = []
     for _ in range(4):
         found += [answer.backend for answer in topology.connect(2).answers]
-        time.sleep(1.5)  # the time itself
+        time.sleep(2.5)  # the time itself
     assert found == ["b1", "b1", "b2", "b2", "b3", "b3", "b1", "b1"]
 
 
 def test_each_connection_begins_the_time_anew(topology: Topology) -> None:
-    """Seven connections, half a second apart, outlast two seconds."""
-    topology.balancer.paraglider("start", config=_config(topology, time_="2s"))
+    """Six connections, a second apart, outlast three seconds."""
+    topology.balancer.paraglider("start", config=_config(topology, time_="3s"))
     found = []
-    for _ in range(7):
+    for _ in range(6):
         found += [answer.backend for answer in topology.connect(1).answers]
-        time.sleep(0.5)  # a part of the time
+        time.sleep(1)  # a part of the time
     assert len(set(found)) == 1
 
 

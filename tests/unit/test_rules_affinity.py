@@ -14,6 +14,7 @@ from paraglider.rules.affinity import ClientSet, client_sets, render_set
 from paraglider.rules.describe import describe_states
 from paraglider.rules.parse import RuleSyntaxError, parse_rule
 from paraglider.rules.plan import plan_rulesets
+from paraglider.rules.restore import differing
 from paraglider.rules.ruleset import TableName
 from paraglider.rules.state import Counters, State
 from paraglider.rules.wanted import plan_states
@@ -43,8 +44,11 @@ class _World:
 
     def connect(self, service: Service, clients: range) -> list[Endpoint]:
         """Return the backend of a new connection of each client."""
+        names = {found.name for found in client_sets(service)}
+        self._clients = {name: known for name, known in self._clients.items() if name in names}
         (ruleset,) = plan_rulesets([service], starts_anywhere=True)
         walker = Walker(ruleset, local=[], clients=self._clients)  # type: ignore[arg-type]
+        self._clients = walker.clients  # type: ignore[assignment]
         first = ip_address("203.0.113.0")
         found = []
         for number in clients:
@@ -93,6 +97,34 @@ def test_another_file_moves_nobody_whose_backend_stays(before: int, after: int) 
     assert {n for n in range(100) if found[n] != first[n]} == {
         n for n in range(100) if first[n] not in other
     }
+
+
+def test_crossing_to_eleven_backends_spreads_all_once_more_and_leaves_nobody_in_two_sets() -> None:
+    """And back: each backend has as many as ever, and whoever was spread stays."""
+    world = _World()
+    for size in (10, 11, 10, 11):
+        service = _service(_backends(size))
+        found = world.connect(service, range(330))
+        counts = Counter(found).values()
+        assert max(counts) - min(counts) <= 1
+        assert world.connect(service, range(330)) == found
+
+
+@pytest.mark.parametrize("size", [10, 100])
+def test_one_that_goes_down_changes_few_chains(size: int) -> None:
+    """Not those of all backends behind it in the file: what is left as it was is not written."""
+    backends = _backends(size)
+
+    def changed(affinity_s: float) -> int:
+        whole, less = (
+            plan_states([_service(backends, out, affinity_s=affinity_s)])[Family.IPV4].table(
+                TableName.NAT
+            )
+            for out in ((), (backends[0],))
+        )
+        return len(differing(whole, less)[0])
+
+    assert changed(60.0) <= changed(0.0) + 1
 
 
 def test_a_known_client_meets_few_rules_of_many() -> None:
@@ -188,8 +220,8 @@ def _counted(state: State) -> State:
 
 def test_a_set_of_ipv6_is_one() -> None:
     """The line that ipset is given."""
-    line = render_set(ClientSet("X", 4096), Family.IPV6)
-    assert line == "create X hash:ip family inet6 hashsize 4096 maxelem 65536 timeout 0 forceadd"
+    line = render_set(ClientSet("X", 4096, 7), Family.IPV6)
+    assert line == "create X hash:ip family inet6 hashsize 4096 maxelem 7 timeout 600 forceadd"
 
 
 @pytest.mark.parametrize(
