@@ -10,7 +10,8 @@
  * Targets are taken in turn. Source ports are, too, each (address, port) once before the first is
  * used again, so that no connection waits for what another has left in TIME_WAIT, and none has
  * to search. With PER_SECOND that many connections are begun, and no more, by as many of the
- * `parallel` as it takes; else each begins the next one at once. What happened in the window is printed as JSON, with what /proc/stat says about it.
+ * `parallel` as it takes; else each begins the next one at once. What happened in the window is
+ * printed as JSON, with what /proc/stat says about it.
  */
 #include "net.h"
 #include "tally.h"

@@ -36,7 +36,8 @@ SOURCES = tuple(f"198.18.0.{number}" for number in range(2, 66))
 # more of one subject's than of another's, but counted after it (load.py).
 TIME_WAIT_S = 10
 
-# Legacy tables that have been used stay, without rules, and cost every later packet the same.
+# Legacy tables that there once were stay, without rules: so they are there from the start, and cost
+# each subject the same.
 _NO_RULES = (("nft", "flush", "ruleset"), ("iptables-legacy-restore",))
 _NO_LEGACY_RULES = "".join(f"*{table}\nCOMMIT\n" for table in ("nat", "mangle", "filter"))
 
@@ -142,6 +143,7 @@ class Stage:
         self._wire(BACKENDS, BACKEND_ADDRESSES, PRIVATEIP)
         self._lab.add_route(CLIENT, "198.19.0.0/24", BIND_ADDRESS)
         self._lab.add_route(BACKENDS, "198.18.0.0/24", PRIVATEIP)
+        self.clear(None)
 
     def _wire(self, host: str, addresses: Sequence[str], balancer_address: str) -> None:
         """Join a host and the balancer; a link has the name of who is at its other end."""
