@@ -18,6 +18,8 @@ def plan_targets(
         bind, endpoint = pair
         key = f"{bind} {endpoint}"
         host_name = backend.host if isinstance(backend.host, str) else ""
-        targets.append(Target(key, host_name, endpoint.address, endpoint.port, backend.check))
+        # One without a port of its own is probed where its check says, or at the bind's first.
+        port = endpoint.port or backend.check.port or bind.ports.first
+        targets.append(Target(key, host_name, endpoint.address, port, backend.check))
         keys[key] = pair
     return targets, keys

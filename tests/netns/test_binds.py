@@ -74,6 +74,16 @@ def test_a_backend_without_a_port_gets_the_port_that_the_client_chose(topology: 
     assert beside.failures == ("connection refused",)
 
 
+def test_a_backend_without_a_port_is_probed_at_the_first_of_the_bind(topology: Topology) -> None:
+    """And is down once nobody listens there."""
+    plan = topology.addresses
+    where = [plan.endpoint(plan.bind, plan.backend_port)]
+    config = plan.make_config(_without_port(plan), "check: {interval: 400ms}", binds=where)
+    agent = topology.start_agent(config=config)
+    topology.stop_backend("b1")
+    agent.until(" is down")
+
+
 def test_a_range_of_ports_is_mapped_to_another(topology: Topology) -> None:
     """The first port to the first, and so on; for each of the backends."""
     plan = topology.addresses
