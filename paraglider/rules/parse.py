@@ -32,11 +32,9 @@ from paraglider.rules.ruleset import (
 )
 from paraglider.rules.text import (
     ALL_OF_ADDRESS,
-    MOST_BURST,
     NO_BITS,
     RATE_WORDS,
     SET_PATTERN,
-    often_name,
 )
 
 # --ctproto is always printed as a number (libxt_conntrack.c).
@@ -44,6 +42,7 @@ _PROTOCOLS = {str(protocol.number): protocol for protocol in Protocol}
 _NOTE = re.compile(r"([a-z]{1,15})-([0-9a-f]{1,16})")
 _PROBABILITY = re.compile(r"0\.[0-9]{1,14}")
 _MARK = re.compile(r"0x([0-9a-f]{1,8})(?:/0x([0-9a-f]{1,8}))?")
+_OFTEN_NAME = rf"{NAME_PATTERN}\.[0-9]{{1,7}}-(?:{'|'.join(RATE_WORDS.values())})"
 _RECENT_NAME = re.compile(r"paraglider-[0-9a-f]{16}")
 
 
@@ -141,15 +140,9 @@ def _parse_often(raw: dict[str, str]) -> TooOften:
     _expect_one_of(("srcip",), raw.pop("--hashlimit-mode"))
     count, _, unit = raw.pop("--hashlimit-above", "").partition("/")
     burst = parse_number(raw.pop("--hashlimit-burst", ""))
-    if burst != min(parse_number(count), MOST_BURST):
-        raise ValueError(f"not a burst of ours: {burst}")
     per_s = next(per_s for per_s, word in RATE_WORDS.items() if word == unit)
-    name = raw.pop("--hashlimit-name", "")
-    often = TooOften(
-        Rate(parse_number(count), per_s), _parse_word(name.partition(".")[0], NAME_PATTERN)
-    )
-    _expect_one_of((often_name(often),), name)
-    return often
+    name = _parse_word(raw.pop("--hashlimit-name", ""), _OFTEN_NAME)
+    return TooOften(Rate(parse_number(count), per_s), burst, name)
 
 
 def _parse_many(raw: dict[str, str]) -> TooMany:

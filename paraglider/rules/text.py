@@ -53,7 +53,6 @@ from paraglider.rules.ruleset import (
 )
 
 RATE_WORDS = {1: "sec", 60: "min", 3600: "hour", 86400: "day"}
-MOST_BURST = 10_000
 UNREACHABLE = {
     Family.IPV4: "icmp-port-unreachable",
     Family.IPV6: "icmp6-port-unreachable",
@@ -147,17 +146,9 @@ def _statistic_words(statistic: Statistic) -> str:
 
 
 def _often_words(often: TooOften) -> str:
-    # What a client may open at once is what it may in one unit of time.
-    count, unit = often.rate.count, RATE_WORDS[often.rate.per_s]
-    burst = min(count, MOST_BURST)
-    how = f"--hashlimit-above {count}/{unit} --hashlimit-burst {burst} --hashlimit-mode srcip"
-    return f"-m hashlimit {how} --hashlimit-name {often_name(often)}"
-
-
-def often_name(often: TooOften) -> str:
-    """Return what the kernel knows a count of clients by, such as ``web.5-min``: it keeps the rate
-    that one of that name began with, whatever a later rule says."""
-    return f"{often.name}.{often.rate.count}-{RATE_WORDS[often.rate.per_s]}"
+    above = f"--hashlimit-above {often.rate.count}/{RATE_WORDS[often.rate.per_s]}"
+    how = f"{above} --hashlimit-burst {often.burst} --hashlimit-mode srcip"
+    return f"-m hashlimit {how} --hashlimit-name {often.name}"
 
 
 def _many_words(many: TooMany) -> str:

@@ -54,6 +54,13 @@ def _refused(topology: Topology) -> int:
     return int(found[0])
 
 
+def test_rates_are_in_force_however_iptables_prints_them(topology: Topology) -> None:
+    """60/min comes back as 1/sec, 1500/s as 1501/sec."""
+    for rate in ("60/min", "1500/s", "3600/h", "1440/day", "1000000/s"):
+        _start(topology, f"rate: {rate}")
+        assert topology.balancer.paraglider("status").returncode == 0
+
+
 def test_who_is_allowed_may_connect_and_nobody_else(topology: Topology) -> None:
     """The other one is refused at once, each time, and that is counted."""
     client, other = topology.addresses.client, _add_client(topology)
