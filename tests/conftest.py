@@ -10,7 +10,12 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
+
+# How long an example takes is the machine's, and no property of the program.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 SUITES = ("unit", "golden", "netns", "compose")
 TESTS = Path(__file__).parent
