@@ -27,14 +27,12 @@ from typing import NamedTuple
 
 from paraglider.config.model import Endpoint, Family, Protocol
 from paraglider.health.service import Service
-from paraglider.rules.names import hash_letters, node_names
-from paraglider.rules.ruleset import PREFIX, Chain, Dnat, Forget, Jump, Remember, Rule, Target
+from paraglider.rules.names import node_names, set_name
+from paraglider.rules.ruleset import Chain, Dnat, Forget, Jump, Remember, Rule, Target
 
 # More backends, and they are looked for by groups.
 _MOST_IN_CHAIN = 10
 _GROUPS = 16
-# Of a set's name, behind the frontend's: the kernel has room for 31 characters in all.
-_SUFFIX_LENGTH = 5
 _MOST_CLIENTS = 65_536
 # Rules never make the kernel's table of a set grow, only programs do: it is as large at once as it
 # will have to be. A bucket holds twelve clients; with four or five of them on average it is hardly
@@ -57,7 +55,7 @@ def client_sets(service: Service) -> frozenset[ClientSet]:
     """Return all sets of clients that the rules of `service` may speak of."""
     if not service.affinity_s or service.is_leaving:
         return frozenset()
-    return frozenset(Affinity(service, "A").sets())
+    return frozenset(Affinity(service).sets())
 
 
 def render_set(client_set: ClientSet, family: Family) -> str:
@@ -70,30 +68,26 @@ def render_set(client_set: ClientSet, family: Family) -> str:
 
 class Affinity:
     """The sets of one service, and the rules that speak of them. `letters` are those that its
-    chains are named with: which chain is whose does not depend on who serves."""
+    chains, if there are to be any, are named with: which is whose does not depend on who serves."""
 
-    def __init__(self, service: Service, letters: str) -> None:
+    def __init__(self, service: Service, letters: str = "") -> None:
         members = (member.backend for member in service.members if not member.is_leaving)
         serving = [share.backend for share in service.serving]
         backends = list(dict.fromkeys((*members, *serving)))
-        self._name, self._timeout_s = service.name, ceil(service.affinity_s)
+        self._timeout_s = ceil(service.affinity_s)
         self._serving = frozenset(serving)
         self._groups: dict[str, list[Endpoint]] = {}
         self._group_of: dict[Endpoint, str] = {}
         kind = " in a group" if len(backends) > _MOST_IN_CHAIN else ""
-        self._set_of = {backend: self._call(f"{backend}{kind}") for backend in backends}
+        self._set_of = {backend: set_name(service.name, f"{backend}{kind}") for backend in backends}
         if kind:
             for backend in sorted(backends, key=_number):
-                group = self._call(f"IPv{service.family.value} {_number(backend)}")
+                of_group = f"IPv{service.family.value} {_number(backend)}"
+                group = set_name(service.name, of_group)
                 self._groups.setdefault(group, []).append(backend)
                 self._group_of[backend] = group
         names = node_names(service.name, letters)
         self._chains = dict(zip((*backends, *self._groups), names, strict=False))
-
-    def _call(self, what: str) -> str:
-        """Return the name of a set. By chance two backends of a thousand may share one: their
-        clients then return to the first of the two."""
-        return f"{PREFIX}{self._name}{hash_letters(what, _SUFFIX_LENGTH)}"
 
     def sets(self) -> Iterator[ClientSet]:
         """Yield all sets."""

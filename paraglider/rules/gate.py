@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 
-from paraglider.config.clients import Network, Rate, Refuse
+from paraglider.config.clients import Network, Refuse
 from paraglider.config.model import Ports, Protocol
 from paraglider.health.service import Service
 from paraglider.rules.dispatch import Area, Dispatch, Place
@@ -39,14 +39,8 @@ from paraglider.rules.ruleset import (
     own_chain,
 )
 from paraglider.rules.spread import spread_chain
-from paraglider.rules.text import RATE_WORDS
 
 _ALL_PORTS = Ports(1, 65535)
-# What a client may open at once is what it may in one unit of time, within reason.
-_MOST_BURST = 10_000
-# xt_hashlimit counts in these parts of a second (XT_HASHLIMIT_SCALE_v2).
-_SCALE = 1_000_000
-_UNITS_S = (86400, 3600, 60, 1)
 
 
 def has_gate(service: Service) -> bool:
@@ -92,29 +86,13 @@ def _gate_chain(service: Service) -> str:
 def _inner_rules(service: Service) -> Iterator[Rule]:
     access = service.access
     if access.rate is not None:
-        # The kernel keeps the rate that a name began with, whatever a later rule says.
-        name = f"{service.name}.{access.rate.count}-{RATE_WORDS[access.rate.per_s]}"
-        burst = min(access.rate.count, _MOST_BURST)
-        often = TooOften(_as_counted(access.rate), burst, name)
+        often = TooOften(access.rate, service.name)
         yield Rule(too_often=often, target=Verdict.ACCEPT)
     if access.max_connections:
         many = TooMany(access.max_connections, service.family)
         yield Rule(too_many=many, target=Verdict.ACCEPT)
     for protocol in dict.fromkeys(bind.protocol for bind in service.binds):
         yield Rule(protocol=protocol, target=Jump(spread_chain(service, protocol)))
-
-
-def _as_counted(rate: Rate) -> Rate:
-    """Return a rate as iptables prints it back: in the shortest unit that it is a whole number of,
-    of the time between two, which is all that the kernel keeps (libxt_hashlimit.c, print_rate)."""
-    between = _SCALE * rate.per_s // rate.count
-    found = _UNITS_S[0]
-    for per_s in _UNITS_S[1:]:
-        scaled = _SCALE * per_s
-        if between > scaled or scaled // between < scaled % between:
-            break
-        found = per_s
-    return Rate(_SCALE * found // between, found)
 
 
 def _places(networks: Iterable[Network], target: Target) -> list[Place]:

@@ -7,15 +7,22 @@ frontend's name up to 15; for sets the kernel has 31.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from hashlib import blake2b
 from itertools import product
 from string import ascii_letters, ascii_uppercase, digits
 
-from paraglider.rules.ruleset import own_chain
+from paraglider.config.model import NAME_PATTERN
+from paraglider.rules.ruleset import PREFIX, own_chain
 
 _ALPHABET = ascii_letters + digits
 _LONGEST, _SHORT, _HASHED = 15, 10, 6
+_SET_HASHED = 5
+SET_PATTERN = rf"{PREFIX}{NAME_PATTERN}[A-Z][A-Za-z0-9]{{{_SET_HASHED - 1}}}"
+# The frontend's part of the name of any of its chains, short or whole.
+_SHORTENED = rf"[a-z0-9_-]{{{_SHORT - _HASHED}}}[A-Z][A-Za-z0-9]{{{_HASHED - 1}}}(?=[A-Z])"
+_OF_FRONTEND = re.compile(rf"{PREFIX}(?:{_SHORTENED}|[a-z0-9_-]+)")
 
 
 def node_names(name: str, letters: str) -> Iterator[str]:
@@ -31,10 +38,22 @@ def short_name(name: str) -> str:
     of a long one, the end is a hash."""
     if len(name) <= _SHORT:
         return name
-    return name[: _SHORT - _HASHED] + hash_letters(name, _HASHED)
+    return name[: _SHORT - _HASHED] + _hash_letters(name, _HASHED)
 
 
-def hash_letters(text: str, length: int) -> str:
+def set_name(name: str, what: str) -> str:
+    """Return the name of the set of `what` of the frontend `name`. By chance two backends of a
+    thousand may share one: their clients then return to the first of the two."""
+    return f"{PREFIX}{name}{_hash_letters(what, _SET_HASHED)}"
+
+
+def owner_of(chain: str) -> str:
+    """Return what all chains of one frontend's backends have in common, or the chain."""
+    found = _OF_FRONTEND.match(chain)
+    return found[0] if found else chain
+
+
+def _hash_letters(text: str, length: int) -> str:
     """Return so many letters and digits, the first in upper case, that follow from `text`."""
     number = int.from_bytes(blake2b(text.encode(), digest_size=8).digest())
     number, first = divmod(number, len(ascii_uppercase))

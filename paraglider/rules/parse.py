@@ -14,7 +14,8 @@ from typing import TypedDict
 
 from paraglider.config.clients import Rate
 from paraglider.config.model import INTERFACE_PATTERN, NAME_PATTERN, Address, Ports, Protocol
-from paraglider.rules.parse_target import parse_number, parse_target, refuse
+from paraglider.rules.names import SET_PATTERN
+from paraglider.rules.parse_target import parse_number, parse_target, parse_word, refuse
 from paraglider.rules.ruleset import (
     ALL_BITS,
     CERTAIN,
@@ -34,7 +35,7 @@ from paraglider.rules.text import (
     ALL_OF_ADDRESS,
     NO_BITS,
     RATE_WORDS,
-    SET_PATTERN,
+    often_values,
 )
 
 # --ctproto is always printed as a number (libxt_conntrack.c).
@@ -42,7 +43,10 @@ _PROTOCOLS = {str(protocol.number): protocol for protocol in Protocol}
 _NOTE = re.compile(r"([a-z]{1,15})-([0-9a-f]{1,16})")
 _PROBABILITY = re.compile(r"0\.[0-9]{1,14}")
 _MARK = re.compile(r"0x([0-9a-f]{1,8})(?:/0x([0-9a-f]{1,8}))?")
-_OFTEN_NAME = rf"{NAME_PATTERN}\.[0-9]{{1,7}}-(?:{'|'.join(RATE_WORDS.values())})"
+# A frontend, and the rate as it was asked for.
+_OFTEN_NAME = re.compile(
+    rf"({NAME_PATTERN})\.([1-9][0-9]{{0,6}})-({'|'.join(RATE_WORDS.values())})"
+)
 _RECENT_NAME = re.compile(r"paraglider-[0-9a-f]{16}")
 
 
@@ -138,11 +142,15 @@ def _parse_mark(text: str) -> Mark:
 
 def _parse_often(raw: dict[str, str]) -> TooOften:
     _expect_one_of(("srcip",), raw.pop("--hashlimit-mode"))
-    count, _, unit = raw.pop("--hashlimit-above", "").partition("/")
-    burst = parse_number(raw.pop("--hashlimit-burst", ""))
-    per_s = next(per_s for per_s, word in RATE_WORDS.items() if word == unit)
-    name = _parse_word(raw.pop("--hashlimit-name", ""), _OFTEN_NAME)
-    return TooOften(Rate(parse_number(count), per_s), burst, name)
+    above, burst, name = (raw.pop(f"--hashlimit-{word}", "") for word in ("above", "burst", "name"))
+    found = _OFTEN_NAME.fullmatch(name)
+    if not found:
+        raise ValueError(f"not a count of ours: {name!r}")
+    per_s = next(per_s for per_s, word in RATE_WORDS.items() if word == found[3])
+    often = TooOften(Rate(int(found[2]), per_s), found[1])
+    if (above, burst, name) != often_values(often):
+        raise ValueError(f"not as we count: {above} {burst} {name}")
+    return often
 
 
 def _parse_many(raw: dict[str, str]) -> TooMany:
@@ -150,10 +158,6 @@ def _parse_many(raw: dict[str, str]) -> TooMany:
     bits = raw.pop("--connlimit-mask", "")
     family = next(family for family, all_bits in ALL_OF_ADDRESS.items() if all_bits == bits)
     return TooMany(parse_number(raw.pop("--connlimit-above", "")), family)
-
-
-def _parse_word(text: str, pattern: str) -> str:
-    return text if re.fullmatch(pattern, text) else refuse(text)
 
 
 def _parse_recent(raw: dict[str, str]) -> Recent:
@@ -210,10 +214,10 @@ _FIELDS: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "--ctorigdstport": ("ct_ports", _parse_ports),
     "--comment": ("note", _parse_note),
     "--mark": ("mark", _parse_mark),
-    "--match-set": ("client_set", lambda text: _parse_word(text, SET_PATTERN)),
+    "--match-set": ("client_set", lambda text: parse_word(text, SET_PATTERN)),
     "! --mark": ("mark", lambda text: replace(_parse_mark(text), is_not=True)),
     "! -d": ("not_destination", ip_network),
-    "-i": ("interface", lambda text: _parse_word(text, INTERFACE_PATTERN)),
+    "-i": ("interface", lambda text: parse_word(text, INTERFACE_PATTERN)),
     "--src-type": ("is_from_host", lambda text: text == "LOCAL" or refuse(text)),
     "--dst-type": ("is_to_host", lambda text: text == "LOCAL" or refuse(text)),
 }

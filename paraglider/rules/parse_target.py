@@ -8,6 +8,7 @@ from ipaddress import ip_address
 from typing import NoReturn
 
 from paraglider.config.model import Endpoint, HashKey
+from paraglider.rules.names import SET_PATTERN
 from paraglider.rules.ruleset import (
     Dnat,
     Forget,
@@ -23,7 +24,7 @@ from paraglider.rules.ruleset import (
     Verdict,
     is_own_chain,
 )
-from paraglider.rules.text import ALL_OF_ADDRESS, SET_PATTERN, UNREACHABLE, render_hmark
+from paraglider.rules.text import ALL_OF_ADDRESS, UNREACHABLE, render_hmark
 
 _DESTINATION = re.compile(
     r"(?:\[([0-9a-f:.]+)\]|([0-9a-f:]+:[0-9a-f:.]*|[0-9.]+))(?::([0-9]+)(?:-([0-9]+)/([0-9]+))?)?"
@@ -71,17 +72,13 @@ def _parse_source(words: list[str]) -> Snat | Masquerade:
 def _parse_set(options: list[str]) -> Remember | Forget:
     match options:
         case ["--del-set", name, "src"]:
-            return Forget(_parse_set_name(name))
+            return Forget(parse_word(name, SET_PATTERN))
         # Versions of iptables differ in the order of these.
         case ["--add-set", name, "src", "--exist", "--timeout", timeout]:
-            return Remember(_parse_set_name(name), parse_number(timeout))
+            return Remember(parse_word(name, SET_PATTERN), parse_number(timeout))
         case ["--add-set", name, "src", "--timeout", timeout, "--exist"]:
-            return Remember(_parse_set_name(name), parse_number(timeout))
+            return Remember(parse_word(name, SET_PATTERN), parse_number(timeout))
     raise ValueError(f"not a set of ours: {options}")
-
-
-def _parse_set_name(text: str) -> str:
-    return text if re.fullmatch(SET_PATTERN, text) else refuse(text)
 
 
 def _parse_marking(words: list[str]) -> Hmark | Marking:
@@ -108,6 +105,11 @@ def parse_number(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 10):
         raise ValueError(f"not a number: {text!r}")
     return int(text)
+
+
+def parse_word(text: str, pattern: str) -> str:
+    """Return a word that `pattern` allows. Raises ValueError."""
+    return text if re.fullmatch(pattern, text) else refuse(text)
 
 
 def refuse(text: str) -> NoReturn:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from paraglider.errors import ParagliderError
+from paraglider.rules.names import owner_of
 from paraglider.rules.parse import RuleSyntaxError, parse_rule
 from paraglider.rules.ruleset import GUEST_CHAINS, TableName
 from paraglider.rules.state import (
@@ -38,9 +39,6 @@ _FRAME_LINE = re.compile(
     r'|-[FX] "?PARAGLIDER-\S*|-D \S+ [0-9]+'
 )
 _RULE_LINE = re.compile(rf"(?:\[[0-9]+:[0-9]+\] )?-A {_OWN} (.+)")
-# A frontend's name is in lower case; what follows it in the names of its other chains is not.
-# (A long name may be shortened: names.py.)
-_OF_FRONTEND = re.compile("PARAGLIDER-(?:[a-z0-9_-]{4}[A-Z][A-Za-z0-9]{5}(?=[A-Z])|[a-z0-9_-]+)")
 _Kept = dict[tuple[str, str], Counters]
 _DELETE_LINE = re.compile(r"-D \S+ (.+)")
 
@@ -112,7 +110,7 @@ def _quoted(chain: str) -> str:
 
 def _chain_lines(chain: str, rules: Sequence[RuleLine], kept: _Kept) -> list[str]:
     """Return the lines of a chain; what was counted goes on, once for each of `kept`."""
-    owner = _owner(chain)
+    owner = owner_of(chain)
     lines = [
         f"{_prefix(kept.pop((owner, _identity(rule)), None))}-A {chain} {rule.text}"
         for rule in rules
@@ -129,15 +127,9 @@ def _counters(current: TableState, chains: Iterable[str]) -> _Kept:
     kept: _Kept = {}
     for chain in chains:
         for rule in current.chains.get(chain, ()):
-            key = _owner(chain), _identity(rule)
+            key = owner_of(chain), _identity(rule)
             kept[key] = kept.get(key, Counters()).plus(rule.counters)
     return kept
-
-
-def _owner(chain: str) -> str:
-    """Return the first chain of the frontend that a chain is of, or the chain."""
-    found = _OF_FRONTEND.match(chain)
-    return found[0] if found else chain
 
 
 def _identity(rule: RuleLine) -> str:

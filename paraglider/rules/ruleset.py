@@ -163,11 +163,9 @@ Statistic = Nth | Chance
 
 @dataclass(frozen=True, slots=True)
 class TooOften:
-    """Match a client that opens more than `rate`, `burst` at once aside, counted under `name`
-    (xt_hashlimit)."""
+    """Match a client that opens more than `rate`, counted under `name` (xt_hashlimit)."""
 
     rate: Rate
-    burst: int
     name: str
 
 

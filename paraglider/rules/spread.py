@@ -80,7 +80,7 @@ def plan_spread(service: Service, protocol: Protocol, *, starts_anywhere: bool) 
             rules.insert(0, spread.anew(_mark_of(service, protocol), service.family, turns))
     if shares:
         rules = [*spread.find_known(), *rules]
-    if not shares:
+    else:
         # The end of nat, also for whoever else would translate it; filter refuses it.
         rules = [Rule(protocol=Protocol.TCP, target=Verdict.ACCEPT)]
     chains = [Chain(first, tuple(rules)), *spread.chains]

@@ -16,19 +16,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network
 
-from paraglider.config.model import (
-    NAME_PATTERN,
-    Address,
-    Endpoint,
-    Family,
-    HashKey,
-    Ports,
-    Protocol,
-)
+from paraglider.config.clients import Rate
+from paraglider.config.model import Address, Endpoint, Family, HashKey, Ports, Protocol
 from paraglider.rules.ruleset import (
     ALL_BITS,
     CERTAIN,
-    PREFIX,
     Chance,
     Dnat,
     Forget,
@@ -53,13 +45,14 @@ from paraglider.rules.ruleset import (
 )
 
 RATE_WORDS = {1: "sec", 60: "min", 3600: "hour", 86400: "day"}
+_MOST_BURST = 10_000
+# xt_hashlimit counts in these parts of a second (XT_HASHLIMIT_SCALE_v2).
+_SCALE = 1_000_000
 UNREACHABLE = {
     Family.IPV4: "icmp-port-unreachable",
     Family.IPV6: "icmp6-port-unreachable",
 }
 ALL_OF_ADDRESS = {Family.IPV4: "32", Family.IPV6: "128"}
-# Of a set of clients; the kernel has room for 31 characters (IPSET_MAXNAMELEN).
-SET_PATTERN = rf"{PREFIX}{NAME_PATTERN}[A-Z][A-Za-z0-9]{{4}}"
 # Of the hash: any number, and the same for all appliances.
 _SEED = "0x50617261"
 NO_BITS = {Family.IPV4: "0.0.0.0", Family.IPV6: "::"}  # noqa: S104 - nobody binds it
@@ -146,9 +139,33 @@ def _statistic_words(statistic: Statistic) -> str:
 
 
 def _often_words(often: TooOften) -> str:
-    above = f"--hashlimit-above {often.rate.count}/{RATE_WORDS[often.rate.per_s]}"
-    how = f"{above} --hashlimit-burst {often.burst} --hashlimit-mode srcip"
-    return f"-m hashlimit {how} --hashlimit-name {often.name}"
+    above, burst, name = often_values(often)
+    how = f"--hashlimit-above {above} --hashlimit-burst {burst} --hashlimit-mode srcip"
+    return f"-m hashlimit {how} --hashlimit-name {name}"
+
+
+def often_values(often: TooOften) -> tuple[str, str, str]:
+    """Return the rate as iptables prints it, the burst, and what the kernel knows the count by,
+    such as ``web.5-min``: it keeps the rate that one of that name began with, whatever a later rule
+    says."""
+    rate = _as_counted(often.rate)
+    # What a client may open at once is what it may in one unit of time.
+    burst = min(often.rate.count, _MOST_BURST)
+    name = f"{often.name}.{often.rate.count}-{RATE_WORDS[often.rate.per_s]}"
+    return f"{rate.count}/{RATE_WORDS[rate.per_s]}", str(burst), name
+
+
+def _as_counted(rate: Rate) -> Rate:
+    """Return a rate as iptables prints it back: in the shortest unit that it is a whole number of,
+    of the time between two, which is all that the kernel keeps (libxt_hashlimit.c, print_rate)."""
+    between = _SCALE * rate.per_s // rate.count
+    found = max(RATE_WORDS)
+    for per_s in sorted(RATE_WORDS, reverse=True)[1:]:
+        scaled = _SCALE * per_s
+        if between > scaled or scaled // between < scaled % between:
+            break
+        found = per_s
+    return Rate(_SCALE * found // between, found)
 
 
 def _many_words(many: TooMany) -> str:
