@@ -65,21 +65,17 @@ class Board:
         self._follow_binds(config)
         before = {key: (roster.name, standing) for key, roster, standing in self._each()}
         old, self._rosters = self._rosters, {}
-        left = list[Roster]()
+        taken = {bind for frontend in config.frontends for bind in frontend.binds}
+        left = dict[Bind, Roster]()
         for frontend in config.frontends:
             bind = frontend.bind
             roster = old.pop(bind, None) or Roster(binds=frontend.binds, source=frontend.source)
-            left.append(replace(roster, standings=dict(roster.standings)))
+            left |= roster.part(taken, now_s)
             roster.enter(frontend, backends[bind], now_s)
             self._rosters[bind] = roster
-        taken = {bind for frontend in config.frontends for bind in frontend.binds}
-        for roster in (*old.values(), *left):
-            roster.leave(now_s)
-            for bind in roster.binds if roster.standings else ():
-                if bind not in taken:
-                    # Each by itself, as the rules will remember them.
-                    alone = replace(roster, binds=(bind,), standings=dict(roster.standings))
-                    self._rosters[bind] = alone
+        for roster in old.values():
+            self._rosters |= roster.part(taken, now_s)
+        self._rosters |= left
         return [] if memory is not None else list(self._changes_since(before))
 
     def _follow_binds(self, config: Config) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from paraglider.config.clients import Source
@@ -48,10 +48,15 @@ class Roster:
         self._service = None
         self._count()
 
-    def leave(self, now_s: float) -> None:
-        """The file has nothing here; all members leave."""
-        self.frontend = self._service = None
-        self.standings = {e: standing.leave(now_s) for e, standing in self.standings.items()}
+    def part(self, kept: Collection[Bind], now_s: float) -> dict[Bind, Roster]:
+        """Return, for each of its binds that the file has not `kept`, what is left there: all
+        members leave. Each by itself, as the rules will remember them."""
+        gone = [bind for bind in self.binds if bind not in kept and self.standings]
+        return {bind: self._left_at(bind, now_s) for bind in gone}
+
+    def _left_at(self, bind: Bind, now_s: float) -> Roster:
+        standings = {e: standing.leave(now_s) for e, standing in self.standings.items()}
+        return replace(self, binds=(bind,), frontend=None, standings=standings)
 
     def put(self, backend: Endpoint, standing: Standing) -> None:
         """It stands like this with `backend` from now on."""
