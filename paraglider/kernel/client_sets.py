@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 from paraglider.config.model import Family
 from paraglider.errors import NotHereError, ParagliderError, PermissionDenied, UnavailableError
-from paraglider.kernel.host import NET_RAW, Host
+from paraglider.kernel.host import NET_RAW, Host, grant_mend
 from paraglider.kernel.process import Finished, find_program, run_program
 from paraglider.rules.affinity import render_set
 from paraglider.rules.ruleset import PREFIX
@@ -64,8 +64,8 @@ def put_client_sets(states: Mapping[Family, State], host: Host) -> Sequence[str]
         return ()
     if not host.has_capability(NET_RAW):
         raise PermissionDenied(
-            "affinity: this process may not name sets to iptables, which needs NET_RAW: run as "
-            "root, or docker run --cap-add=NET_ADMIN --cap-add=NET_RAW"
+            "affinity: this process may not name sets to iptables, which needs NET_RAW: "
+            f"{grant_mend('NET_ADMIN', 'NET_RAW')}"
         )
     missing = sorted(wanted.keys() - _list_sets())
     if missing:
@@ -135,7 +135,7 @@ def _explain(done: Finished) -> ParagliderError:
     said = re.sub(r"\s+", " ", done.stderr).strip() or f"no message, exit code {done.returncode}"
     told = f"affinity: ipset failed: {said}"
     if re.search(r"not permitted|permission denied", said, re.IGNORECASE):
-        return PermissionDenied(f"{told}\nrun as root, or docker run --cap-add=NET_ADMIN")
+        return PermissionDenied(f"{told}\n{grant_mend('NET_ADMIN')}")
     if re.search(r"Cannot open session|Kernel support|not supported", said, re.IGNORECASE):
         return NotHereError(
             f"{told}\nthe kernel lacks sets: try modprobe -a ip_set ip_set_hash_ip xt_set"

@@ -44,6 +44,12 @@ class OutgoingPorts:
         return sorted(port for port in ports if port in self.span and port not in kept)
 
 
+def grant_mend(*capabilities: str) -> str:
+    """Return the words that say how a process gets these: ``NET_ADMIN``."""
+    flags = " ".join(f"--cap-add={capability}" for capability in capabilities)
+    return f"run as root, or docker run {flags}"
+
+
 # Not pathlib, whose import is a twentieth of what `paraglider check` takes.
 def _read(path: str) -> str:
     with open(path) as file:

@@ -20,6 +20,7 @@ from paraglider.errors import (
     PermissionDenied,
     UnavailableError,
 )
+from paraglider.kernel.host import grant_mend
 from paraglider.kernel.process import Finished, find_program, run_program
 from paraglider.rules.ruleset import TableName
 from paraglider.rules.seal import Chains
@@ -177,8 +178,8 @@ def explain(done: Finished, variant: Variant, text: str = "") -> ParagliderError
     if "socket to ipset" in said:
         # Anybody's rule that speaks of a set: iptables asks for its name over a raw socket.
         return PermissionDenied(
-            f"{told}\nrules here speak of sets (ipset), whose names take NET_RAW: run as root, or "
-            "docker run --cap-add=NET_ADMIN --cap-add=NET_RAW"
+            f"{told}\nrules here speak of sets (ipset), whose names take NET_RAW: "
+            f"{grant_mend('NET_ADMIN', 'NET_RAW')}"
         )
     if re.search(r"Failed to initialize nft|(protocol|family) not supported", said, re.IGNORECASE):
         return NotHereError(f"{told}\nthe kernel lacks nf_tables, or this address family")
@@ -187,9 +188,8 @@ def explain(done: Finished, variant: Variant, text: str = "") -> ParagliderError
 
 def permission_mend(variant: Variant) -> str:
     """Return the sentence that says how to get the capabilities that `variant` needs."""
-    needed = "NET_ADMIN and NET_RAW" if variant is Variant.LEGACY else "NET_ADMIN"
-    flags = " ".join(f"--cap-add={cap}" for cap in needed.split(" and "))
-    return f"iptables ({variant.value}) needs {needed}: run as root, or docker run {flags}"
+    needed = ("NET_ADMIN", "NET_RAW") if variant is Variant.LEGACY else ("NET_ADMIN",)
+    return f"iptables ({variant.value}) needs {' and '.join(needed)}: {grant_mend(*needed)}"
 
 
 def _lock_mend(said: str) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 
 from paraglider.config.model import Family
 from paraglider.errors import ParagliderError, PermissionDenied, UnavailableError
+from paraglider.kernel.host import grant_mend
 
 NETLINK_NETFILTER = 12
 NLA_F_NESTED = 0x8000
@@ -157,7 +158,7 @@ def explain(what: str, number: int) -> ParagliderError:
     """Return the error for an errno that came back."""
     told = f"cannot {what}: {os.strerror(number)}"
     if number in (errno.EPERM, errno.EACCES):
-        return PermissionDenied(f"{told}\nrun as root, or docker run --cap-add=NET_ADMIN")
+        return PermissionDenied(f"{told}\n{grant_mend('NET_ADMIN')}")
     return UnavailableError(
         f"{told}\nthe kernel may lack a module: try modprobe nf_conntrack_netlink"
     )
