@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterable, Sequence
 from statistics import median
+from typing import NamedTuple
 
 import yaml
 
@@ -27,10 +28,22 @@ def head(*titles: str, texts: int) -> str:
     return f"{row(*titles)}\n{row(*rules)}"
 
 
-def spread(values: Sequence[float], *, digits: int = 1) -> tuple[str, str, str]:
+class Spread(NamedTuple):
+    """What came of several rounds."""
+
+    least: float
+    middle: float
+    greatest: float
+
+
+def spread_of(values: Sequence[float]) -> Spread:
     """Return the least, the median and the greatest of `values`."""
-    found = (min(values), median(values), max(values))
-    least, middle, greatest = (f"{value:.{digits}f}" for value in found)
+    return Spread(min(values), median(values), max(values))
+
+
+def spread(values: Sequence[float], *, digits: int = 1) -> tuple[str, str, str]:
+    """Return the same as text."""
+    least, middle, greatest = (f"{value:.{digits}f}" for value in spread_of(values))
     return least, middle, greatest
 
 

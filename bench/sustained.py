@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from bench.command import DidNotRun
 from bench.compare.build import Programs, build_programs
+from bench.compare.load import Mode, client_command
 from bench.compare.machine import describe_machine
 from bench.compare.stage import BALANCER, BIND, CLIENT, SOURCES, TIME_WAIT_S, Stage
 from bench.compare.subjects import Subject, list_products
@@ -29,10 +29,12 @@ PARALLEL = 512
 
 _WARMUP_MS = 1000
 _LIMIT = Path("/proc/sys/net/netfilter/nf_conntrack_max")
-# Prints how many entries there are each half second, until its standard input ends.
+# Prints how many entries there are each half second, and once more when its standard input ends.
 _COUNT = """
 import select, sys
-while not select.select([sys.stdin], [], [], 0.5)[0]:
+is_over = False
+while not is_over:
+    is_over = bool(select.select([sys.stdin], [], [], 0.5)[0])
     with open("/proc/sys/net/netfilter/nf_conntrack_count") as file:
         print(int(file.read()), flush=True)
 """
@@ -79,16 +81,14 @@ def _table(programs: Programs) -> Iterator[str]:
 
 def _run(subject: Subject, programs: Programs) -> tuple[dict[str, Any], int]:
     """Return what the client counted, and how many entries the table had at most."""
-    sources = ",".join(f"{address}:0" for address in SOURCES)
     numbers = (PARALLEL, _WARMUP_MS, 1000 * SECONDS)
-    argv = [programs.client, "connect", *map(str, numbers), sources, BIND, str(PER_SECOND)]
+    argv = client_command(programs, Mode.CONNECT, numbers, SOURCES, [BIND])
     with Stage() as stage:
         subject.prepare(stage)
         with stage.serve(programs.server, "hash"):
             counter = stage.start(BALANCER, [sys.executable, "-c", _COUNT])
-            client = stage.start(CLIENT, argv)
+            client = stage.start(CLIENT, [*argv, str(PER_SECOND)])
             said, _ = client.communicate(timeout=2 * SECONDS)
-            time.sleep(1)  # for the count of the last moment
             entries, _ = counter.communicate(timeout=SECONDS)
     if client.returncode:
         raise DidNotRun(f"the client ended with {client.returncode}")

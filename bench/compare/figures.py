@@ -10,18 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import NamedTuple
 
 from bench.compare.load import Sample
 from bench.compare.subjects import CONNTRACK, ROUTED
-
-
-class Spread(NamedTuple):
-    """What came of several rounds."""
-
-    least: float
-    middle: float
-    greatest: float
+from bench.markdown import Spread, spread_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +96,3 @@ def added_ratio(
 
 def _part(own: float, other: float) -> float:
     return own / other if other > 0 else float("inf")
-
-
-def spread_of(values: Sequence[float]) -> Spread:
-    """Return the least, the median and the greatest."""
-    return Spread(min(values), median(values), max(values))

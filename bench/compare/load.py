@@ -76,6 +76,19 @@ class Memory:
     pss_mib: float
 
 
+def client_command(
+    programs: Programs,
+    mode: Mode,
+    numbers: tuple[int, int, int],
+    sources: Sequence[str],
+    targets: Sequence[str],
+) -> list[str]:
+    """Return the command that loads `targets` from the addresses `sources`; `numbers` are how many
+    connections at a time, and the lengths of warm-up and window in ms (client.c)."""
+    listed = ",".join(f"{address}:0" for address in sources), ",".join(targets)
+    return [programs.client, mode.value, *map(str, numbers), *listed]
+
+
 def measure(
     stage: Stage, subject: Subject, programs: Programs, mode: Mode, *, window_s: float
 ) -> Sample:
@@ -110,13 +123,7 @@ def _measure_once(
     stage: Stage, subject: Subject, programs: Programs, mode: Mode, window_s: float
 ) -> Sample:
     numbers = (PARALLEL[mode], round(1000 * WARMUP_S[mode]), round(1000 * window_s))
-    argv = [
-        programs.client,
-        mode.value,
-        *map(str, numbers),
-        f"{stage.source}:0",
-        ",".join(subject.targets),
-    ]
+    argv = client_command(programs, mode, numbers, [stage.source], subject.targets)
     with stage.serve(programs.server, PLACEMENT[mode]) as server:
         own = read_mount_namespace(str(server)) or ""
         before_s, began_s = _read_foreign_s(own), time.monotonic()
@@ -158,8 +165,8 @@ def _has_conntrack() -> bool:
 
 def measure_memory(stage: Stage, subject: Subject, programs: Programs, pid: int) -> Memory:
     """Read a process and its children while many connections that stay are in use."""
-    argv = [programs.client, Mode.REQUESTS.value, str(MEMORY_CONNECTIONS), "0"]
-    argv += [str(round(2000 * _MEMORY_S)), f"{stage.source}:0", ",".join(subject.targets)]
+    numbers = (MEMORY_CONNECTIONS, 0, round(2000 * _MEMORY_S))
+    argv = client_command(programs, Mode.REQUESTS, numbers, [stage.source], subject.targets)
     with stage.serve(programs.server, PLACEMENT[Mode.REQUESTS]):
         client = stage.start(CLIENT, argv)
         time.sleep(_MEMORY_S)  # what is taken meanwhile is what is read
@@ -183,7 +190,7 @@ def _wait_for_quiet() -> None:
     deadline = time.monotonic() + QUIET_WITHIN_S
     while time.monotonic() < deadline:
         before = _read_busy_s()
-        time.sleep(_LOOK_S)
+        time.sleep(_LOOK_S)  # what is done meanwhile is what is looked at
         if _read_busy_s() - before <= QUIET_SHARE * _LOOK_S * (os.cpu_count() or 1):
             return
 

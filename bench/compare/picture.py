@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.compare import figures
-from bench.compare.figures import Round, Spread, added_ratio, ratio
+from bench.compare.figures import Round, added_ratio, ratio
 from bench.compare.report import MAX_OF_CONNTRACK, MIN_THROUGHPUT
 from bench.compare.subjects import CONNTRACK, PRODUCTS, ROUTED
+from bench.markdown import Spread
 
 _WIDTH, _PANEL_WIDTH = 960, 470
 _LABELS, _VALUES = 150, 56

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from bench.compare import figures
-from bench.compare.figures import Figure, Round, Spread, added, added_ratio, each, ratio, spread_of
+from bench.compare.figures import Figure, Round, added, added_ratio, each, ratio
 from bench.compare.load import MEMORY_CONNECTIONS, Memory
 from bench.compare.subjects import CONNTRACK, PRODUCTS, ROUTED, THE_HAPROXY
-from bench.markdown import head, row, verdict
+from bench.markdown import Spread, head, row, spread_of, verdict
 
 MAX_OF_CONNTRACK = 1.5
 MAX_OF_HAPROXY = 0.25
