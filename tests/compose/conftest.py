@@ -1,4 +1,4 @@
-"""Fixtures of the tests that run the image; what they return is in engine.py and stack.py.
+"""Fixtures of the tests that run the image; what they return is in engine.py, runs.py and stack.py.
 
 When a test fails, the logs of its containers are shown. When all are over, no container, network or
 rule of theirs is left: that is a test too.
@@ -17,13 +17,13 @@ from tests.compose.engine import (
     Engine,
     Witness,
     compose_commands,
-    containers_of_run,
     docker,
     give_up,
     missing_engine,
 )
 from tests.compose.rules import read_rules
-from tests.compose.stack import DEMOS, PROJECT, ROOT, Stack, open_stack
+from tests.compose.runs import PROJECT, clear_what_others_left, containers_of_run
+from tests.compose.stack import DEMOS, ROOT, Stack, open_stack
 
 
 @pytest.fixture(scope="session")
@@ -37,10 +37,11 @@ def image() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_left_behind() -> Iterator[None]:
-    """Fail where the tests of this folder leave something of theirs."""
+    """Fail where the tests of this folder leave something of theirs; a run that was killed did."""
     if missing_engine() is not None:
         yield
         return
+    clear_what_others_left()
     before = traces()
     yield
     assert traces() == before

@@ -20,7 +20,8 @@ from pathlib import Path
 
 from tests.compose.engine import Engine
 from tests.compose.rules import read_rules, require_idle_host
-from tests.compose.stack import DEMOS, PROJECT, ROOT, Stack, open_stack
+from tests.compose.runs import PROJECT
+from tests.compose.stack import DEMOS, ROOT, Stack, open_stack
 
 _LOADED = "rules are in iptables"
 _OF_A_NETWORK = re.compile(r" br-[0-9a-f]{12}\b")

@@ -236,15 +236,6 @@ class Witness(Protocol):
         """Yield headings and texts."""
 
 
-def containers_of_run(name: str) -> list[Container]:
-    """Return the containers of a test run: its engines' and its compose projects', whose names all
-    begin with the run's."""
-    labels = ("paraglider.test", "com.docker.compose.project")
-    shown = " ".join(["{{.ID}}", *(f'{{{{.Label "{label}"}}}}' for label in labels)])
-    listed = [line.split() for line in docker("ps", "--all", "--format", shown).splitlines()]
-    return [Container(id_) for id_, *found in listed if any(f.startswith(name) for f in found)]
-
-
 def networks() -> dict[str, list[IPv4Network]]:
     """Return the IPv4 networks that Docker has, by name."""
     names = docker("network", "ls", "--quiet").split()

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,10 +29,10 @@ from tests.compose.engine import (
     converse,
     network_in_the_way,
 )
+from tests.compose.runs import PROJECT
 
 ROOT = Path(__file__).parents[2]
 DEMOS = ROOT / "compose"
-PROJECT = f"paraglider-test-{os.getpid()}"
 
 
 @dataclass(frozen=True, slots=True)

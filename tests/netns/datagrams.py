@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
@@ -115,8 +116,9 @@ def _serve(listen: tuple[str, int], name: str) -> None:
 
 def _ask(to: tuple[str, int], count: int) -> None:
     answers, failures = [], []
-    for _ in range(count):
-        with _open(to) as flow:
+    with ExitStack() as flows:  # all stay open: a port that comes again is a flow that goes on
+        for _ in range(count):
+            flow = flows.enter_context(_open(to))
             flow.settimeout(2.0)
             try:
                 flow.send(b"?")

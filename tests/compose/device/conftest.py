@@ -12,7 +12,8 @@ import pytest
 from tests.compose.device.device import DEVICE_IMAGE, LAN, LANES, Device, Host, Lane
 from tests.compose.engine import Container, Engine, docker, give_up, run, until
 from tests.compose.rules import skip_without_legacy
-from tests.compose.stack import PROJECT, ROOT
+from tests.compose.runs import PROJECT
+from tests.compose.stack import ROOT
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,8 @@ import pytest
 
 from tests.compose.engine import Engine
 from tests.compose.rules import skip_without_legacy
-from tests.compose.stack import PROJECT, Stack, open_stack
+from tests.compose.runs import PROJECT
+from tests.compose.stack import Stack, open_stack
 from tests.compose.wire.conversation import LANES, Conversation, Lane, Road, make_conversation
 from tests.compose.wire.look import addresses
 from tests.compose.wire.tap import Frame, Tap

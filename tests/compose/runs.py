@@ -1,0 +1,67 @@
+"""Runs of the tests, by the names of their containers and networks: this one, and what others left.
+
+A run that was killed cleans nothing up, and its networks have the addresses that the next one
+needs. A run is known by its process: an id, and when it began, for ids come again.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from tests.compose.engine import Container, docker
+
+_NAME = re.compile(r"paraglider-test-(\d+)(-\d+)?\b")  # without the second, an older one's
+
+
+def name_of_run(pid: int) -> str | None:
+    """Return how all names of a process's run begin, or None where it has ended."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    started = stat.rpartition(")")[2].split()[19]  # ticks since boot: proc_pid_stat(5), field 22
+    return f"paraglider-test-{pid}-{started}"
+
+
+PROJECT = str(name_of_run(os.getpid()))
+
+
+def containers_of_run(name: str) -> list[Container]:
+    """Return the containers of a test run: its engines' and its compose projects', whose names all
+    begin with the run's."""
+    return [container for container, names in _containers() if name in names]
+
+
+def clear_what_others_left() -> None:
+    """Remove containers, networks and volumes of runs that are over."""
+    left = [
+        container for container, names in _containers() if any(_is_over(name) for name in names)
+    ]
+    for container in left:
+        container.stop()  # an appliance takes its rules away
+        docker("rm", "--force", "--volumes", container.name)
+    for kind in ("network", "volume"):
+        names = docker(kind, "ls", "--format", "{{.Name}}").split()
+        if over := [name for name in names if _is_over(_run_in(name))]:
+            docker(kind, "rm", *over)
+
+
+def _containers() -> list[tuple[Container, list[str]]]:
+    """Return the containers that carry a run's name, and the names that they carry."""
+    labels = ("paraglider.test", "com.docker.compose.project")
+    shown = " ".join(["{{.ID}}", *(f'{{{{.Label "{label}"}}}}' for label in labels)])
+    listed = [line.split() for line in docker("ps", "--all", "--format", shown).splitlines()]
+    return [(Container(id_), [_run_in(name) for name in found]) for id_, *found in listed]
+
+
+def _run_in(name: str) -> str:
+    """Return the run's name that a name begins with; empty where it is not of a run."""
+    found = _NAME.match(name)
+    return found[0] if found else ""
+
+
+def _is_over(run: str) -> bool:
+    found = _NAME.match(run)
+    return found is not None and name_of_run(int(found[1])) != run
