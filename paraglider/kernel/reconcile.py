@@ -24,7 +24,7 @@ from paraglider.kernel.nat_anchor import TABLE, find_anchor
 from paraglider.rules.diff import differing_chains
 from paraglider.rules.restore import differing
 from paraglider.rules.ruleset import TableName
-from paraglider.rules.state import State
+from paraglider.rules.state import State, TableState
 
 # Who looks after rules can look again, and must not be late for what comes meanwhile.
 _LOCK_WAIT_S = 1
@@ -32,6 +32,8 @@ _LOCK_WAIT_S = 1
 # reading all of them takes a tenth of a core, unless that would leave ours away for too long.
 _REST_PER_LOOK = 9
 _MOST_REST_S = 0.5
+# The tables whose counters are somebody's totals: connections, and those that were refused.
+_COUNTED = (TableName.NAT, TableName.FILTER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,20 +136,16 @@ class Reconciler:
 
     def _write(self, family: Family, wanted: State) -> bool:
         """Write what differs in one family; return False, and write nothing, where chains of the
-        kernel's nat table are not as they were applied."""
-        held = self._held[family]
+        kernel's that it is about are not as they were applied."""
+        held, tools = self._held[family], self._tools(family)
         if wanted.tables == held.tables:
             return True
-        tools, nat = self._tools(family), held.table(TableName.NAT)
-        # The one table whose counters are somebody's totals. Only what is about to be written is
-        # read: all of it may be a hundred thousand rules.
-        changed, obsolete = differing(nat, wanted.table(TableName.NAT))
-        there = {chain for chain in (*changed, *obsolete) if chain in nat.chains}
-        live = tools.read_chains(TableName.NAT, there)
-        if any(live.get(chain) != nat.chains[chain] for chain in there):
-            return False
-        nat = replace(nat, chains={**nat.chains, **live})
-        before = replace(held, tables={**held.tables, TableName.NAT: nat})
+        before = held
+        for name in _COUNTED:
+            table = self._read_differing(tools, name, held.table(name), wanted.table(name))
+            if table is None:
+                return False
+            before = replace(before, tables={**before.tables, name: table})
         step = plan_step(tools, before, wanted)
         if step.text and self._changes is not None:
             with self._changes.ours():
@@ -155,6 +153,21 @@ class Reconciler:
         self._held[family] = _as_written(before, wanted)
         self._wanted = {**self._wanted, family: wanted}  # also if the other family fails
         return True
+
+    def _read_differing(
+        self, tools: Iptables, name: TableName, held: TableState, wanted: TableState
+    ) -> TableState | None:
+        """Return `held` with the kernel's counters where it differs from what is `wanted`; None
+        where its rules are not as they were applied. Only what is about to be written is read: all
+        of it may be a hundred thousand rules."""
+        changed, obsolete = differing(held, wanted)
+        there = {chain for chain in (*changed, *obsolete) if chain in held.chains}
+        if not there:
+            return held
+        live = tools.read_chains(name, there)
+        if any(live.get(chain) != held.chains[chain] for chain in there):
+            return None
+        return replace(held, chains={**held.chains, **live})
 
     def look(self) -> Repair | None:
         """Set right what others have changed since the last look; None where nothing was.

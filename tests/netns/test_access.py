@@ -7,10 +7,12 @@ import re
 from collections.abc import Sequence
 from ipaddress import ip_address, ip_network
 
+import pytest
+
 from paraglider.lab.actors import TRAFFIC, HeldConnections
 from paraglider.lab.tally import Tally, parse_json
 from tests.netns.datagrams import send_from, serve_datagrams
-from tests.netns.harness import BACKENDS, CLIENT, Topology
+from tests.netns.harness import BACKENDS, CLIENT, IPV4, Topology
 
 _REFUSED = "connection refused"
 _SILENT = "timed out"
@@ -149,6 +151,28 @@ def test_what_is_refused_of_several_binds_adds_up(topology: Topology) -> None:
         assert _connect(topology, 1, to=to).failures == (_REFUSED,)
     assert _refused(topology) == 4
     assert topology.balancer.paraglider("diff", config=config).returncode == 0
+
+
+# ip6tables-nft reads counters only since 1.8.11 (Debian 12 has 1.8.9).
+@pytest.mark.parametrize("addresses", [IPV4], ids=["ipv4"], indirect=True)
+def test_what_was_refused_stays_counted_whatever_becomes_of_another_frontend(
+    topology: Topology,
+) -> None:
+    """Rules of its own are written when the other one loses its last backend, and has it again."""
+    plan = topology.addresses
+    *some, last = plan.backend_endpoints
+    web = plan.make_config(some, _listed("deny", [plan.client]))
+    other = plan.make_config([last], binds=[plan.endpoint(plan.bind, 9000)])
+    items = [text.removeprefix("frontend:\n") for text in (web, other)]
+    agent = topology.start_agent(
+        config="frontends:\n" + "".join(f"- name: n{n}\n{item}" for n, item in enumerate(items))
+    )
+    assert _connect(topology).failures == (_REFUSED,) * 3
+    for order in ("disable", "enable"):
+        agent.order(order, last)
+        status = json.loads(topology.balancer.paraglider("status", "--json").stdout)
+        assert [frontend["refused_total"] for frontend in status["frontends"]] == [3, 0]
+    assert "repairs" not in agent.said
 
 
 def test_access_holds_for_datagrams_too(topology: Topology) -> None:
