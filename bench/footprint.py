@@ -9,9 +9,9 @@ client, so that no other process of the image shares memory with those that are 
 
 from __future__ import annotations
 
+import argparse
 import os
 import socket
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
@@ -220,9 +220,15 @@ def _docker(*arguments: str) -> str:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.footprint",
+        description="Measure what the container takes at rest, and how soon it serves; as root.",
+    )
+    parser.add_argument("image", nargs="?", default=IMAGE, help="default: %(default)s")
+    arguments = parser.parse_args()
     print("## footprint: the container at rest, and its start\n")
     try:
-        for printed in measure_footprint(*sys.argv[1:2]):
+        for printed in measure_footprint(arguments.image):
             print(printed, flush=True)
     except DidNotRun as error:
         raise SystemExit(f"bench: footprint: {error}") from error

@@ -27,6 +27,7 @@ from paraglider.health.service import Health, Member, Service, Share
 from paraglider.kernel.host import Host
 from paraglider.kernel.iptables import Variant
 from paraglider.kernel.reconcile import Reconciler
+from paraglider.kernel.removal import remove_rules
 from paraglider.lab.hosts import Lab
 from paraglider.rules.wanted import Planner
 
@@ -36,6 +37,7 @@ CHANGES = 10
 RATIO = 1.5
 PLAN_S, CHANGE_MS = 5.0, 20.0
 WRITTEN_MS = {Variant.NFT: 300.0, Variant.LEGACY: 1500.0}
+_ONCE = {"plan_s": "first plan", "start_s": "all into the kernel", "stop_s": "all out of it"}
 
 _CLIENT, _BALANCER, _SINK = "client", "balancer", "sink"
 _BIND, _PRIVATEIP = "198.18.0.1", "198.19.0.1"
@@ -159,7 +161,10 @@ def _round(setups: dict[Shape, Lab], program: str, number: int) -> dict[Shape, f
 
 def _cost_of_changes() -> Iterator[str]:
     shape = SHAPES[-1]
-    yield f"One backend of {shape} goes down, {CHANGES} times (ms); the first plan in seconds.\n"
+    yield (
+        f"One backend of {shape} goes down, {CHANGES} times (ms); and what comes before and after "
+        "that: the first plan, all rules into the kernel, and out of it.\n"
+    )
     yield head("iptables", "what", "least", "median", "greatest", texts=2)
     broken = []
     for variant in Variant:
@@ -169,7 +174,8 @@ def _cost_of_changes() -> Iterator[str]:
             argv = [sys.executable, "-m", "bench.scale", "change", variant.value, *map(str, shape)]
             found = json.loads(lab.run(_BALANCER, argv, timeout_s=300).stdout)
         plan_s, planned, written = found["plan_s"], found["planned_ms"], found["written_ms"]
-        yield row(variant.value, "first plan, s", *spread([plan_s], digits=2))
+        for key, told in _ONCE.items():
+            yield row(variant.value, f"{told}, s", *spread([found[key]], digits=2))
         yield row(variant.value, "plan of a change", *spread(planned, digits=1))
         yield row(variant.value, "from decision to kernel", *spread(written, digits=0))
         if plan_s > PLAN_S or max(planned) > CHANGE_MS or max(written) > WRITTEN_MS[variant]:
@@ -208,7 +214,9 @@ def _inside(what: str, variant: Variant, shape: Shape) -> dict[str, object]:
     began_s = time.monotonic()
     wanted = planner.plan(services)
     plan_s = time.monotonic() - began_s
+    began_s = time.monotonic()
     reconciler.take_over(wanted, variant)
+    start_s = time.monotonic() - began_s
     planned, written = [], []
     for turn in range(CHANGES if what == "change" else 0):
         while (next_s := reconciler.next_s()) is not None and next_s <= time.monotonic():
@@ -220,7 +228,15 @@ def _inside(what: str, variant: Variant, shape: Shape) -> dict[str, object]:
         reconciler.update(wanted)
         written.append(1000 * (time.monotonic() - began_s))
     reconciler.close()
-    return {"plan_s": plan_s, "planned_ms": planned, "written_ms": written}
+    stop_s = _remove() if what == "change" else 0.0
+    once = {"plan_s": plan_s, "start_s": start_s, "stop_s": stop_s}
+    return {**once, "planned_ms": planned, "written_ms": written}
+
+
+def _remove() -> float:
+    began_s = time.monotonic()
+    remove_rules(host=Host(), report=lambda _: None)
+    return time.monotonic() - began_s
 
 
 if __name__ == "__main__":

@@ -17,8 +17,18 @@ from bench.markdown import Spread, spread_of
 
 
 @dataclass(frozen=True, slots=True)
+class BriefTurn:
+    """One subject, as briefly as it can be. `forget_s` is what conntrack takes to forget a
+    connection."""
+
+    connect: Sample
+    bulk: Sample
+    forget_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
-    """One subject in one round. `forget_s` is what conntrack takes to forget a connection."""
+    """One subject in one round."""
 
     connect: Sample
     requests: Sample

@@ -8,10 +8,9 @@ further one is a rule more that the first packet of each connection meets.
 
 from __future__ import annotations
 
-from bench.compare.stage import BACKEND_ADDRESSES, BACKEND_PORT, BIND_ADDRESS
+from bench.compare.stage import BACKEND_ADDRESSES, BACKEND_PORT, BIND_ADDRESS, BIND_PORT
 
 _SERVICE = f'-d {BIND_ADDRESS}/32 -p tcp -m comment --comment "bench/web cluster IP" -m tcp'
-_PORT = "4444"
 # Of no host here: every client is outside.
 _CLUSTER = "10.244.0.0/16"
 
@@ -29,9 +28,9 @@ _NAT_HEAD = f"""\
 -A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN
 -A KUBE-POSTROUTING -j MARK --set-xmark 0x4000/0x0
 -A KUBE-POSTROUTING -m comment --comment "requires SNAT" -j MASQUERADE --random-fully
--A KUBE-SERVICES {_SERVICE} --dport {_PORT} -j KUBE-SVC-WEB
+-A KUBE-SERVICES {_SERVICE} --dport {BIND_PORT} -j KUBE-SVC-WEB
 -A KUBE-SERVICES -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS
--A KUBE-SVC-WEB ! -s {_CLUSTER} {_SERVICE} --dport {_PORT} -j KUBE-MARK-MASQ
+-A KUBE-SVC-WEB ! -s {_CLUSTER} {_SERVICE} --dport {BIND_PORT} -j KUBE-MARK-MASQ
 """
 
 _FILTER = """\

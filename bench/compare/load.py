@@ -46,6 +46,7 @@ PARALLEL = {Mode.CONNECT: 64, Mode.REQUESTS: 64, Mode.BULK: 16}
 # to the other one. Of few that stay, chance would send another part there each time.
 PLACEMENT = {Mode.CONNECT: "hash", Mode.REQUESTS: "local", Mode.BULK: "local"}
 WARMUP_S = {Mode.CONNECT: 0.3, Mode.REQUESTS: 0.2, Mode.BULK: 0.2}
+BRIEF_WARMUP_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +100,16 @@ def measure(
     found: list[Sample] = []
     while len(found) < TRIES and not any(it.foreign_share <= QUIET_SHARE for it in found):
         _wait_for_quiet()
-        found.append(_measure_once(stage, subject, programs, mode, window_s))
+        lengths_s = WARMUP_S[mode], window_s
+        found.append(_measure_once(stage, subject, programs, mode, lengths_s))
     return min(found, key=lambda sample: sample.foreign_share)
+
+
+def measure_briefly(
+    stage: Stage, subject: Subject, programs: Programs, mode: Mode, *, window_s: float
+) -> Sample:
+    """Do the same at once and once, with hardly a warm-up: for windows that are many."""
+    return _measure_once(stage, subject, programs, mode, (BRIEF_WARMUP_S, window_s))
 
 
 def join_samples(samples: Sequence[Sample]) -> Sample:
@@ -120,9 +129,14 @@ def join_samples(samples: Sequence[Sample]) -> Sample:
 
 
 def _measure_once(
-    stage: Stage, subject: Subject, programs: Programs, mode: Mode, window_s: float
+    stage: Stage,
+    subject: Subject,
+    programs: Programs,
+    mode: Mode,
+    lengths_s: tuple[float, float],
 ) -> Sample:
-    numbers = (PARALLEL[mode], round(1000 * WARMUP_S[mode]), round(1000 * window_s))
+    warmup_ms, window_ms = (round(1000 * length_s) for length_s in lengths_s)
+    numbers = (PARALLEL[mode], warmup_ms, window_ms)
     argv = client_command(programs, mode, numbers, [stage.source], subject.targets)
     with stage.serve(programs.server, PLACEMENT[mode]) as server:
         own = read_mount_namespace(str(server)) or ""
@@ -134,7 +148,7 @@ def _measure_once(
     stolen = counted.pop("steal_s") / counted["seconds"]
     sample = Sample(**counted, foreign_share=(foreign + stolen) / (os.cpu_count() or 1))
     if not (sample.operations or sample.bytes):
-        raise DidNotRun(f"nothing came through {subject.name} in {window_s:g} s of {mode.value}")
+        raise DidNotRun(f"nothing came through {subject.name} in {window_ms} ms of {mode.value}")
     return sample
 
 

@@ -41,13 +41,23 @@ def describe_quiet(rounds: Sequence[Round]) -> str:
     samples = [sample for turn in turns for sample in (turn.connect, turn.requests, turn.bulk)]
     shares = [100 * sample.foreign_share for sample in samples]
     disturbed = sum(share > 100 * QUIET_SHARE for share in shares)
-    failed, slow = sum(s.failed for s in samples), sum(s.slow for s in samples)
+    slow = sum(sample.slow for sample in samples)
     return (
         f"Other programs and the hypervisor had {median(shares):.1f} % of the processors "
         f"(at most {max(shares):.1f} %; above {100 * QUIET_SHARE:g} % in {disturbed} of "
-        f"{len(shares)} windows). {failed} connections failed, and {slow} exchanges took longer "
+        f"{len(shares)} windows). {_describe_failures(rounds)}; {slow} exchanges took longer "
         "than 0.2 s."
     )
+
+
+def _describe_failures(rounds: Sequence[Round]) -> str:
+    """Name the subjects through which connections failed."""
+    told = []
+    for name in rounds[0]:
+        turns = [found[name] for found in rounds]
+        if failed := sum(t.connect.failed + t.requests.failed + t.bulk.failed for t in turns):
+            told.append(f"{failed:,} of {name}")
+    return f"Connections that failed: {', '.join(told) or 'none'}"
 
 
 def _read_version(program: str, option: str) -> str:

@@ -4,6 +4,10 @@ Owns the order. A round has hosts of its own, on which the subjects take several
 virtual machine gives changes within seconds, and two sets of hosts that are made alike differ by
 more than some subjects do. Each round begins with another subject, and every second turn goes
 backwards, so that none has always the same neighbour before it.
+
+What one addition is of another is hard to tell: both are a tenth of what a connection takes, which
+changes by as much within a second. So those that are told apart by little take many turns more,
+each as brief as it can be and next to one of each other.
 """
 
 from __future__ import annotations
@@ -11,17 +15,18 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from statistics import median
 
 from bench.command import ROOT, DidNotRun
 from bench.compare.build import Programs, build_programs
-from bench.compare.figures import Round, Turn
+from bench.compare.figures import BriefTurn, Round, Turn
 from bench.compare.load import (
     Memory,
     Mode,
-    Sample,
     join_samples,
     measure,
+    measure_briefly,
     measure_forgetting,
     measure_memory,
 )
@@ -35,12 +40,15 @@ from bench.compare.report import (
     report_requests,
 )
 from bench.compare.stage import Stage
-from bench.compare.subjects import Subject, list_subjects
+from bench.compare.subjects import CLOSE, Subject, list_subjects
 from bench.page import write_section
 
 ROUNDS = 7
-TURNS = 6
-SECONDS = 2.4
+TURNS = 4
+SECONDS = 1.6
+# After each turn of all, of those that are told apart by little.
+BRIEF_TURNS = 6
+BRIEF_S = 0.2
 PICTURE = ROOT / "docs" / "performance.svg"
 
 
@@ -74,33 +82,54 @@ def _order(subjects: Sequence[Subject], number: int) -> list[Subject]:
 
 
 def _run_round(subjects: Sequence[Subject], programs: Programs, seconds: float) -> Round:
-    found: Mapping[str, list[Turn]] = {subject.name: [] for subject in subjects}
+    full: Mapping[str, list[Turn]] = {subject.name: [] for subject in subjects}
+    brief: Mapping[str, list[BriefTurn]] = {subject.name: [] for subject in subjects}
+    close = [subject for subject in subjects if subject.name in CLOSE]
     with Stage() as stage:
         for number in range(TURNS):
-            for subject in reversed(subjects) if number % 2 else subjects:
+            for subject in _there_and_back(subjects, number):
                 turn = _take_turn(subject, stage, programs, seconds / TURNS)
-                found[subject.name].append(turn)
-    return {name: _join_turns(turns) for name, turns in found.items()}
+                full[subject.name].append(turn)
+            for again in range(BRIEF_TURNS):
+                for subject in _there_and_back(close, again):
+                    brief[subject.name].append(_take_brief_turn(subject, stage, programs))
+    return {name: _join_turns(turns, brief[name]) for name, turns in full.items()}
 
 
-def _take_turn(subject: Subject, stage: Stage, programs: Programs, seconds: float) -> Turn:
-    def sample(mode: Mode, window_s: float) -> Sample:
-        return measure(stage, subject, programs, mode, window_s=window_s)
+def _there_and_back(subjects: Sequence[Subject], number: int) -> Sequence[Subject]:
+    return subjects[::-1] if number % 2 else subjects
 
+
+@contextmanager
+def _on(stage: Stage, subject: Subject) -> Iterator[None]:
+    """Have a subject on the stage inside the `with`."""
     process = subject.prepare(stage)
     stage.limit_time_wait()
-    requests = sample(Mode.REQUESTS, seconds / 2)
-    bulk, connect = sample(Mode.BULK, seconds), sample(Mode.CONNECT, seconds)
-    # What it leaves behind is taken away before anybody else has a turn.
-    turn = Turn(connect, requests, bulk, measure_forgetting(stage))
+    yield
     stage.clear(process)
-    return turn
 
 
-def _join_turns(turns: Sequence[Turn]) -> Turn:
+def _take_turn(subject: Subject, stage: Stage, programs: Programs, window_s: float) -> Turn:
+    with _on(stage, subject):
+        requests = measure(stage, subject, programs, Mode.REQUESTS, window_s=window_s / 2)
+        bulk = measure(stage, subject, programs, Mode.BULK, window_s=window_s)
+        connect = measure(stage, subject, programs, Mode.CONNECT, window_s=window_s)
+        # What it leaves behind is taken away before anybody else has a turn.
+        return Turn(connect, requests, bulk, measure_forgetting(stage))
+
+
+def _take_brief_turn(subject: Subject, stage: Stage, programs: Programs) -> BriefTurn:
+    with _on(stage, subject):
+        bulk = measure_briefly(stage, subject, programs, Mode.BULK, window_s=BRIEF_S)
+        connect = measure_briefly(stage, subject, programs, Mode.CONNECT, window_s=BRIEF_S)
+        return BriefTurn(connect, bulk, measure_forgetting(stage))
+
+
+def _join_turns(full: Sequence[Turn], brief: Sequence[BriefTurn]) -> Turn:
+    turns: Sequence[Turn | BriefTurn] = [*full, *brief]
     return Turn(
         join_samples([turn.connect for turn in turns]),
-        join_samples([turn.requests for turn in turns]),
+        join_samples([turn.requests for turn in full]),
         join_samples([turn.bulk for turn in turns]),
         median(turn.forget_s for turn in turns),
     )
@@ -123,7 +152,8 @@ def _report(
     yield describe_machine()
     yield (
         f"{len(rounds)} rounds of {TURNS} turns; in each round {seconds:g} s of new connections "
-        f"and of bulk, {seconds / 2:g} s of requests. {describe_quiet(rounds)} "
+        f"and of bulk, {seconds / 2:g} s of requests, and of those that are told apart by little "
+        f"{TURNS * BRIEF_TURNS} turns of {BRIEF_S:g} s more. {describe_quiet(rounds)} "
         "Each cell: least / middle / greatest of the rounds."
     )
     for name in missing:

@@ -24,7 +24,8 @@ CLIENT, BALANCER, BACKENDS = "client", "balancer", "backends"
 
 # RFC 2544 has these two for benchmarks.
 BIND_ADDRESS, PRIVATEIP = "198.18.0.1", "198.19.0.1"
-BIND = f"{BIND_ADDRESS}:4444"
+BIND_PORT = 4444
+BIND = f"{BIND_ADDRESS}:{BIND_PORT}"
 BACKEND_PORT = 5555
 BACKEND_ADDRESSES = tuple(f"198.19.0.{number}" for number in (11, 12, 13))
 BACKEND_ENDPOINTS = tuple(f"{address}:{BACKEND_PORT}" for address in BACKEND_ADDRESSES)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from bench.compare.by_hand import BY_HAND_RULES
 from bench.compare.kube import render_kube_rules
 from bench.compare.proxies import HAPROXY, NGINX, find_program, start_haproxy, start_nginx
 from bench.compare.stage import BACKEND_ENDPOINTS, BALANCER, BIND, PRIVATEIP, Stage
@@ -15,7 +16,11 @@ from paraglider.kernel.iptables import Variant
 
 ROUTED, CONNTRACK = "routed", "routed, conntrack"
 PRODUCTS = tuple(f"Paraglider, {variant.value}" for variant in Variant)
+BY_HAND = tuple(f"by hand, {variant.value}" for variant in Variant)
+KUBE = tuple(f"kube-proxy's rules, {variant.value}" for variant in Variant)
 THE_HAPROXY = "HAProxy"
+# Those that are told apart by little.
+CLOSE = (ROUTED, CONNTRACK, *PRODUCTS, *BY_HAND)
 
 _CONNTRACK_RULE = ("-A", "FORWARD", "-m", "conntrack", "--ctstate", "INVALID", "-j", "DROP")
 _CONFIG = f"""\
@@ -58,10 +63,10 @@ def list_subjects() -> list[Subject]:
         Subject(CONNTRACK, _add_conntrack, "iptables-nft", is_direct=True),
     ]
     subjects += list_products()
-    for variant in Variant:
-        restore = f"iptables-{variant.value}-restore"
-        add = partial(_add_kube, restore)
-        subjects.append(Subject(f"kube-proxy's rules, {variant.value}", add, restore))
+    for names, rules in ((BY_HAND, BY_HAND_RULES), (KUBE, render_kube_rules())):
+        for variant, name in zip(Variant, names, strict=True):
+            restore = f"iptables-{variant.value}-restore"
+            subjects.append(Subject(name, partial(_restore, restore, rules), restore))
     subjects.append(Subject(THE_HAPROXY, start_haproxy, HAPROXY))
     subjects.append(Subject("nginx", start_nginx, NGINX))
     return subjects
@@ -88,5 +93,5 @@ def _apply_product(variant: Variant, stage: Stage) -> None:
     stage.run(BALANCER, argv, input=_CONFIG, env={"PARAGLIDER_IPTABLES": variant.value})
 
 
-def _add_kube(restore: str, stage: Stage) -> None:
-    stage.run(BALANCER, [restore], input=render_kube_rules())
+def _restore(restore: str, rules: str, stage: Stage) -> None:
+    stage.run(BALANCER, [restore], input=rules)
