@@ -203,8 +203,7 @@ class Agent:
             self._fill.next_s(),
             self._ports.next_s(),
         ]
-        longest_s = self._loop.clock() + 60.0
-        return min((time_s for time_s in times if time_s is not None), default=longest_s)
+        return min((t for t in times if t is not None), default=self._loop.clock() + 60.0)
 
     def tick(self) -> None:
         """Do what is due."""
@@ -270,6 +269,10 @@ class Agent:
     def views(self) -> tuple[FrontendView, ...]:
         """Return what is known of every frontend, in the order of `services`."""
         return self._board.views()
+
+    def full(self) -> frozenset[Pair]:
+        """Return those that get no connection because they have as many as they may."""
+        return self._writer.full
 
     def name_of(self, pair: Pair) -> str:
         """Return the name of the frontend of a pair."""

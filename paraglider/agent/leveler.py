@@ -38,6 +38,11 @@ class Leveler:
         """Return when to look next, on the clock; None while there is no such frontend."""
         return self._next_s if self._services else None
 
+    @property
+    def full(self) -> frozenset[Pair]:
+        """Those that had as many connections as they may, when they were counted last."""
+        return frozenset((bind, backend) for bind, found in self._full.items() for backend in found)
+
     def level(self, services: Sequence[Service]) -> Sequence[Service]:
         """Return `services` with the shares that were found last, and look after them from now on.
 

@@ -28,7 +28,8 @@ class BackendStatus:
 
     `percent` of the largest share of new connections, 0 if none; `open` connections now, and how
     many were sent there since its rule was made. `told` is what its last probe found, `for_s` how
-    long its health is what it is, `until_s` (seconds since the epoch) when what is left is cut.
+    long its health is what it is, `until_s` (seconds since the epoch) when what is left is cut. One
+    that is full has as many connections as it may.
     """
 
     backend: Endpoint
@@ -41,6 +42,7 @@ class BackendStatus:
     until_s: int | None = None
     is_backup: bool = False
     is_leaving: bool = False
+    is_full: bool = False
 
 
 @dataclass(frozen=True, slots=True)

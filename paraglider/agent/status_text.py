@@ -103,6 +103,8 @@ def _note(backend: BackendStatus) -> str:
         notes.append(f"cut in {_span(left)}" if left > 0 else "deadline over")
     if backend.is_backup:
         notes.append("backup")
+    if backend.is_full:
+        notes.append("full: it has its max_connections")
     if 0 < backend.percent < FULL:
         notes.append(f"{backend.percent} % of a share")
     if backend.health in (Health.DOWN, Health.UNKNOWN) and backend.told:
@@ -182,4 +184,5 @@ def _backend_json(backend: BackendStatus) -> dict[str, object]:
         "cut_at": backend.until_s,
         "backup": backend.is_backup,
         "leaving": backend.is_leaving,
+        "full": backend.is_full,
     }

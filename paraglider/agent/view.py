@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import replace
 
 from paraglider.agent.agent import Agent
@@ -10,12 +11,14 @@ from paraglider.agent.status import (
     AgentStatus,
     BackendStatus,
     FrontendStatus,
+    Reading,
     Status,
     frontend_status,
     make_status,
     read_kernel,
 )
 from paraglider.health.board import FrontendView
+from paraglider.health.service import Pair, Service
 from paraglider.health.standing import Standing
 from paraglider.kernel.host import Host
 
@@ -24,8 +27,9 @@ def read_view(agent: Agent, host: Host, now_s: float) -> Status:
     """Return the status: what the kernel says, and what the agent knows beyond it."""
     choice = agent.chosen
     reading = read_kernel(choice, host)
+    full = agent.full()
     frontends = tuple(
-        _with_standings(frontend_status(service, reading), view, now_s)
+        _frontend(view, service, reading, full, now_s)
         for view, service in zip(agent.views(), agent.services(), strict=True)
     )
     record = agent.record
@@ -33,11 +37,17 @@ def read_view(agent: Agent, host: Host, now_s: float) -> Status:
     return make_status(choice, host, reading, frontends, itself)
 
 
-def _with_standings(found: FrontendStatus, view: FrontendView, now_s: float) -> FrontendStatus:
-    return replace(
-        found,
-        backends=tuple(_with_standing(b, view.members[b.backend], now_s) for b in found.backends),
+def _frontend(
+    view: FrontendView, service: Service, reading: Reading, full: Collection[Pair], now_s: float
+) -> FrontendStatus:
+    here = {backend for bind, backend in full if bind == view.bind}
+    serving = tuple(share for share in service.serving if share.backend not in here)
+    found = frontend_status(replace(service, serving=serving), reading)
+    backends = (
+        replace(_with_standing(b, view.members[b.backend], now_s), is_full=b.backend in here)
+        for b in found.backends
     )
+    return replace(found, backends=tuple(backends))
 
 
 def _with_standing(found: BackendStatus, standing: Standing, now_s: float) -> BackendStatus:

@@ -81,6 +81,11 @@ class Writer:
         """Whether something that was decided is not in the rules yet."""
         return self._is_due
 
+    @property
+    def full(self) -> frozenset[Pair]:
+        """Those that get no connection because they have as many as they may."""
+        return self._leveler.full
+
     def take_over(self, services: Sequence[Service], variant: Variant) -> bool:
         """Make the kernel hold what `services` ask for, from whatever state; return whether
         anything had to be changed. Raises what keeps it from that."""

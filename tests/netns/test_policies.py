@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from tests.netns.crowd import add_clients, ask_from_each
-from tests.netns.harness import BACKENDS, IPV4, Topology
+from tests.netns.harness import BACKENDS, IPV4, Agent, Topology
 
 
 def _weighted(topology: Topology, *weights: int) -> list[str]:
@@ -118,6 +118,31 @@ def test_a_packet_keeps_the_mark_that_it_came_with(topology: Topology) -> None:
         assert len(_answers(topology, 5)) == 5
         counted = balancer.iptables("-t", "mangle", "-nvxL", "FORWARD").split("\n")[2].split()[0]
         assert counted == "5"
+
+
+def test_a_backend_that_is_full_gets_no_more_until_one_ends(topology: Topology) -> None:
+    """The agent counts every two seconds; status and metrics say that it is full."""
+    plan = topology.addresses
+    first, *others = plan.backend_endpoints
+    config = plan.make_config([f'{{address: "{first}", max_connections: 3}}', *others])
+    agent = topology.start_agent(config=config)
+    with topology.hold(9) as held:
+        _until_full(agent, first, is_full=True)
+        assert agent.backends()[first]["share_percent"] == 0
+        metrics = topology.balancer.paraglider("metrics").stdout
+        assert f'paraglider_backend_up{{frontend="default",backend="{first}"}} 0' in metrics
+        assert "full: it has its max_connections" in topology.balancer.paraglider("status").stdout
+        assert Counter(_answers(topology, 6)) == {"b2": 3, "b3": 3}
+        assert held.settle().broken == 0
+    _until_full(agent, first, is_full=False)
+    assert Counter(_answers(topology, 6)) == {"b1": 2, "b2": 2, "b3": 2}
+
+
+def _until_full(agent: Agent, backend: str, *, is_full: bool) -> None:
+    deadline_s = time.monotonic() + 15
+    while agent.backends()[backend]["full"] is not is_full:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.1)  # it counts by itself, and tells nobody
 
 
 @pytest.mark.parametrize("addresses", [IPV4], indirect=True, ids=["ipv4"])

@@ -119,6 +119,7 @@ def test_a_program_is_told_the_same() -> None:
         "cut_at": None,
         "backup": False,
         "leaving": False,
+        "full": False,
     }
     assert json.loads(status_json(WITHOUT_AGENT))["agent"] is None
 
