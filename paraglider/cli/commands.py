@@ -22,6 +22,7 @@ def start(context: Context) -> int:
     from paraglider.agent.in_force import in_force_lines
     from paraglider.cli.flows import forget_flows, read_served
     from paraglider.cli.names import resolve_names
+    from paraglider.config.effect import agent_findings
     from paraglider.health.service import standing_services
     from paraglider.kernel.agent_lock import find_agent
     from paraglider.kernel.apply import apply_states
@@ -35,13 +36,8 @@ def start(context: Context) -> int:
         )
     config = context.load_config()
     choice = context.choose_variant()
-    for finding in _survey(context, config):
+    for finding in (*_survey(context, config), *agent_findings(config)):
         context.report(f"warning: {finding}")
-    if any(frontend.affinity_s for frontend in config.frontends):
-        context.report(
-            "warning: affinity brings a client back to its backend also when that is down, as "
-            "nobody probes after 'start': 'paraglider run' does"
-        )
     services = standing_services(config, resolve_names(config))
     before = read_served(context, choice.variant)
     is_changed = apply_states(
@@ -59,11 +55,18 @@ def start(context: Context) -> int:
 def _survey(context: Context, config: Config) -> Sequence[str]:
     from paraglider.kernel.firewall import survey_firewall
     from paraglider.kernel.process import find_program
-    from paraglider.kernel.survey import survey_host
 
     families = {frontend.family for frontend in config.frontends}
     firewall = survey_firewall(families, nft_path=find_program("nft"))
-    return [*survey_host(config, context.host), *firewall]
+    return [*_findings(context, config), *firewall]
+
+
+def _findings(context: Context, config: Config) -> Sequence[str]:
+    """Return what is found without starting a program."""
+    from paraglider.config.effect import effect_findings
+    from paraglider.kernel.survey import survey_host
+
+    return [*effect_findings(config), *survey_host(config, context.host)]
 
 
 def stop(context: Context) -> int:
@@ -109,16 +112,15 @@ def run(context: Context) -> int:
 
 def check(context: Context) -> int:
     """Say whether the configuration is right, and fits this host."""
-    from paraglider.kernel.survey import survey_host
-
     config = context.load_config()
-    findings = survey_host(config, context.host)
+    findings = _findings(context, config)
     if findings and context.arguments.strict:
         raise ConfigError([Problem(config.source, None, None, "", f) for f in findings])
     for finding in findings:
         context.report(f"warning: {finding}")
-    frontends = len(config.frontends)
-    backends = sum(len(frontend.backends) for frontend in config.frontends)
+    # One of both families is two here.
+    frontends = len({frontend.name for frontend in config.frontends})
+    backends = len({(f.name, str(backend)) for f in config.frontends for backend in f.backends})
     context.say(
         f"{config.source}: configuration OK ({frontends} frontend{'s' * (frontends > 1)}, "
         f"{backends} backend{'s' * (backends > 1)})"
@@ -130,11 +132,14 @@ def render(context: Context) -> int:
     """Print what iptables-restore, and ipset for clients that come back, would be given."""
     from paraglider.cli.names import resolve_names
     from paraglider.health.service import standing_services
+    from paraglider.kernel.iptables import Variant
+    from paraglider.kernel.variant import asked_variant
     from paraglider.rules.wanted import plan_states, render_states
 
-    only = context.arguments.family
+    only, is_legacy = context.arguments.family, asked_variant(context.environment) is Variant.LEGACY
     config = context.load_config()
-    planned = plan_states(standing_services(config, resolve_names(config)))
+    services = standing_services(config, resolve_names(config))
+    planned = plan_states(services, starts_anywhere=is_legacy)
     wanted = {family: state for family, state in planned.items() if only in (None, family)}
     for header, text in render_states(wanted):
         context.out.write(f"{header}\n{text}")

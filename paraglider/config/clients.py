@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, collapse_addresses
 from typing import NamedTuple
 
 Network = IPv4Network | IPv6Network
@@ -84,3 +84,11 @@ class Access(NamedTuple):
 
 
 EVERYBODY = Access()
+
+
+def merge_networks(networks: Iterable[Network]) -> list[Network]:
+    """Return the same addresses as few networks, none within another."""
+    listed = list(networks)
+    four = collapse_addresses([n for n in listed if isinstance(n, IPv4Network)])
+    six = collapse_addresses([n for n in listed if isinstance(n, IPv6Network)])
+    return [*four, *six]

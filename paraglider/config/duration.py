@@ -13,6 +13,8 @@ from paraglider.config.quote import quoted
 
 _NUMBER = r"(?:0|[1-9][0-9]{0,8})(?:\.[0-9]{1,6})?"
 DURATION_PATTERN = rf"({_NUMBER})(ms|s|m|h|d)"
+# Whatever the unit is, nothing allows that.
+_TOO_LONG = r"[1-9][0-9]{9,}(?:ms|s|m|h|d)"
 
 _UNITS_US = {"d": 86_400_000_000, "h": 3_600_000_000, "m": 60_000_000, "s": 1_000_000, "ms": 1_000}
 
@@ -24,12 +26,12 @@ def parse_duration(text: str, least_s: float, most_s: float) -> float:
     90.0
     """
     match = re.fullmatch(DURATION_PATTERN, text)
-    if match is None:
+    if match is None and not re.fullmatch(_TOO_LONG, text):
         raise Refused(_explain(text))
-    seconds = round(float(match[1]) * _UNITS_US[match[2]]) / 1e6
-    if not least_s <= seconds <= most_s:
+    seconds = round(float(match[1]) * _UNITS_US[match[2]]) / 1e6 if match else None
+    if seconds is None or not least_s <= seconds <= most_s:
         bounds = f"{render_duration(least_s)} to {render_duration(most_s)}"
-        raise Refused(f"{text} is out of range; allowed is {bounds}")
+        raise Refused(f"{text if match else quoted(text)} is out of range; allowed is {bounds}")
     return seconds
 
 

@@ -71,7 +71,7 @@ def draft_ranges(
 def parse_range(text: str) -> AddressRange:
     """Parse an address or a range of addresses. Raises Refused."""
     if text in WORDS:
-        raise Refused(f"{quoted(text)} stands alone, without addresses beside it")
+        raise Refused(f"{quoted(text)} stands alone, not in a list: privateip: {text}")
     head, dash, tail = text.partition("-")
     if not dash or re.fullmatch(ADDRESS_PATTERN, head) is None:
         address = _parse_single(text)

@@ -13,8 +13,9 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import NamedTuple
 
-from paraglider.config.model import Address, Family
+from paraglider.config.model import Address, Family, Ports, Protocol
 from paraglider.errors import UnavailableError
 
 # Bits of the capability mask in /proc/self/status (linux/capability.h).
@@ -26,7 +27,17 @@ _FORWARDING = {
     Family.IPV6: "net/ipv6/conf/all/forwarding",
 }
 _RTF_ADDRCONF = 0x00040000  # a route learned from a router's advertisement (linux/ipv6_route.h)
-_TCP_LISTEN = "0A"  # include/net/tcp_states.h, as /proc/net/tcp prints it
+# The states of sockets that anybody may send to (include/net/tcp_states.h, as /proc/net/tcp and
+# udp print them): LISTEN; and CLOSE, which is UDP's of those that are connected to nobody.
+_LISTENING = {Protocol.TCP: "0A", Protocol.UDP: "07"}
+
+
+class Listener(NamedTuple):
+    """Where a program takes connections, or datagrams of anybody."""
+
+    protocol: Protocol
+    address: Address
+    port: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +48,21 @@ class OutgoingPorts:
     span: range
     reserved: str
 
-    def among(self, ports: Iterable[int]) -> list[int]:
-        """Return those of `ports` that are, in ascending order."""
+    def among(self, wanted: Iterable[Ports]) -> list[Ports]:
+        """Return those of the `wanted` ports that are, ascending; ports side by side are one."""
         spans = (span.partition("-") for span in self.reserved.split(",") if span)
         kept = {p for low, _, high in spans for p in range(int(low), int(high or low) + 1)}
-        return sorted(port for port in ports if port in self.span and port not in kept)
+        low, high = self.span.start, self.span.stop - 1
+        found = {
+            p for ports in wanted for p in range(max(ports.first, low), min(ports.last, high) + 1)
+        }
+        runs: list[Ports] = []
+        for port in sorted(found - kept):
+            if runs and runs[-1].last + 1 == port:
+                runs[-1] = Ports(runs[-1].first, port)
+            else:
+                runs.append(Ports(port, port))
+        return runs
 
 
 def grant_mend(*capabilities: str) -> str:
@@ -156,13 +177,14 @@ class Host:
         except OSError:
             return None
 
-    def read_listeners(self) -> frozenset[tuple[Address, int]]:
-        """Return the addresses and ports that programs of this host listen on for TCP."""
+    def read_listeners(self) -> frozenset[Listener]:
+        """Return what programs of this host listen on."""
         return frozenset(
-            (_kernel_address(address), int(port, 16))
-            for name in ("tcp", "tcp6")
-            for fields in self.table(f"net/{name}")[1:]
-            if fields[3] == _TCP_LISTEN
+            Listener(protocol, _kernel_address(address), int(port, 16))
+            for protocol, state in _LISTENING.items()
+            for suffix in ("", "6")
+            for fields in self.table(f"net/{protocol.value}{suffix}")[1:]
+            if fields[3] == state
             for address, port in [fields[1].split(":")]
         )
 

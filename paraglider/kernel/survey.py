@@ -11,8 +11,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
 
 from paraglider.config.clients import SourceKind
-from paraglider.config.model import Address, Bind, Config, Family, Frontend, Protocol
-from paraglider.kernel.host import Host, OutgoingPorts
+from paraglider.config.model import Address, Bind, Config, Family, Frontend
+from paraglider.kernel.host import Host, Listener, OutgoingPorts
 
 # Addresses that nobody has (RFC 5737, RFC 3849), to ask for the way to the rest of the world.
 _ELSEWHERE: Mapping[Family, Address] = {
@@ -28,7 +28,7 @@ def survey_host(config: Config, host: Host) -> list[str]:
     return [
         *(found for frontend in config.frontends for found in _address_findings(frontend, host)),
         *(found for frontend in config.frontends for found in _keep_findings(frontend, host)),
-        *(_listener_finding(*it) for it in binds if _is_listened_on(it[1], listeners)),
+        *(found for it in binds for found in _listener_findings(*it, listeners)),
         *_outgoing_findings([bind for _, bind in binds], host.read_outgoing_ports()),
     ]
 
@@ -43,15 +43,20 @@ def _address_findings(frontend: Frontend, host: Host) -> Iterator[str]:
             )
     for interface in dict.fromkeys(bind.interface for bind in frontend.binds):
         if interface and not host.has_interface(interface):
-            yield f"{frontend.name}: this host has no interface {interface} (now)"
+            yield (
+                f"{frontend.name}: this host has no interface {interface} (now); a bind is an "
+                "address or an interface, and no host name"
+            )
     for first, last in frontend.source.ranges:
-        for privateip in dict.fromkeys((first, last)):
-            if privateip not in addresses and not host.is_local(privateip):
-                yield (
-                    f"{frontend.name}: privateip {privateip} is no address of this host: "
-                    "backends' answers do not come back here, unless they are routed (an address "
-                    "that moves here later is fine)"
-                )
+        within = [first + number for number in range(int(last) - int(first) + 1)]
+        away = [one for one in within if one not in addresses and not host.is_local(one)]
+        if away:
+            several = f" (and {len(away) - 1} more of {first}-{last})" if len(away) > 1 else ""
+            yield (
+                f"{frontend.name}: privateip {away[0]}{several} is no address of this host: "
+                "backends' answers do not come back here, unless they are routed (an address "
+                "that moves here later is fine)"
+            )
 
 
 def _keep_findings(frontend: Frontend, host: Host) -> Iterator[str]:
@@ -83,18 +88,26 @@ def _comes_in_at(bind: Bind, backend: Address, host: Host) -> Address | None:
     return host.source_for(_ELSEWHERE[bind.family])
 
 
-def _listener_finding(frontend: Frontend, bind: Bind) -> str:
-    return (
-        f"{frontend.name}: a program of this host listens on {bind}: its clients will "
+def _listener_findings(
+    frontend: Frontend, bind: Bind, listeners: Collection[Listener]
+) -> Iterator[str]:
+    ports = sorted({it.port for it in listeners if _is_met(bind, it)})
+    if not ports:
+        return
+    where = f"on {bind}"
+    if bind.ports.first != bind.ports.last:
+        several = f" and {len(ports) - 1} more" if len(ports) > 1 else ""
+        where = f"on port {ports[0]}{several} of {bind}"
+    yield (
+        f"{frontend.name}: a program of this host listens {where}: its clients will "
         "reach the backends instead, and its open connections stall"
     )
 
 
 def _outgoing_findings(binds: Sequence[Bind], outgoing: OutgoingPorts) -> Iterator[str]:
-    # Of a range only the ends: it is one to the host as well.
-    ports = outgoing.among({port for bind in binds for port in bind.ports})
-    if ports:
-        added = ",".join(str(port) for port in ports)
+    # One range may be many binds': of several addresses, or of both families.
+    if found := outgoing.among({bind.ports for bind in binds}):
+        added = ",".join(map(str, found))
         kept = f"{outgoing.reserved},{added}" if outgoing.reserved else added
         yield (
             f"this host may use port {added} for connections of its own, which would stall: "
@@ -102,16 +115,16 @@ def _outgoing_findings(binds: Sequence[Bind], outgoing: OutgoingPorts) -> Iterat
         )
 
 
-def _is_listened_on(bind: Bind, listeners: Collection[tuple[Address, int]]) -> bool:
-    if bind.protocol is not Protocol.TCP:
-        return False
-    # A socket on [::] usually takes IPv4 connections too.
+def _is_met(bind: Bind, listener: Listener) -> bool:
+    """Return whether the bind takes packets away from a program."""
+    # A socket on [::] usually takes IPv4 packets too.
     everywhere = (
         {IPv6Address(0)} if bind.family is Family.IPV6 else {IPv4Address(0), IPv6Address(0)}
     )
-    return any(
-        bind.ports.first <= port <= bind.ports.last
+    address = listener.address
+    return (
+        bind.protocol is listener.protocol
+        and bind.ports.first <= listener.port <= bind.ports.last
         and (bind.address in (None, address) or address in everywhere)
         and not address.is_loopback
-        for address, port in listeners
     )

@@ -62,10 +62,8 @@ def choose_variant(
     NotHereError where there is neither, UsageError where the variable holds neither name, and what
     kept a variant from being read where that could be the one.
     """
-    if asked := environment.get(ENVIRONMENT_NAME):
-        if asked not in tuple(Variant):
-            raise UsageError(f"{ENVIRONMENT_NAME}={asked!r}: must be 'nft' or 'legacy'")
-        return Choice(Variant(asked), f"{ENVIRONMENT_NAME} says so")
+    if asked := asked_variant(environment):
+        return Choice(asked, f"{ENVIRONMENT_NAME} says so")
     seen: dict[Variant, Evidence] = {}
     missing, unread = list[NotHereError](), list[ParagliderError]()
     for variant in Variant:
@@ -87,6 +85,16 @@ def choose_variant(
     if seen:
         return Choice(next(iter(seen)), "the other is not to be had here")
     raise missing[0]
+
+
+def asked_variant(environment: Mapping[str, str]) -> Variant | None:
+    """Return what PARAGLIDER_IPTABLES says, None where it is not set. Raises UsageError."""
+    asked = environment.get(ENVIRONMENT_NAME)
+    if not asked:
+        return None
+    if asked not in tuple(Variant):
+        raise UsageError(f"{ENVIRONMENT_NAME}={asked!r}: must be 'nft' or 'legacy'")
+    return Variant(asked)
 
 
 def judge_evidence(

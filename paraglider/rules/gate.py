@@ -19,9 +19,8 @@ them; a set of ipset would be one more thing that others can take away.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 
-from paraglider.config.clients import Network, Refuse
+from paraglider.config.clients import Network, Refuse, merge_networks
 from paraglider.config.model import Ports, Protocol
 from paraglider.health.service import Service
 from paraglider.rules.dispatch import Area, Dispatch, Place
@@ -96,10 +95,8 @@ def _inner_rules(service: Service) -> Iterator[Rule]:
 
 
 def _places(networks: Iterable[Network], target: Target) -> list[Place]:
-    # Apart from each other, as a tree has them; the kernel has no use for one within another.
-    four = collapse_addresses([n for n in networks if isinstance(n, IPv4Network)])
-    six = collapse_addresses([n for n in networks if isinstance(n, IPv6Network)])
-    found: list[Network] = [*four, *six]
+    # As a tree has them; the kernel has no use for one within another.
+    found = merge_networks(networks)
     return [Place(Protocol.TCP, network, _ALL_PORTS, target) for network in found]
 
 

@@ -112,6 +112,27 @@ def test_render_prints_the_golden_file(capsys: Capture) -> None:
     assert capsys.readouterr().out == SEED.with_suffix(".rules").read_text()
 
 
+def test_render_prints_the_rules_of_the_variant_that_is_asked_for(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of iptables-legacy have a list of xt_recent more; another word is an error."""
+    monkeypatch.setenv("PARAGLIDER_IPTABLES", "legacy")
+    assert main(["-config", str(SEED), "render"]) == 0
+    assert "-m recent --rcheck" in capsys.readouterr().out
+    monkeypatch.setenv("PARAGLIDER_IPTABLES", "ipset")
+    assert main(["-config", str(SEED), "render"]) == 2
+    assert "must be 'nft' or 'legacy'" in capsys.readouterr().err
+
+
+def test_a_frontend_of_both_families_is_one(tmp_path: Path, capsys: Capture) -> None:
+    """As in the file; and so is a backend that is a name."""
+    path = tmp_path / "glider.yaml"
+    binds = 'bind: ["10.0.0.1:80", "[fd00::1]:80"]'
+    path.write_text(f"frontend:\n  {binds}\n  privateip: auto\n  backends: [web:80, 10.0.0.2:80]\n")
+    assert main(["check", "-config", str(path)]) == 0
+    assert "configuration OK (1 frontend, 2 backends)" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("option", "program"), [("-4", "iptables"), ("-6", "ip6tables")])
 def test_render_prints_one_family_for_a_pipe(option: str, program: str, capsys: Capture) -> None:
     """Of a file that has both."""

@@ -42,7 +42,7 @@ def test_a_number_and_its_unit_become_seconds(text: str, expected: float) -> Non
             (text, f"{text!r} {WRITE}")
             for text in (
                 "", "s", "soon", "2 s", " 2s", "2S", "2w", "2D", "2sec", "-2s", "+2s", "02s", "2.s",
-                ".5s", "1m30s", "1e3s", "2s\n", "0x2s", "1_0s", "1.0000001s", "1234567890s",
+                ".5s", "1m30s", "1e3s", "2s\n", "0x2s", "1_0s", "1.0000001s",
             )
         ),
         (
@@ -52,6 +52,7 @@ def test_a_number_and_its_unit_become_seconds(text: str, expected: float) -> Non
         ("99ms", "99ms is out of range; allowed is 100ms to 1m"),
         ("0s", "0s is out of range; allowed is 100ms to 1m"),
         ("61s", "61s is out of range; allowed is 100ms to 1m"),
+        ("1234567890s", "'1234567890s' is out of range; allowed is 100ms to 1m"),
         ("999999999h", "999999999h is out of range; allowed is 100ms to 1m"),
     ],
 )  # fmt: skip

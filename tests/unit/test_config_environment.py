@@ -156,7 +156,7 @@ def test_what_is_missing_is_told_by_the_name_of_the_variable() -> None:
         ),
         (
             {PRIVATEIP: "172.19.0.4, auto"},
-            "PARAGLIDER_PRIVATEIP[1]: 'auto' stands alone, without addresses beside it",
+            "PARAGLIDER_PRIVATEIP[1]: 'auto' stands alone, not in a list: privateip: auto",
         ),
         (
             {BACKENDS: "172.19.0.2:5555,"},

@@ -83,7 +83,7 @@ def test_a_word_is_a_kind_of_its_own(word: str) -> None:
         ("[]", "23: frontend.privateip: the list is empty; at least one item must be in it"),
         (
             "[10.0.0.4, auto]",
-            "34: frontend.privateip[1]: 'auto' stands alone, without addresses beside it",
+            "34: frontend.privateip[1]: 'auto' stands alone, not in a list: privateip: auto",
         ),
         (
             "[10.0.0.4, 10.0.0.1-10.0.0.9]",

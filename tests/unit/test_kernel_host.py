@@ -9,7 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from paraglider.config.model import Backend, Config, Endpoint, Family
+from paraglider.config.clients import Source, SourceKind
+from paraglider.config.model import (
+    Backend,
+    Bind,
+    Config,
+    Endpoint,
+    Family,
+    Frontend,
+    Ports,
+    Protocol,
+)
 from paraglider.errors import UnavailableError
 from paraglider.kernel.firewall import survey_firewall
 from paraglider.kernel.host import NET_ADMIN, Host
@@ -27,6 +37,13 @@ _TCP = """\
 _TCP6 = """\
   sl  local_address                         remote_address                        st tx_queue
    0: 00000000000000000000000000000000:0016 00000000000000000000000000000000:0000 0A 00000000
+"""
+# DNS, DHCP, and a client that has asked somebody.
+_UDP = """\
+   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid
+   0: 0A020A0A:0035 00000000:0000 07 00000000:00000000 00:00000000 00000000     0
+   1: 00000000:003A 00000000:0000 07 00000000:00000000 00:00000000 00000000     0
+   2: 0A020A0A:0037 08080808:0035 01 00000000:00000000 00:00000000 00000000     0
 """
 _ADVERTISED = (
     "00000000000000000000000000000000 00 00000000000000000000000000000000 00 "
@@ -127,6 +144,45 @@ def test_a_survey_finds_a_listener_on_the_bind(tmp_path: Path, bind: str, expect
     findings = survey_host(Config("test", (frontend,)), host)
     told = f"web: a program of this host listens on {endpoint}"
     assert any(finding.startswith(told) for finding in findings) is expected
+
+
+def test_a_survey_looks_for_listeners_of_the_protocol_and_in_all_of_a_range(tmp_path: Path) -> None:
+    """DNS on UDP, which a bind of TCP leaves alone; the first of them is named, and how many."""
+    binds = [
+        Bind(Family.IPV4, Ports(50, 60), Protocol.UDP),
+        Bind(Family.IPV4, Ports(53, 53), Protocol.TCP),
+    ]
+    backends = (Backend(ip_address("10.10.2.20"), 53),)
+    frontend = Frontend("dns", tuple(binds), Source(SourceKind.AUTO), backends)
+    findings = survey_host(Config("test", (frontend,)), _host(tmp_path, net__udp=_UDP))
+    assert [finding.partition(": its")[0] for finding in findings] == [
+        "dns: a program of this host listens on port 53 and 1 more of 0.0.0.0:50-60/udp"
+    ]
+
+
+def test_a_survey_names_the_ports_of_a_range_that_the_host_itself_may_use(tmp_path: Path) -> None:
+    """Though neither end of the bind's is one of them."""
+    host = _host(
+        tmp_path,
+        sys__net__ipv4__ip_local_port_range="32768\t32790\n",
+        sys__net__ipv4__ip_local_reserved_ports="32770-32780\n",
+    )
+    bind = Bind(Family.IPV4, Ports(80, 65535))
+    backends = (Backend(ip_address("10.10.2.20"), 0),)
+    frontend = Frontend("all", (bind,), Source(SourceKind.AUTO), backends)
+    [finding] = survey_host(Config("test", (frontend,)), host)
+    assert "ip_local_reserved_ports=32770-32780,32768-32769,32781-32790" in finding
+
+
+def test_a_survey_looks_at_every_address_of_a_privateip(tmp_path: Path) -> None:
+    """The first that is not this host's is named, and how many more."""
+    bind = Bind(Family.IPV4, Ports(80, 80))
+    first = ip_address("198.51.100.4")
+    source = Source(SourceKind.ADDRESS, ((first, first + 4),))
+    frontend = Frontend("web", (bind,), source, (Backend(first + 9, 80),))
+    [finding] = survey_host(Config("test", (frontend,)), Host(tmp_path))
+    told = "web: privateip 198.51.100.4 (and 4 more of 198.51.100.4-198.51.100.8) is no address"
+    assert finding.startswith(told)
 
 
 @pytest.mark.parametrize(("port", "expected"), [(40000, True), (40001, False), (80, False)])

@@ -1,0 +1,49 @@
+"""What a configuration says that nothing comes of is told, and nothing else is."""
+
+from __future__ import annotations
+
+import pytest
+
+from paraglider.config.effect import agent_findings, effect_findings
+from paraglider.config.model import Config
+from tests.unit.config_files import frontend_of
+
+SERVERS = "[10.0.0.2:80, 10.0.0.3:80]"
+
+
+@pytest.mark.parametrize(
+    ("more", "backends", "told"),
+    [
+        ("balance: random\nhash_key: source,port", SERVERS, "hash_key is for balance: source-hash"),
+        ("balance: source-hash\nhash_key: source,port", SERVERS, ""),
+        ("refuse: drop", SERVERS, "refuse: drop has no effect"),
+        ("refuse: drop\nrate: 1/s", SERVERS, ""),
+        ("refuse: drop\ndeny: [10.9.0.0/16]", SERVERS, ""),
+        ("deny: [0.0.0.0/0]", SERVERS, "deny has every address"),
+        ("deny: [0.0.0.0/1, 128.0.0.0/1]", SERVERS, "deny has every address"),
+        ('deny: ["::/0"]', SERVERS, ""),
+        ("", "[{address: 10.0.0.2:80, weight: 0}]", "every backend has weight 0"),
+        ("", "[{address: 10.0.0.2:80, weight: 0}, 10.0.0.3:80]", ""),
+        ("", SERVERS, ""),
+    ],
+)
+def test_what_has_no_effect_is_told(more: str, backends: str, told: str) -> None:
+    frontend = frontend_of(more, backends=backends)
+    findings = effect_findings(Config("f", (frontend, frontend)))  # as of both families
+    assert [told in finding for finding in findings] == ([True] if told else [])
+    assert all(finding.startswith(f"{frontend.name}: ") for finding in findings)
+
+
+@pytest.mark.parametrize(
+    ("more", "backends", "told"),
+    [
+        ("balance: least-connections", SERVERS, "balance: least-connections is random"),
+        ("affinity: 3h", SERVERS, "affinity brings a client back"),
+        ("", "[{address: 10.0.0.2:80, max_connections: 9}]", "a backend's max_connections"),
+        ("max_connections: 9", SERVERS, ""),
+        ("balance: random", SERVERS, ""),
+    ],
+)
+def test_what_takes_an_agent_is_told(more: str, backends: str, told: str) -> None:
+    findings = agent_findings(Config("f", (frontend_of(more, backends=backends),)))
+    assert [told in finding for finding in findings] == ([True] if told else [])
