@@ -7,7 +7,7 @@ backwards, so that none has always the same neighbour before it.
 
 What one addition is of another is hard to tell: both are a tenth of what a connection takes, which
 changes by as much within a second. So those that are told apart by little take many turns more,
-each as brief as it can be and next to one of each other.
+each as brief as it can be, and all of them within a few seconds.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from paraglider.agent.probing import Probing
 from paraglider.agent.record import Record
 from paraglider.agent.targets import plan_targets
 from paraglider.agent.writer import Connections, Writer
-from paraglider.config.model import Config, OnDown
+from paraglider.config.model import Bind, Config, Endpoint, OnDown
 from paraglider.errors import ParagliderError, UnavailableError
 from paraglider.health.board import Board, Change, FrontendView
 from paraglider.health.memory import Memory
@@ -270,8 +270,8 @@ class Agent:
         """Return what is known of every frontend, in the order of `services`."""
         return self._board.views()
 
-    def full(self) -> frozenset[Pair]:
-        """Return those that get no connection because they have as many as they may."""
+    def full(self) -> Mapping[Bind, Collection[Endpoint]]:
+        """Return those that are to get no connection because they have as many as they may."""
         return self._writer.full
 
     def name_of(self, pair: Pair) -> str:

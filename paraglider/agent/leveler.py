@@ -39,9 +39,9 @@ class Leveler:
         return self._next_s if self._services else None
 
     @property
-    def full(self) -> frozenset[Pair]:
+    def full(self) -> Mapping[Bind, Collection[Endpoint]]:
         """Those that had as many connections as they may, when they were counted last."""
-        return frozenset((bind, backend) for bind, found in self._full.items() for backend in found)
+        return {bind: self._full_of(service) for bind, service in self._services.items()}
 
     def level(self, services: Sequence[Service]) -> Sequence[Service]:
         """Return `services` with the shares that were found last, and look after them from now on.
@@ -56,13 +56,17 @@ class Leveler:
         serving = service.serving
         if service.balance is Balance.LEAST_CONNECTIONS:
             serving = apply_steps(serving, self._steps.get(service.bind, {}))
-        full = self._full.get(service.bind, frozenset())
+        full = self._full_of(service)
         serving = tuple(share for share in serving if share.backend not in full)
         _, found = known.get(id(service), (None, None))
         if found is None or found.serving != serving:
             found = replace(service, serving=serving)
         self._levelled[id(service)] = service, found
         return found
+
+    def _full_of(self, service: Service) -> Collection[Endpoint]:
+        known = self._full.get(service.bind, frozenset())
+        return {s.backend for s in service.serving if s.most and s.backend in known}
 
     def look(self) -> bool:
         """Count, when it is time; return whether shares are others now."""

@@ -104,7 +104,7 @@ def _note(backend: BackendStatus) -> str:
     if backend.is_backup:
         notes.append("backup")
     if backend.is_full:
-        notes.append("full: it has its max_connections")
+        notes.append("max_connections reached")
     if 0 < backend.percent < FULL:
         notes.append(f"{backend.percent} % of a share")
     if backend.health in (Health.DOWN, Health.UNKNOWN) and backend.told:

@@ -17,8 +17,9 @@ from paraglider.agent.status import (
     make_status,
     read_kernel,
 )
+from paraglider.config.model import Endpoint
 from paraglider.health.board import FrontendView
-from paraglider.health.service import Pair, Service
+from paraglider.health.service import Service
 from paraglider.health.standing import Standing
 from paraglider.kernel.host import Host
 
@@ -29,7 +30,7 @@ def read_view(agent: Agent, host: Host, now_s: float) -> Status:
     reading = read_kernel(choice, host)
     full = agent.full()
     frontends = tuple(
-        _frontend(view, service, reading, full, now_s)
+        _frontend(view, service, reading, full.get(service.bind, ()), now_s)
         for view, service in zip(agent.views(), agent.services(), strict=True)
     )
     record = agent.record
@@ -38,13 +39,16 @@ def read_view(agent: Agent, host: Host, now_s: float) -> Status:
 
 
 def _frontend(
-    view: FrontendView, service: Service, reading: Reading, full: Collection[Pair], now_s: float
+    view: FrontendView,
+    service: Service,
+    reading: Reading,
+    full: Collection[Endpoint],
+    now_s: float,
 ) -> FrontendStatus:
-    here = {backend for bind, backend in full if bind == view.bind}
-    serving = tuple(share for share in service.serving if share.backend not in here)
+    serving = tuple(share for share in service.serving if share.backend not in full)
     found = frontend_status(replace(service, serving=serving), reading)
     backends = (
-        replace(_with_standing(b, view.members[b.backend], now_s), is_full=b.backend in here)
+        replace(_with_standing(b, view.members[b.backend], now_s), is_full=b.backend in full)
         for b in found.backends
     )
     return replace(found, backends=tuple(backends))

@@ -14,7 +14,7 @@ from paraglider.agent.drains import Drains
 from paraglider.agent.leveler import Leveler
 from paraglider.agent.loop import Loop
 from paraglider.agent.record import Record, Trouble
-from paraglider.config.model import Protocol
+from paraglider.config.model import Bind, Endpoint, Protocol
 from paraglider.errors import ParagliderError
 from paraglider.health.service import Pair, Service
 from paraglider.kernel.conntrack import count_connections, count_tracked, cut_connections
@@ -82,8 +82,8 @@ class Writer:
         return self._is_due
 
     @property
-    def full(self) -> frozenset[Pair]:
-        """Those that get no connection because they have as many as they may."""
+    def full(self) -> Mapping[Bind, Collection[Endpoint]]:
+        """Those that are to get no connection because they have as many as they may."""
         return self._leveler.full
 
     def take_over(self, services: Sequence[Service], variant: Variant) -> bool:

@@ -6,11 +6,10 @@ of what `paraglider check` costs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from paraglider.cli.context import Context
-from paraglider.config.model import Config
 from paraglider.errors import ConfigError, Problem, UnavailableError
 
 if TYPE_CHECKING:
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 def start(context: Context) -> int:
     """Apply the configuration; say what is balanced now."""
     from paraglider.agent.in_force import in_force_lines
+    from paraglider.cli.findings import survey
     from paraglider.cli.flows import forget_flows, read_served
     from paraglider.cli.names import resolve_names
     from paraglider.config.effect import agent_findings
@@ -36,7 +36,7 @@ def start(context: Context) -> int:
         )
     config = context.load_config()
     choice = context.choose_variant()
-    for finding in (*_survey(context, config), *agent_findings(config)):
+    for finding in (*survey(context, config), *agent_findings(config)):
         context.report(f"warning: {finding}")
     services = standing_services(config, resolve_names(config))
     before = read_served(context, choice.variant)
@@ -50,23 +50,6 @@ def start(context: Context) -> int:
     for line in in_force_lines(services, choice, is_changed=is_changed):
         context.say(line)
     return 0
-
-
-def _survey(context: Context, config: Config) -> Sequence[str]:
-    from paraglider.kernel.firewall import survey_firewall
-    from paraglider.kernel.process import find_program
-
-    families = {frontend.family for frontend in config.frontends}
-    firewall = survey_firewall(families, nft_path=find_program("nft"))
-    return [*_findings(context, config), *firewall]
-
-
-def _findings(context: Context, config: Config) -> Sequence[str]:
-    """Return what is found without starting a program."""
-    from paraglider.config.effect import effect_findings
-    from paraglider.kernel.survey import survey_host
-
-    return [*effect_findings(config), *survey_host(config, context.host)]
 
 
 def stop(context: Context) -> int:
@@ -105,20 +88,23 @@ def _remove(context: Context) -> int:
 
 def run(context: Context) -> int:
     """Apply, keep it true, take away at SIGTERM."""
+    from paraglider.cli.findings import survey
     from paraglider.cli.run import run_here
 
-    return run_here(context, survey=_survey, remove=_remove)
+    return run_here(context, survey=survey, remove=_remove)
 
 
 def check(context: Context) -> int:
     """Say whether the configuration is right, and fits this host."""
+    from paraglider.cli.findings import check_findings
+
     config = context.load_config()
-    findings = _findings(context, config)
+    findings = check_findings(context, config)
     if findings and context.arguments.strict:
         raise ConfigError([Problem(config.source, None, None, "", f) for f in findings])
     for finding in findings:
         context.report(f"warning: {finding}")
-    # One of both families is two here.
+    # One with binds of both families is two in `config`.
     frontends = len({frontend.name for frontend in config.frontends})
     backends = len({(f.name, str(backend)) for f in config.frontends for backend in f.backends})
     context.say(

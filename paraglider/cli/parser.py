@@ -197,7 +197,7 @@ def _add_options(name: str, parser: argparse.ArgumentParser) -> None:
     match name:
         case "check":
             parser.add_argument(
-                "--strict", action="store_true", help="what does not fit this host is an error too"
+                "--strict", action="store_true", help="what it warns of is an error"
             )
         case "render":
             family = parser.add_mutually_exclusive_group()

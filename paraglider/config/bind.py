@@ -110,7 +110,7 @@ def _explain_no_port(text: str) -> str:
             ' ports in quotes: "192.0.2.10:80,443"'
         )
     if text == "*":
-        return "'*' has no port; write *:PORT, such as *:80"
+        return '\'*\' has no port; write "*:PORT", such as "*:80"'
     if re.fullmatch(_LIKE_A_NAME, text):
         return f"{quoted(text)} has no port; write ADDRESS:PORT or INTERFACE:PORT, such as eth0:80"
     return explain_endpoint(text, Role.BIND)

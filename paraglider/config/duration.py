@@ -13,8 +13,8 @@ from paraglider.config.quote import quoted
 
 _NUMBER = r"(?:0|[1-9][0-9]{0,8})(?:\.[0-9]{1,6})?"
 DURATION_PATTERN = rf"({_NUMBER})(ms|s|m|h|d)"
-# Whatever the unit is, nothing allows that.
-_TOO_LONG = r"[1-9][0-9]{9,}(?:ms|s|m|h|d)"
+# More than is read; whatever is allowed, it is less than the thirty years that these are at least.
+_TOO_LONG = r"[1-9][0-9]{9,}(?:s|m|h|d)|[1-9][0-9]{12,}ms"
 
 _UNITS_US = {"d": 86_400_000_000, "h": 3_600_000_000, "m": 60_000_000, "s": 1_000_000, "ms": 1_000}
 

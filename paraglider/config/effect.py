@@ -1,46 +1,50 @@
-"""Effect: what a configuration says that nothing comes of, though it is right.
+"""Effect: settings that are valid and have no effect, or leave nobody served.
 
-Each finding is a warning: it may be meant, until tomorrow. `check --strict` makes them errors.
+Each finding is a warning: it may be meant, until tomorrow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
-from paraglider.config.clients import Refuse, merge_networks
+from paraglider.config.clients import merge_networks
 from paraglider.config.model import Balance, Config, Frontend, HashKey
 
 
 def effect_findings(config: Config) -> list[str]:
-    """Return one sentence for each thing of `config` that has no effect, or leaves none."""
-    findings = (found for frontend in config.frontends for found in _findings(frontend))
-    return list(dict.fromkeys(findings))  # of both families: once
+    """Return one sentence for each setting of `config` without effect, and for each frontend that
+    serves nobody."""
+    named: dict[str, list[Frontend]] = {}
+    for frontend in config.frontends:
+        named.setdefault(frontend.name, []).append(frontend)
+    return [found for halves in named.values() for found in _findings(halves)]
 
 
 def agent_findings(config: Config) -> list[str]:
-    """Return one sentence for each thing of `config` that only an agent does."""
+    """Return one sentence for each setting of `config` that only an agent follows."""
     findings = (found for frontend in config.frontends for found in _without_agent(frontend))
-    return list(dict.fromkeys(findings))
+    return list(dict.fromkeys(findings))  # of both families: once
 
 
-def _findings(frontend: Frontend) -> Iterator[str]:
-    name, access = frontend.name, frontend.access
-    if frontend.hash_key is not HashKey.SOURCE and frontend.balance is not Balance.SOURCE_HASH:
+def _findings(halves: Sequence[Frontend]) -> Iterator[str]:
+    """Yield what there is to say of a frontend; one of both families has two halves."""
+    one = halves[0]
+    if one.hash_key is not HashKey.SOURCE and one.balance is not Balance.SOURCE_HASH:
         yield (
-            f"{name}: hash_key is for balance: source-hash, and has no effect with "
-            f"{frontend.balance.value}"
+            f"{one.name}: hash_key is for balance: source-hash, and has no effect with "
+            f"{one.balance.value}"
         )
-    if access.refuse is Refuse.DROP and not (
-        access.allow or access.deny or access.max_connections or access.rate
-    ):
-        yield (
-            f"{name}: refuse: drop has no effect: nobody is refused without allow, deny, "
-            "max_connections or rate"
-        )
-    if not any(backend.weight for backend in frontend.backends):
-        yield f"{name}: every backend has weight 0: no new connection gets to any"
-    if _denies_everybody(frontend):
-        yield f"{name}: deny has every address: nobody can connect"
+    for of in _families(halves, lambda f: not any(backend.weight for backend in f.backends)):
+        yield f"{one.name}: every {of}backend has weight 0, and gets no new connection"
+    for of in _families(halves, _denies_everybody):
+        yield f"{one.name}: deny has every {of}address: no {of}client can connect"
+
+
+def _families(halves: Sequence[Frontend], is_so: Callable[[Frontend], bool]) -> list[str]:
+    """Return, for a message, of which halves something is so: of all of them, which takes no word,
+    or of which family."""
+    found = [f"IPv{half.family.value} " for half in halves if is_so(half)]
+    return [""] if len(found) == len(halves) else found
 
 
 def _denies_everybody(frontend: Frontend) -> bool:

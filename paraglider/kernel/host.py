@@ -48,21 +48,33 @@ class OutgoingPorts:
     span: range
     reserved: str
 
+    def has(self, port: int) -> bool:
+        """Return whether `port` is one of them."""
+        return bool(self.among([Ports(port, port)]))
+
+    def count(self) -> int:
+        """Return how many there are."""
+        return len(set(self.span) - self._kept())
+
     def among(self, wanted: Iterable[Ports]) -> list[Ports]:
         """Return those of the `wanted` ports that are, ascending; ports side by side are one."""
-        spans = (span.partition("-") for span in self.reserved.split(",") if span)
-        kept = {p for low, _, high in spans for p in range(int(low), int(high or low) + 1)}
         low, high = self.span.start, self.span.stop - 1
         found = {
-            p for ports in wanted for p in range(max(ports.first, low), min(ports.last, high) + 1)
+            port
+            for ports in wanted
+            for port in range(max(ports.first, low), min(ports.last, high) + 1)
         }
         runs: list[Ports] = []
-        for port in sorted(found - kept):
+        for port in sorted(found - self._kept()):
             if runs and runs[-1].last + 1 == port:
                 runs[-1] = Ports(runs[-1].first, port)
             else:
                 runs.append(Ports(port, port))
         return runs
+
+    def _kept(self) -> set[int]:
+        spans = (span.partition("-") for span in self.reserved.split(",") if span)
+        return {p for low, _, high in spans for p in range(int(low), int(high or low) + 1)}
 
 
 def grant_mend(*capabilities: str) -> str:

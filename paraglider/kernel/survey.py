@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
 
 from paraglider.config.clients import SourceKind
-from paraglider.config.model import Address, Bind, Config, Family, Frontend
+from paraglider.config.model import Address, Bind, Config, Family, Frontend, Protocol
 from paraglider.kernel.host import Host, Listener, OutgoingPorts
 
 # Addresses that nobody has (RFC 5737, RFC 3849), to ask for the way to the rest of the world.
@@ -20,17 +20,32 @@ _ELSEWHERE: Mapping[Family, Address] = {
     Family.IPV6: IPv6Address("2001:db8::1"),
 }
 
+# A socket on [::] usually takes IPv4 packets too.
+_EVERYWHERE: Mapping[Family, Collection[Address]] = {
+    Family.IPV4: (IPv4Address(0), IPv6Address(0)),
+    Family.IPV6: (IPv6Address(0),),
+}
+# A host that has fewer for its own connections would soon have none.
+_FEWEST_PORTS = 4096
+
 
 def survey_host(config: Config, host: Host) -> list[str]:
     """Return one sentence for each thing of `config` that this host does not bear out."""
-    listeners = host.read_listeners()
+    outgoing = host.read_outgoing_ports()
+    # A UDP socket at such a port is mostly one that has asked somebody, and not one to be asked.
+    listeners = [
+        it
+        for it in host.read_listeners()
+        if it.protocol is Protocol.TCP or not outgoing.has(it.port)
+    ]
     binds = [(frontend, bind) for frontend in config.frontends for bind in frontend.binds]
-    return [
+    findings = (
         *(found for frontend in config.frontends for found in _address_findings(frontend, host)),
         *(found for frontend in config.frontends for found in _keep_findings(frontend, host)),
         *(found for it in binds for found in _listener_findings(*it, listeners)),
-        *_outgoing_findings([bind for _, bind in binds], host.read_outgoing_ports()),
-    ]
+        *_outgoing_findings([bind for _, bind in binds], outgoing),
+    )
+    return list(dict.fromkeys(findings))  # of both families: once
 
 
 def _address_findings(frontend: Frontend, host: Host) -> Iterator[str]:
@@ -98,33 +113,40 @@ def _listener_findings(
     if bind.ports.first != bind.ports.last:
         several = f" and {len(ports) - 1} more" if len(ports) > 1 else ""
         where = f"on port {ports[0]}{several} of {bind}"
+    stall = ", and its open connections stall" if bind.protocol is Protocol.TCP else ""
     yield (
         f"{frontend.name}: a program of this host listens {where}: its clients will "
-        "reach the backends instead, and its open connections stall"
+        f"reach the backends instead{stall}"
     )
 
 
 def _outgoing_findings(binds: Sequence[Bind], outgoing: OutgoingPorts) -> Iterator[str]:
     # One range may be many binds': of several addresses, or of both families.
-    if found := outgoing.among({bind.ports for bind in binds}):
-        added = ",".join(map(str, found))
+    wanted = {bind.ports for bind in binds}
+    if not (found := outgoing.among(wanted)):
+        return
+    several = "s" if found[1:] or found[0].first < found[0].last else ""
+    added = ",".join(map(str, found))
+    told = f"this host may use port{several} {added} for connections of its own, which would stall"
+    if outgoing.count() - sum(last - first + 1 for first, last in found) < _FEWEST_PORTS:
+        # Without them it could connect to nobody.
+        yield f"{told}: take them out of the bind, or out of net.ipv4.ip_local_port_range"
+    else:
         kept = f"{outgoing.reserved},{added}" if outgoing.reserved else added
-        yield (
-            f"this host may use port {added} for connections of its own, which would stall: "
-            f"sysctl -w net.ipv4.ip_local_reserved_ports={kept}"
-        )
+        yield f"{told}: sysctl -w net.ipv4.ip_local_reserved_ports={kept}"
 
 
 def _is_met(bind: Bind, listener: Listener) -> bool:
-    """Return whether the bind takes packets away from a program."""
-    # A socket on [::] usually takes IPv4 packets too.
-    everywhere = (
-        {IPv6Address(0)} if bind.family is Family.IPV6 else {IPv4Address(0), IPv6Address(0)}
-    )
+    """Return whether the bind takes packets away from a program. Of one on another interface's
+    address, a bind of an interface does not."""
+    if bind.protocol is not listener.protocol:
+        return False
+    if not bind.ports.first <= listener.port <= bind.ports.last:
+        return False
     address = listener.address
-    return (
-        bind.protocol is listener.protocol
-        and bind.ports.first <= listener.port <= bind.ports.last
-        and (bind.address in (None, address) or address in everywhere)
-        and not address.is_loopback
-    )
+    if address in _EVERYWHERE[bind.family]:
+        return True
+    if bind.address is None:
+        is_of_any = not bind.interface and address.version == bind.family
+        return is_of_any and not address.is_loopback
+    return address == bind.address

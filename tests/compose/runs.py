@@ -1,7 +1,8 @@
 """Runs of the tests, by the names of their containers and networks: this one, and what others left.
 
 A run that was killed cleans nothing up, and its networks have the addresses that the next one
-needs. A run is known by its process: an id, and when it began, for ids come again.
+needs. A run is known by its process: an id, and when it began, for ids come again. Where several
+containers share an engine, only one that sees the processes of all of them may run these tests.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 import re
 from pathlib import Path
 
-from tests.compose.engine import Container, docker
+from tests.compose.engine import DOCKER, Container, docker, run
 
 _NAME = re.compile(r"paraglider-test-(\d+)(-\d+)?\b")  # without the second, an older one's
 
@@ -40,8 +41,8 @@ def clear_what_others_left() -> None:
         container for container, names in _containers() if any(_is_over(name) for name in names)
     ]
     for container in left:
-        container.stop()  # an appliance takes its rules away
-        docker("rm", "--force", "--volumes", container.name)
+        run(*DOCKER, "stop", container.name)  # an appliance takes its rules away
+        run(*DOCKER, "rm", "--force", "--volumes", container.name)  # it may be gone by itself
     for kind in ("network", "volume"):
         names = docker(kind, "ls", "--format", "{{.Name}}").split()
         if over := [name for name in names if _is_over(_run_in(name))]:
@@ -62,6 +63,6 @@ def _run_in(name: str) -> str:
     return found[0] if found else ""
 
 
-def _is_over(run: str) -> bool:
-    found = _NAME.match(run)
-    return found is not None and name_of_run(int(found[1])) != run
+def _is_over(name: str) -> bool:
+    found = _NAME.match(name)
+    return found is not None and name_of_run(int(found[1])) != name

@@ -131,7 +131,7 @@ def test_a_backend_that_is_full_gets_no_more_until_one_ends(topology: Topology) 
         assert agent.backends()[first]["share_percent"] == 0
         metrics = topology.balancer.paraglider("metrics").stdout
         assert f'paraglider_backend_up{{frontend="default",backend="{first}"}} 0' in metrics
-        assert "full: it has its max_connections" in topology.balancer.paraglider("status").stdout
+        assert "max_connections reached" in topology.balancer.paraglider("status").stdout
         assert Counter(_answers(topology, 6)) == {"b2": 3, "b3": 3}
         assert held.settle().broken == 0
     _until_full(agent, first, is_full=False)

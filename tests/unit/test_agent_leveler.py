@@ -117,3 +117,18 @@ def test_who_has_as_many_as_it_may_gets_no_more() -> None:
     leveler.level([alone])
     assert leveler.look()
     assert leveler.level([alone])[0].serving == ()
+
+
+def test_who_is_full_is_so_while_it_serves_and_has_a_limit() -> None:
+    """Not once it is down, nor once the file limits it no more, though nobody has counted since."""
+    kernel = _Kernel()
+    limited, other = Share(_A, most=10), Share(_B, most=99)
+    leveler = Leveler(count=kernel.count, clock=lambda: kernel.now_s)
+    leveler.level([_service(Balance.ROUND_ROBIN, limited, other)])
+    kernel.open[_BIND, _A] = 10
+    assert leveler.look()
+    assert leveler.full == {_BIND: {_A}}
+    for shares in ((Share(_A), other), (other,), (Share(_A), Share(_B))):
+        found = leveler.level([_service(Balance.ROUND_ROBIN, *shares)])
+        assert found[0].serving == shares
+        assert not any(leveler.full.values())

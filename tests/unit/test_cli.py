@@ -124,6 +124,17 @@ def test_render_prints_the_rules_of_the_variant_that_is_asked_for(
     assert "must be 'nft' or 'legacy'" in capsys.readouterr().err
 
 
+def test_a_check_misses_what_affinity_needs(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it runs; without affinity nobody asks."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("paraglider.kernel.process._SYSTEM_PATHS", str(tmp_path))
+    for name, is_told in (("affinity", True), ("one-backend", False)):
+        assert main(["check", "-config", str(SEED.with_name(f"{name}.yaml"))]) == 0
+        assert ("affinity needs ipset" in capsys.readouterr().err) is is_told
+
+
 def test_a_frontend_of_both_families_is_one(tmp_path: Path, capsys: Capture) -> None:
     """As in the file; and so is a backend that is a name."""
     path = tmp_path / "glider.yaml"

@@ -73,7 +73,7 @@ def test_a_bind_is_an_address_an_interface_or_neither_with_ports(
     [
         ("192.0.2.10", "'192.0.2.10' has no port; write 192.0.2.10:PORT, such as 192.0.2.10:80"),
         ("eth0", f"'eth0' {NO_PORT}"),
-        ("*", "'*' has no port; write *:PORT, such as *:80"),
+        ("*", '\'*\' has no port; write "*:PORT", such as "*:80"'),
         ("", "the address is missing; write an address such as 192.0.2.10; a port is missing too"),
         ("80", "'80' is a bare number; write ADDRESS:PORT, such as 192.0.2.10:80, and several"),
         ("80-90", "'80-90' is a range of ports alone; write ADDRESS:PORT, such as 192.0.2.10:80"),

@@ -6,6 +6,7 @@ import pytest
 
 from paraglider.config.effect import agent_findings, effect_findings
 from paraglider.config.model import Config
+from paraglider.config.parse import parse_config
 from tests.unit.config_files import frontend_of
 
 SERVERS = "[10.0.0.2:80, 10.0.0.3:80]"
@@ -16,9 +17,7 @@ SERVERS = "[10.0.0.2:80, 10.0.0.3:80]"
     [
         ("balance: random\nhash_key: source,port", SERVERS, "hash_key is for balance: source-hash"),
         ("balance: source-hash\nhash_key: source,port", SERVERS, ""),
-        ("refuse: drop", SERVERS, "refuse: drop has no effect"),
-        ("refuse: drop\nrate: 1/s", SERVERS, ""),
-        ("refuse: drop\ndeny: [10.9.0.0/16]", SERVERS, ""),
+        ("refuse: drop", SERVERS, ""),  # it says what becomes of clients while nobody can serve
         ("deny: [0.0.0.0/0]", SERVERS, "deny has every address"),
         ("deny: [0.0.0.0/1, 128.0.0.0/1]", SERVERS, "deny has every address"),
         ('deny: ["::/0"]', SERVERS, ""),
@@ -29,9 +28,30 @@ SERVERS = "[10.0.0.2:80, 10.0.0.3:80]"
 )
 def test_what_has_no_effect_is_told(more: str, backends: str, told: str) -> None:
     frontend = frontend_of(more, backends=backends)
-    findings = effect_findings(Config("f", (frontend, frontend)))  # as of both families
+    findings = effect_findings(Config("f", (frontend,)))
     assert [told in finding for finding in findings] == ([True] if told else [])
     assert all(finding.startswith(f"{frontend.name}: ") for finding in findings)
+
+
+@pytest.mark.parametrize(
+    ("deny", "told"),
+    [
+        ('"0.0.0.0/0", "::/0"', ["every address: no client"]),
+        ('"0.0.0.0/0"', ["every IPv4 address: no IPv4 client"]),
+        ('"::/0"', ["every IPv6 address: no IPv6 client"]),
+        ('"2001:db8::/32"', []),
+    ],
+)
+def test_of_both_families_it_is_told_of_which(deny: str, told: list[str]) -> None:
+    """The other half serves on."""
+    text = (
+        'frontend:\n  bind: ["10.0.0.1:80", "[fd00::1]:80"]\n  privateip: auto\n'
+        f"  hash_key: source,port\n  deny: [{deny}]\n"
+        '  backends: ["10.0.0.2:80", "[fd00::2]:80"]\n'
+    )
+    hashed, *denied = effect_findings(parse_config(text.encode(), source="f"))
+    assert "hash_key" in hashed
+    assert [t in finding for t, finding in zip(told, denied, strict=True)] == [True] * len(told)
 
 
 @pytest.mark.parametrize(

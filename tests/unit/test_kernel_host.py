@@ -38,12 +38,13 @@ _TCP6 = """\
   sl  local_address                         remote_address                        st tx_queue
    0: 00000000000000000000000000000000:0016 00000000000000000000000000000000:0000 0A 00000000
 """
-# DNS, DHCP, and a client that has asked somebody.
+# Two servers; a client that is connected to whom it has asked, and one that is not.
 _UDP = """\
    sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid
    0: 0A020A0A:0035 00000000:0000 07 00000000:00000000 00:00000000 00000000     0
    1: 00000000:003A 00000000:0000 07 00000000:00000000 00:00000000 00000000     0
    2: 0A020A0A:0037 08080808:0035 01 00000000:00000000 00:00000000 00000000     0
+   3: 00000000:9C40 00000000:0000 07 00000000:00000000 00:00000000 00000000     0
 """
 _ADVERTISED = (
     "00000000000000000000000000000000 00 00000000000000000000000000000000 00 "
@@ -147,31 +148,70 @@ def test_a_survey_finds_a_listener_on_the_bind(tmp_path: Path, bind: str, expect
 
 
 def test_a_survey_looks_for_listeners_of_the_protocol_and_in_all_of_a_range(tmp_path: Path) -> None:
-    """DNS on UDP, which a bind of TCP leaves alone; the first of them is named, and how many."""
-    binds = [
-        Bind(Family.IPV4, Ports(50, 60), Protocol.UDP),
+    """The first of them is named, and how many; a socket that has only asked somebody is none."""
+    binds = (
+        Bind(Family.IPV4, Ports(50, 50000), Protocol.UDP),
         Bind(Family.IPV4, Ports(53, 53), Protocol.TCP),
-    ]
-    backends = (Backend(ip_address("10.10.2.20"), 53),)
-    frontend = Frontend("dns", tuple(binds), Source(SourceKind.AUTO), backends)
-    findings = survey_host(Config("test", (frontend,)), _host(tmp_path, net__udp=_UDP))
-    assert [finding.partition(": its")[0] for finding in findings] == [
-        "dns: a program of this host listens on port 53 and 1 more of 0.0.0.0:50-60/udp"
-    ]
+    )
+    frontend = Frontend(
+        "dns", binds, Source(SourceKind.AUTO), (Backend(ip_address("10.1.1.1"), 53),)
+    )
+    host = _host(tmp_path, net__udp=_UDP, sys__net__ipv4__ip_local_port_range="40000\t60999\n")
+    (tmp_path / "sys/net/ipv4/ip_local_reserved_ports").write_text("\n")
+    told, *_ = survey_host(Config("test", (frontend,)), host)
+    assert told == (
+        "dns: a program of this host listens on port 53 and 1 more of 0.0.0.0:50-50000/udp: its "
+        "clients will reach the backends instead"
+    )
 
 
-def test_a_survey_names_the_ports_of_a_range_that_the_host_itself_may_use(tmp_path: Path) -> None:
-    """Though neither end of the bind's is one of them."""
+@pytest.mark.parametrize(
+    ("bind", "expected"),
+    [
+        (Bind(Family.IPV4, Ports(22, 22)), True),  # [::]:22 takes IPv4 too
+        (Bind(Family.IPV6, Ports(22, 22)), True),
+        (Bind(Family.IPV4, Ports(8080, 8080)), True),  # somebody's address of that family
+        (Bind(Family.IPV6, Ports(8080, 8080)), False),
+        (Bind(Family.IPV4, Ports(25, 25)), False),  # on 127.0.0.1
+        (Bind(Family.IPV4, Ports(22, 22), interface="eth0"), True),
+        (Bind(Family.IPV4, Ports(8080, 8080), interface="eth0"), False),  # perhaps another's
+    ],
+)
+def test_a_survey_finds_a_listener_at_a_bind_of_any_address(
+    tmp_path: Path, bind: Bind, expected: bool
+) -> None:
+    """Of the bind's family."""
+    host = _host(tmp_path, net__tcp=_TCP, net__tcp6=_TCP6)
+    backend = ip_address("10.1.1.1" if bind.family is Family.IPV4 else "fd00::1")
+    frontend = Frontend("web", (bind,), Source(SourceKind.AUTO), (Backend(backend, 80),))
+    findings = survey_host(Config("test", (frontend,)), host)
+    assert any("listens on" in finding for finding in findings) is expected
+
+
+@pytest.mark.parametrize(
+    ("ports", "told"),
+    [
+        # Neither end of it is one.
+        (Ports(80, 33000), "may use ports 32768-32769,32781-33000 for"),
+        (Ports(80, 33000), "reserved_ports=32770-32780,32768-32769,32781-33000"),
+        (Ports(32768, 32768), "may use port 32768 for"),
+        # The host could connect to nobody any more.
+        (Ports(80, 65535), "take them out of the bind, or out of net.ipv4.ip_local_port_range"),
+    ],
+)
+def test_a_survey_names_the_ports_that_the_host_itself_may_use(
+    tmp_path: Path, ports: Ports, told: str
+) -> None:
+    """All of a range, and a command where enough of them are left."""
     host = _host(
         tmp_path,
-        sys__net__ipv4__ip_local_port_range="32768\t32790\n",
+        sys__net__ipv4__ip_local_port_range="32768\t60999\n",
         sys__net__ipv4__ip_local_reserved_ports="32770-32780\n",
     )
-    bind = Bind(Family.IPV4, Ports(80, 65535))
     backends = (Backend(ip_address("10.10.2.20"), 0),)
-    frontend = Frontend("all", (bind,), Source(SourceKind.AUTO), backends)
+    frontend = Frontend("all", (Bind(Family.IPV4, ports),), Source(SourceKind.AUTO), backends)
     [finding] = survey_host(Config("test", (frontend,)), host)
-    assert "ip_local_reserved_ports=32770-32780,32768-32769,32781-32790" in finding
+    assert told in finding
 
 
 def test_a_survey_looks_at_every_address_of_a_privateip(tmp_path: Path) -> None:

@@ -1,0 +1,37 @@
+"""Findings: what `check`, `start` and `run` warn of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from paraglider.cli.context import Context
+from paraglider.config.effect import effect_findings
+from paraglider.config.model import Config
+from paraglider.kernel.survey import survey_host
+
+
+def survey(context: Context, config: Config) -> Sequence[str]:
+    """Return what whoever puts `config` into force is told first."""
+    from paraglider.kernel.firewall import survey_firewall
+    from paraglider.kernel.process import find_program
+
+    families = {frontend.family for frontend in config.frontends}
+    firewall = survey_firewall(families, nft_path=find_program("nft"))
+    return [*_without_programs(context, config), *firewall]
+
+
+def check_findings(context: Context, config: Config) -> Sequence[str]:
+    """Return what can be told without starting a program, and what `start` would end with here."""
+    return [*_without_programs(context, config), *_missing_programs(config)]
+
+
+def _without_programs(context: Context, config: Config) -> list[str]:
+    return [*effect_findings(config), *survey_host(config, context.host)]
+
+
+def _missing_programs(config: Config) -> list[str]:
+    if not any(frontend.affinity_s for frontend in config.frontends):
+        return []
+    from paraglider.kernel.process import find_program
+
+    return [] if find_program("ipset") else ["affinity needs ipset, which is not installed here"]
