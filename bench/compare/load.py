@@ -99,7 +99,7 @@ def measure(
     """
     found: list[Sample] = []
     while len(found) < TRIES and not any(it.foreign_share <= QUIET_SHARE for it in found):
-        _wait_for_quiet()
+        wait_for_quiet()
         lengths_s = WARMUP_S[mode], window_s
         found.append(_measure_once(stage, subject, programs, mode, lengths_s))
     return min(found, key=lambda sample: sample.foreign_share)
@@ -108,7 +108,7 @@ def measure(
 def measure_briefly(
     stage: Stage, subject: Subject, programs: Programs, mode: Mode, *, window_s: float
 ) -> Sample:
-    """Do the same at once and once, with hardly a warm-up: for windows that are many."""
+    """Do the same once, and at once, with hardly a warm-up: for windows that are many."""
     return _measure_once(stage, subject, programs, mode, (BRIEF_WARMUP_S, window_s))
 
 
@@ -199,7 +199,7 @@ def _read_children(pid: int) -> list[int]:
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def _wait_for_quiet() -> None:
+def wait_for_quiet() -> None:
     """Return once the processors rest, or when they have not for a long time."""
     deadline = time.monotonic() + QUIET_WITHIN_S
     while time.monotonic() < deadline:

@@ -29,6 +29,7 @@ from bench.compare.load import (
     measure_briefly,
     measure_forgetting,
     measure_memory,
+    wait_for_quiet,
 )
 from bench.compare.machine import describe_machine, describe_quiet
 from bench.compare.picture import draw
@@ -44,10 +45,10 @@ from bench.compare.subjects import CLOSE, Subject, list_subjects
 from bench.page import write_section
 
 ROUNDS = 7
-TURNS = 4
-SECONDS = 1.6
+TURNS = 3
+SECONDS = 1.2
 # After each turn of all, of those that are told apart by little.
-BRIEF_TURNS = 6
+BRIEF_TURNS = 5
 BRIEF_S = 0.2
 PICTURE = ROOT / "docs" / "performance.svg"
 
@@ -120,6 +121,7 @@ def _take_turn(subject: Subject, stage: Stage, programs: Programs, window_s: flo
 
 def _take_brief_turn(subject: Subject, stage: Stage, programs: Programs) -> BriefTurn:
     with _on(stage, subject):
+        wait_for_quiet()  # what was begun before is taken away behind everybody's back
         bulk = measure_briefly(stage, subject, programs, Mode.BULK, window_s=BRIEF_S)
         connect = measure_briefly(stage, subject, programs, Mode.CONNECT, window_s=BRIEF_S)
         return BriefTurn(connect, bulk, measure_forgetting(stage))
