@@ -48,8 +48,11 @@ def _families(halves: Sequence[Frontend], is_so: Callable[[Frontend], bool]) -> 
 
 
 def _denies_everybody(frontend: Frontend) -> bool:
-    denied = merge_networks(frontend.access.deny)
-    return any(n.prefixlen == 0 and n.version == frontend.family for n in denied)
+    denied = frontend.access.deny  # all of the frontend's family
+    # Fewer addresses than there are cannot be all; to merge thousands of networks takes a while.
+    if not denied or sum(n.num_addresses for n in denied) < 2 ** denied[0].max_prefixlen:
+        return False
+    return any(network.prefixlen == 0 for network in merge_networks(denied))
 
 
 def _without_agent(frontend: Frontend) -> Iterator[str]:

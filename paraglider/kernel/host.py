@@ -42,39 +42,37 @@ class Listener(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class OutgoingPorts:
-    """The ports that the host's own connections may leave from: those of `span` but the ones that
-    `reserved` keeps out, as the kernel prints it: ``8080,35000-35010``."""
+    """The ports that the host's own connections may leave from: those of `span` but the
+    `reserved`."""
 
     span: range
-    reserved: str
+    reserved: tuple[Ports, ...] = ()
 
     def has(self, port: int) -> bool:
         """Return whether `port` is one of them."""
-        return bool(self.among([Ports(port, port)]))
+        return port in self.span and not any(first <= port <= last for first, last in self.reserved)
 
     def count(self) -> int:
         """Return how many there are."""
-        return len(set(self.span) - self._kept())
+        return sum(map(self.has, self.span))
 
     def among(self, wanted: Iterable[Ports]) -> list[Ports]:
         """Return those of the `wanted` ports that are, ascending; ports side by side are one."""
         low, high = self.span.start, self.span.stop - 1
-        found = {
-            port
-            for ports in wanted
-            for port in range(max(ports.first, low), min(ports.last, high) + 1)
-        }
-        runs: list[Ports] = []
-        for port in sorted(found - self._kept()):
-            if runs and runs[-1].last + 1 == port:
-                runs[-1] = Ports(runs[-1].first, port)
-            else:
-                runs.append(Ports(port, port))
-        return runs
+        # Joined first: many ranges may be nearly the same, and each is as long as it likes.
+        within = (range(max(first, low), min(last, high) + 1) for first, last in _join(wanted))
+        return _join(Ports(port, port) for ports in within for port in ports if self.has(port))
 
-    def _kept(self) -> set[int]:
-        spans = (span.partition("-") for span in self.reserved.split(",") if span)
-        return {p for low, _, high in spans for p in range(int(low), int(high or low) + 1)}
+
+def _join(wanted: Iterable[Ports]) -> list[Ports]:
+    """Return the same ports in as few ranges as can be, ascending."""
+    joined: list[Ports] = []
+    for first, last in sorted(wanted):
+        if joined and first <= joined[-1].last + 1:
+            joined[-1] = Ports(joined[-1].first, max(last, joined[-1].last))
+        else:
+            joined.append(Ports(first, last))
+    return joined
 
 
 def grant_mend(*capabilities: str) -> str:
@@ -206,8 +204,11 @@ class Host:
             first, last = self.read("sys/net/ipv4/ip_local_port_range").split()
             reserved = self.read("sys/net/ipv4/ip_local_reserved_ports").strip()
         except OSError:
-            return OutgoingPorts(range(0), "")
-        return OutgoingPorts(range(int(first), int(last) + 1), reserved)
+            return OutgoingPorts(range(0))
+        # As the kernel prints them: 8080,35000-35010
+        spans = (span.partition("-") for span in reserved.split(",") if span)
+        kept = tuple(Ports(int(low), int(high or low)) for low, _, high in spans)
+        return OutgoingPorts(range(int(first), int(last) + 1), kept)
 
     def _advertised_route_device(self) -> str | None:
         #   0000...0000 00 0000...0000 00 fe80...0001 00000400 00000001 00000000 00450003 eth0

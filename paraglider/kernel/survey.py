@@ -7,7 +7,8 @@ is much of its time.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import cache
 from ipaddress import IPv4Address, IPv6Address
 
 from paraglider.config.clients import SourceKind
@@ -39,19 +40,22 @@ def survey_host(config: Config, host: Host) -> list[str]:
         if it.protocol is Protocol.TCP or not outgoing.has(it.port)
     ]
     binds = [(frontend, bind) for frontend in config.frontends for bind in frontend.binds]
+    is_local = cache(host.is_local)  # many frontends may have the same addresses
     findings = (
-        *(found for frontend in config.frontends for found in _address_findings(frontend, host)),
-        *(found for frontend in config.frontends for found in _keep_findings(frontend, host)),
+        *(found for f in config.frontends for found in _address_findings(f, host, is_local)),
+        *(found for f in config.frontends for found in _keep_findings(f, host)),
         *(found for it in binds for found in _listener_findings(*it, listeners)),
         *_outgoing_findings([bind for _, bind in binds], outgoing),
     )
     return list(dict.fromkeys(findings))  # of both families: once
 
 
-def _address_findings(frontend: Frontend, host: Host) -> Iterator[str]:
+def _address_findings(
+    frontend: Frontend, host: Host, is_local: Callable[[Address], bool]
+) -> Iterator[str]:
     addresses = dict.fromkeys(bind.address for bind in frontend.binds)
     for address in addresses:
-        if address is not None and not host.is_local(address):
+        if address is not None and not is_local(address):
             yield (
                 f"{frontend.name}: bind {address} is no address of this host: clients reach it "
                 "only if their packets are routed here (an address that moves here later is fine)"
@@ -64,7 +68,7 @@ def _address_findings(frontend: Frontend, host: Host) -> Iterator[str]:
             )
     for first, last in frontend.source.ranges:
         within = [first + number for number in range(int(last) - int(first) + 1)]
-        away = [one for one in within if one not in addresses and not host.is_local(one)]
+        away = [one for one in within if one not in addresses and not is_local(one)]
         if away:
             several = f" (and {len(away) - 1} more of {first}-{last})" if len(away) > 1 else ""
             yield (
@@ -132,7 +136,7 @@ def _outgoing_findings(binds: Sequence[Bind], outgoing: OutgoingPorts) -> Iterat
         # Without them it could connect to nobody.
         yield f"{told}: take them out of the bind, or out of net.ipv4.ip_local_port_range"
     else:
-        kept = f"{outgoing.reserved},{added}" if outgoing.reserved else added
+        kept = ",".join(map(str, (*outgoing.reserved, *found)))
         yield f"{told}: sysctl -w net.ipv4.ip_local_reserved_ports={kept}"
 
 

@@ -60,6 +60,23 @@ def _host(tmp_path: Path, **files: str) -> Host:
     return Host(tmp_path)
 
 
+def _outgoing(tmp_path: Path, span: str, reserved: str = "", **files: str) -> Host:
+    """Return a host whose own connections leave from ports of `span`, but not the reserved."""
+    return _host(
+        tmp_path,
+        sys__net__ipv4__ip_local_port_range=f"{span}\n",
+        sys__net__ipv4__ip_local_reserved_ports=f"{reserved}\n",
+        **files,
+    )
+
+
+def _survey(host: Host, *binds: Bind, name: str = "web", source: Source | None = None) -> list[str]:
+    """Return what is found of one frontend with a backend that does not matter."""
+    backend = Backend(ip_address("10.1.1.1" if binds[0].family is Family.IPV4 else "fd00::1"), 80)
+    frontend = Frontend(name, binds, source or Source(SourceKind.AUTO), (backend,))
+    return survey_host(Config("test", (frontend,)), host)
+
+
 @pytest.mark.parametrize(("mask", "expected"), [("0000000000001000", True), ("ffffefff", False)])
 def test_a_capability_is_one_bit_of_the_effective_set(
     tmp_path: Path, mask: str, expected: bool
@@ -153,12 +170,8 @@ def test_a_survey_looks_for_listeners_of_the_protocol_and_in_all_of_a_range(tmp_
         Bind(Family.IPV4, Ports(50, 50000), Protocol.UDP),
         Bind(Family.IPV4, Ports(53, 53), Protocol.TCP),
     )
-    frontend = Frontend(
-        "dns", binds, Source(SourceKind.AUTO), (Backend(ip_address("10.1.1.1"), 53),)
-    )
-    host = _host(tmp_path, net__udp=_UDP, sys__net__ipv4__ip_local_port_range="40000\t60999\n")
-    (tmp_path / "sys/net/ipv4/ip_local_reserved_ports").write_text("\n")
-    told, *_ = survey_host(Config("test", (frontend,)), host)
+    host = _outgoing(tmp_path, "40000\t60999", net__udp=_UDP)
+    told, *_ = _survey(host, *binds, name="dns")
     assert told == (
         "dns: a program of this host listens on port 53 and 1 more of 0.0.0.0:50-50000/udp: its "
         "clients will reach the backends instead"
@@ -181,10 +194,7 @@ def test_a_survey_finds_a_listener_at_a_bind_of_any_address(
     tmp_path: Path, bind: Bind, expected: bool
 ) -> None:
     """Of the bind's family."""
-    host = _host(tmp_path, net__tcp=_TCP, net__tcp6=_TCP6)
-    backend = ip_address("10.1.1.1" if bind.family is Family.IPV4 else "fd00::1")
-    frontend = Frontend("web", (bind,), Source(SourceKind.AUTO), (Backend(backend, 80),))
-    findings = survey_host(Config("test", (frontend,)), host)
+    findings = _survey(_host(tmp_path, net__tcp=_TCP, net__tcp6=_TCP6), bind)
     assert any("listens on" in finding for finding in findings) is expected
 
 
@@ -203,24 +213,16 @@ def test_a_survey_names_the_ports_that_the_host_itself_may_use(
     tmp_path: Path, ports: Ports, told: str
 ) -> None:
     """All of a range, and a command where enough of them are left."""
-    host = _host(
-        tmp_path,
-        sys__net__ipv4__ip_local_port_range="32768\t60999\n",
-        sys__net__ipv4__ip_local_reserved_ports="32770-32780\n",
-    )
-    backends = (Backend(ip_address("10.10.2.20"), 0),)
-    frontend = Frontend("all", (Bind(Family.IPV4, ports),), Source(SourceKind.AUTO), backends)
-    [finding] = survey_host(Config("test", (frontend,)), host)
+    host = _outgoing(tmp_path, "32768\t60999", "32770-32780")
+    [finding] = _survey(host, Bind(Family.IPV4, ports))
     assert told in finding
 
 
 def test_a_survey_looks_at_every_address_of_a_privateip(tmp_path: Path) -> None:
     """The first that is not this host's is named, and how many more."""
-    bind = Bind(Family.IPV4, Ports(80, 80))
     first = ip_address("198.51.100.4")
     source = Source(SourceKind.ADDRESS, ((first, first + 4),))
-    frontend = Frontend("web", (bind,), source, (Backend(first + 9, 80),))
-    [finding] = survey_host(Config("test", (frontend,)), Host(tmp_path))
+    [finding] = _survey(Host(tmp_path), Bind(Family.IPV4, Ports(80, 80)), source=source)
     told = "web: privateip 198.51.100.4 (and 4 more of 198.51.100.4-198.51.100.8) is no address"
     assert finding.startswith(told)
 
@@ -230,11 +232,7 @@ def test_a_survey_finds_a_port_that_the_host_itself_may_use(
     tmp_path: Path, port: int, expected: bool
 ) -> None:
     """A connection of the host from that port would meet the shield; reserved ones are not used."""
-    host = _host(
-        tmp_path,
-        sys__net__ipv4__ip_local_port_range="32768\t60999\n",
-        sys__net__ipv4__ip_local_reserved_ports="40001-40003,50000\n",
-    )
+    host = _outgoing(tmp_path, "32768\t60999", "40001-40003,50000")
     bind = Endpoint(ip_address("198.51.100.1"), port)
     frontend = frontend_at("web", bind, bind.address, (Backend(bind.address + 1, 80),))
     findings = survey_host(Config("test", (frontend,)), host)
