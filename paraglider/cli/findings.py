@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from paraglider.cli.context import Context
 from paraglider.config.effect import effect_findings
 from paraglider.config.model import Config
+from paraglider.errors import NotHereError
 from paraglider.kernel.survey import survey_host
 
 
@@ -32,6 +33,10 @@ def _without_programs(context: Context, config: Config) -> list[str]:
 def _missing_programs(config: Config) -> list[str]:
     if not any(frontend.affinity_s for frontend in config.frontends):
         return []
-    from paraglider.kernel.process import find_program
+    from paraglider.kernel.client_sets import find_ipset
 
-    return [] if find_program("ipset") else ["affinity needs ipset, which is not installed here"]
+    try:
+        find_ipset()
+    except NotHereError as error:
+        return [str(error)]
+    return []

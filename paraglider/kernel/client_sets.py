@@ -45,6 +45,14 @@ def client_sets(
     remove_client_sets(kept=names_of(states), report=report)
 
 
+def find_ipset() -> str:
+    """Return the path of ipset. Raises NotHereError."""
+    path = find_program("ipset")
+    if path is None:
+        raise NotHereError("affinity needs ipset, which is not installed: apt-get install ipset")
+    return path
+
+
 def names_of(states: Mapping[Family, State]) -> frozenset[str]:
     """Return the names of all sets that `states` speak of."""
     return frozenset(found.name for state in states.values() for found in state.client_sets)
@@ -124,10 +132,7 @@ def _restore(lines: Iterable[str]) -> Finished:
 
 
 def _run(*arguments: str, text: str = "") -> Finished:
-    path = find_program("ipset")
-    if path is None:
-        raise NotHereError("affinity needs ipset, which is not installed: apt-get install ipset")
-    return run_program([path, *arguments], text=text)
+    return run_program([find_ipset(), *arguments], text=text)
 
 
 def _explain(done: Finished) -> ParagliderError:
