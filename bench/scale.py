@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from ipaddress import ip_address
@@ -214,9 +214,7 @@ def _inside(what: str, variant: Variant, shape: Shape) -> dict[str, object]:
     began_s = time.monotonic()
     wanted = planner.plan(services)
     plan_s = time.monotonic() - began_s
-    began_s = time.monotonic()
-    reconciler.take_over(wanted, variant)
-    start_s = time.monotonic() - began_s
+    start_s = _took_s(lambda: reconciler.take_over(wanted, variant))
     planned, written = [], []
     for turn in range(CHANGES if what == "change" else 0):
         while (next_s := reconciler.next_s()) is not None and next_s <= time.monotonic():
@@ -228,14 +226,16 @@ def _inside(what: str, variant: Variant, shape: Shape) -> dict[str, object]:
         reconciler.update(wanted)
         written.append(1000 * (time.monotonic() - began_s))
     reconciler.close()
-    stop_s = _remove() if what == "change" else 0.0
+    stop_s = 0.0
+    if what == "change":
+        stop_s = _took_s(lambda: remove_rules(host=Host(), report=lambda _: None))
     once = {"plan_s": plan_s, "start_s": start_s, "stop_s": stop_s}
     return {**once, "planned_ms": planned, "written_ms": written}
 
 
-def _remove() -> float:
+def _took_s(do: Callable[[], object]) -> float:
     began_s = time.monotonic()
-    remove_rules(host=Host(), report=lambda _: None)
+    do()
     return time.monotonic() - began_s
 
 

@@ -26,13 +26,14 @@ def parse_duration(text: str, least_s: float, most_s: float) -> float:
     90.0
     """
     match = re.fullmatch(DURATION_PATTERN, text)
-    if match is None and not re.fullmatch(_TOO_LONG, text):
+    if match:
+        seconds = round(float(match[1]) * _UNITS_US[match[2]]) / 1e6
+        if least_s <= seconds <= most_s:
+            return seconds
+    elif not re.fullmatch(_TOO_LONG, text):
         raise Refused(_explain(text))
-    seconds = round(float(match[1]) * _UNITS_US[match[2]]) / 1e6 if match else None
-    if seconds is None or not least_s <= seconds <= most_s:
-        bounds = f"{render_duration(least_s)} to {render_duration(most_s)}"
-        raise Refused(f"{text if match else quoted(text)} is out of range; allowed is {bounds}")
-    return seconds
+    bounds = f"{render_duration(least_s)} to {render_duration(most_s)}"
+    raise Refused(f"{text if match else quoted(text)} is out of range; allowed is {bounds}")
 
 
 def render_duration(seconds: float) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.compose.engine import DOCKER, Container, docker, run
 
-_NAME = re.compile(r"paraglider-test-(\d+)(-\d+)?\b")  # without the second, an older one's
+_NAME = re.compile(r"paraglider-test-\d+(-\d+)?\b")  # without the second, an older one's
 
 
 def name_of_run(pid: int) -> str | None:
@@ -32,7 +32,7 @@ PROJECT = str(name_of_run(os.getpid()))
 def containers_of_run(name: str) -> list[Container]:
     """Return the containers of a test run: its engines' and its compose projects', whose names all
     begin with the run's."""
-    return [container for container, names in _containers() if name in names]
+    return [container for container, names in _containers() if name in map(_run_in, names)]
 
 
 def clear_what_others_left() -> None:
@@ -45,16 +45,16 @@ def clear_what_others_left() -> None:
         run(*DOCKER, "rm", "--force", "--volumes", container.name)  # it may be gone by itself
     for kind in ("network", "volume"):
         names = docker(kind, "ls", "--format", "{{.Name}}").split()
-        if over := [name for name in names if _is_over(_run_in(name))]:
+        if over := [name for name in names if _is_over(name)]:
             docker(kind, "rm", *over)
 
 
 def _containers() -> list[tuple[Container, list[str]]]:
-    """Return the containers that carry a run's name, and the names that they carry."""
+    """Return all containers, and the names of an engine of ours and a compose project on each."""
     labels = ("paraglider.test", "com.docker.compose.project")
     shown = " ".join(["{{.ID}}", *(f'{{{{.Label "{label}"}}}}' for label in labels)])
     listed = [line.split() for line in docker("ps", "--all", "--format", shown).splitlines()]
-    return [(Container(id_), [_run_in(name) for name in found]) for id_, *found in listed]
+    return [(Container(id_), found) for id_, *found in listed]
 
 
 def _run_in(name: str) -> str:
@@ -64,5 +64,5 @@ def _run_in(name: str) -> str:
 
 
 def _is_over(name: str) -> bool:
-    found = _NAME.match(name)
-    return found is not None and name_of_run(int(found[1])) != name
+    found = _run_in(name)
+    return bool(found) and name_of_run(int(found.split("-")[2])) != found
