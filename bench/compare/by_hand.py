@@ -1,7 +1,7 @@
 """The least that balances with iptables: what somebody types who wants three backends and no more.
 
 Nothing of it is the product's. What it costs is the kernel's own part: translating addresses there
-and back, and one rule in FORWARD for hosts that drop what nobody accepts.
+and back, and with BY_HAND_RULES one rule in FORWARD, for hosts that drop what nobody accepts.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ from bench.compare.stage import BACKEND_ENDPOINTS, BACKEND_PORT, BIND_ADDRESS, B
 _TO_BIND = f"-A PREROUTING -d {BIND_ADDRESS} -p tcp --dport {BIND_PORT}"
 _FIRST, _SECOND, _THIRD = BACKEND_ENDPOINTS
 
-BY_HAND_RULES = f"""\
+TRANSLATION_RULES = f"""\
 *nat
 {_TO_BIND} -m statistic --mode nth --every 3 --packet 0 -j DNAT --to-destination {_FIRST}
 {_TO_BIND} -m statistic --mode nth --every 2 --packet 0 -j DNAT --to-destination {_SECOND}
 {_TO_BIND} -j DNAT --to-destination {_THIRD}
 -A POSTROUTING -p tcp --dport {BACKEND_PORT} -j SNAT --to-source {PRIVATEIP} --random-fully
 COMMIT
-*filter
+"""
+BY_HAND_RULES = f"""\
+{TRANSLATION_RULES}*filter
 -A FORWARD -m conntrack --ctstate DNAT -j ACCEPT
 COMMIT
 """

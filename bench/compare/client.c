@@ -16,10 +16,8 @@
 #include "net.h"
 #include "tally.h"
 
-#include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/wait.h>
 
 enum {
 	FIRST_PORT = 1024,
@@ -260,18 +258,6 @@ static pid_t start_process(struct load *load, int number, int parallel)
 	free(load->slots);
 	free(load->idle);
 	return pid;
-}
-
-static void end_processes(const pid_t *pids, int count)
-{
-	for (int number = 0; number < count; number++) {
-		int status;
-
-		kill(pids[number], SIGTERM);
-		waitpid(pids[number], &status, 0);
-		if (!WIFSIGNALED(status))
-			exit(1); /* it has said why */
-	}
 }
 
 int main(int argc, char **argv)

@@ -47,6 +47,7 @@ PARALLEL = {Mode.CONNECT: 64, Mode.REQUESTS: 64, Mode.BULK: 16}
 PLACEMENT = {Mode.CONNECT: "hash", Mode.REQUESTS: "local", Mode.BULK: "local"}
 WARMUP_S = {Mode.CONNECT: 0.3, Mode.REQUESTS: 0.2, Mode.BULK: 0.2}
 BRIEF_WARMUP_S = 0.1
+BRIEF_S = {Mode.CONNECT: 0.4, Mode.BULK: 0.2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +106,9 @@ def measure(
     return min(found, key=lambda sample: sample.foreign_share)
 
 
-def measure_briefly(
-    stage: Stage, subject: Subject, programs: Programs, mode: Mode, *, window_s: float
-) -> Sample:
+def measure_briefly(stage: Stage, subject: Subject, programs: Programs, mode: Mode) -> Sample:
     """Do the same once, and at once, with hardly a warm-up: for windows that are many."""
-    return _measure_once(stage, subject, programs, mode, (BRIEF_WARMUP_S, window_s))
+    return _measure_once(stage, subject, programs, mode, (BRIEF_WARMUP_S, BRIEF_S[mode]))
 
 
 def join_samples(samples: Sequence[Sample]) -> Sample:

@@ -1,13 +1,13 @@
 """The comparison: rounds of all subjects by turns, then the tables and the picture.
 
-Owns the order. A round has hosts of its own, on which the subjects take several turns each: what a
-virtual machine gives changes within seconds, and two sets of hosts that are made alike differ by
-more than some subjects do. Each round begins with another subject, and every second turn goes
+Owns the order. What a virtual machine gives changes within seconds, and two sets of hosts that are
+made alike differ by more than some subjects do: so a round has several sets of its own, and on each
+all subjects take a turn. Each round begins with another subject, and every second turn goes
 backwards, so that none has always the same neighbour before it.
 
 What one addition is of another is hard to tell: both are a tenth of what a connection takes, which
-changes by as much within a second. So those that are told apart by little take many turns more,
-each as brief as it can be, and all of them within a few seconds.
+changes by as much within a second. So those that are told apart by little take several turns more
+on each set of hosts, as brief as they can be, and all of them within a few seconds.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from bench.command import ROOT, DidNotRun
 from bench.compare.build import Programs, build_programs
 from bench.compare.figures import BriefTurn, Round, Turn
 from bench.compare.load import (
+    BRIEF_S,
     Memory,
     Mode,
     join_samples,
@@ -45,11 +46,11 @@ from bench.compare.subjects import CLOSE, Subject, list_subjects
 from bench.page import write_section
 
 ROUNDS = 7
+# In each round, each on hosts of its own.
 TURNS = 3
 SECONDS = 1.2
-# After each turn of all, of those that are told apart by little.
-BRIEF_TURNS = 5
-BRIEF_S = 0.2
+# On each set of hosts, of those that are told apart by little.
+BRIEF_TURNS = 4
 PICTURE = ROOT / "docs" / "performance.svg"
 
 
@@ -86,8 +87,8 @@ def _run_round(subjects: Sequence[Subject], programs: Programs, seconds: float) 
     full: Mapping[str, list[Turn]] = {subject.name: [] for subject in subjects}
     brief: Mapping[str, list[BriefTurn]] = {subject.name: [] for subject in subjects}
     close = [subject for subject in subjects if subject.name in CLOSE]
-    with Stage() as stage:
-        for number in range(TURNS):
+    for number in range(TURNS):
+        with Stage() as stage:
             for subject in _there_and_back(subjects, number):
                 turn = _take_turn(subject, stage, programs, seconds / TURNS)
                 full[subject.name].append(turn)
@@ -122,8 +123,8 @@ def _take_turn(subject: Subject, stage: Stage, programs: Programs, window_s: flo
 def _take_brief_turn(subject: Subject, stage: Stage, programs: Programs) -> BriefTurn:
     with _on(stage, subject):
         wait_for_quiet()  # what was begun before is taken away behind everybody's back
-        bulk = measure_briefly(stage, subject, programs, Mode.BULK, window_s=BRIEF_S)
-        connect = measure_briefly(stage, subject, programs, Mode.CONNECT, window_s=BRIEF_S)
+        bulk = measure_briefly(stage, subject, programs, Mode.BULK)
+        connect = measure_briefly(stage, subject, programs, Mode.CONNECT)
         return BriefTurn(connect, bulk, measure_forgetting(stage))
 
 
@@ -155,7 +156,8 @@ def _report(
     yield (
         f"{len(rounds)} rounds of {TURNS} turns; in each round {seconds:g} s of new connections "
         f"and of bulk, {seconds / 2:g} s of requests, and of those that are told apart by little "
-        f"{TURNS * BRIEF_TURNS} turns of {BRIEF_S:g} s more. {describe_quiet(rounds)} "
+        f"{TURNS * BRIEF_TURNS} turns of {BRIEF_S[Mode.CONNECT]:g} and {BRIEF_S[Mode.BULK]:g} s "
+        f"more. {describe_quiet(rounds)} "
         "Each cell: least / middle / greatest of the rounds."
     )
     for name in missing:

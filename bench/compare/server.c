@@ -11,7 +11,6 @@
 #include "net.h"
 
 #include <linux/filter.h>
-#include <signal.h>
 #include <sys/prctl.h>
 
 enum { MAX_FD = 1 << 16, MAX_EVENTS = 256, BLOCK_BYTES = 256 << 10 };
@@ -112,7 +111,7 @@ static int listen_on(const char *text, int is_local)
 }
 
 /* Listening begins in the parent, so that at "ready" every socket is there. */
-static void start_process(int number, int is_local, int count, char **endpoints)
+static pid_t start_process(int number, int is_local, int count, char **endpoints)
 {
 	int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	pid_t pid;
@@ -137,21 +136,27 @@ static void start_process(int number, int is_local, int count, char **endpoints)
 			is_listener[fd] = 0;
 		}
 	close(epoll_fd);
+	return pid;
 }
 
 int main(int argc, char **argv)
 {
+	int processes = count_processors();
+	pid_t *pids = calloc((size_t)processes, sizeof *pids);
 	int is_local = argc > 1 && strcmp(argv[1], "local") == 0;
 
 	if (argc < 3 || (!is_local && strcmp(argv[1], "hash") != 0)) {
 		fputs("usage: server hash|local ADDRESS:PORT...\n", stderr);
 		return 2;
 	}
-	for (int number = 0; number < count_processors(); number++)
-		start_process(number, is_local, argc - 2, argv + 2);
+	if (!pids)
+		die("calloc");
+	for (int number = 0; number < processes; number++)
+		pids[number] = start_process(number, is_local, argc - 2, argv + 2);
 	puts("ready");
 	fflush(stdout);
 	while (getchar() != EOF)
 		;
+	end_processes(pids, processes);
 	return 0;
 }

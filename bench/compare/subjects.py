@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from bench.compare.by_hand import BY_HAND_RULES
+from bench.compare.by_hand import BY_HAND_RULES, TRANSLATION_RULES
 from bench.compare.kube import render_kube_rules
 from bench.compare.proxies import HAPROXY, NGINX, find_program, start_haproxy, start_nginx
 from bench.compare.stage import BACKEND_ENDPOINTS, BALANCER, BIND, PRIVATEIP, Stage
@@ -17,10 +17,11 @@ from paraglider.kernel.iptables import Variant
 ROUTED, CONNTRACK = "routed", "routed, conntrack"
 PRODUCTS = tuple(f"Paraglider, {variant.value}" for variant in Variant)
 BY_HAND = tuple(f"by hand, {variant.value}" for variant in Variant)
+TRANSLATION = tuple(f"translation alone, {variant.value}" for variant in Variant)
 KUBE = tuple(f"kube-proxy's rules, {variant.value}" for variant in Variant)
 THE_HAPROXY = "HAProxy"
 # Those that are told apart by little.
-CLOSE = (ROUTED, CONNTRACK, *PRODUCTS, *BY_HAND)
+CLOSE = (ROUTED, CONNTRACK, *PRODUCTS, *BY_HAND, *TRANSLATION)
 
 _CONNTRACK_RULE = ("-A", "FORWARD", "-m", "conntrack", "--ctstate", "INVALID", "-j", "DROP")
 _CONFIG = f"""\
@@ -63,7 +64,11 @@ def list_subjects() -> list[Subject]:
         Subject(CONNTRACK, _add_conntrack, "iptables-nft", is_direct=True),
     ]
     subjects += list_products()
-    for names, rules in ((BY_HAND, BY_HAND_RULES), (KUBE, render_kube_rules())):
+    for names, rules in (
+        (BY_HAND, BY_HAND_RULES),
+        (TRANSLATION, TRANSLATION_RULES),
+        (KUBE, render_kube_rules()),
+    ):
         for variant, name in zip(Variant, names, strict=True):
             restore = f"iptables-{variant.value}-restore"
             subjects.append(Subject(name, partial(_restore, restore, rules), restore))
