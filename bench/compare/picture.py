@@ -16,7 +16,7 @@ from bench.compare.subjects import CONNTRACK, PRODUCTS, ROUTED
 from bench.markdown import Spread
 
 _WIDTH, _PANEL_WIDTH = 960, 470
-_LABELS, _VALUES = 150, 56
+_LABELS, _VALUES = 172, 56
 _TOP, _HEAD, _ROW, _GAP = 58, 34, 24, 22
 _OWN, _OTHERS, _INK, _QUIET, _LIMIT = "#1f6feb", "#8c959f", "#1f2328", "#57606a", "#cf222e"
 _BOLD = f'fill="{_INK}" font-weight="600"'
