@@ -78,7 +78,8 @@ def report_limits(rounds: Sequence[Round]) -> Iterator[str]:
     yield "\n**What is needed**, in the middle of the rounds:\n"
     yield head("", *_LIMITS, texts=1)
     for name, limits in found.items():
-        yield row(name, *(_render(found, "{:.2f}") if found else "?" for found in limits))
+        cells = zip(_LIMITS, limits, strict=True)
+        yield row(name, *(_render(of, _form(title)) if of else "?" for title, of in cells))
     for number, (title, needed) in enumerate(_LIMITS.items()):
         broken = []
         for name, limits in found.items():
@@ -86,7 +87,7 @@ def report_limits(rounds: Sequence[Round]) -> Iterator[str]:
             if of is None:
                 broken.append(f"{name}, not measured")
             elif not _holds(title, of.middle):
-                broken.append(f"{name}, {of.middle:.2f}")
+                broken.append(f"{name}, {_form(title).format(of.middle)}")
         yield verdict(needed, broken_by=broken)
 
 
@@ -114,6 +115,11 @@ def _ratios_of_limits(rounds: Sequence[Round], name: str) -> tuple[Spread | None
         to_haproxy,
         ratio(rounds, name, figures.gbit_per_s),
     )
+
+
+def _form(title: str) -> str:
+    """Return how a ratio is written: as finely as it is known."""
+    return "{:.3f}" if title == _THROUGHPUT else "{:.2f}"
 
 
 def _holds(title: str, middle: float) -> bool:
