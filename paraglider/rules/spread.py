@@ -86,11 +86,18 @@ def plan_spread(service: Service, protocol: Protocol, *, starts_anywhere: bool) 
     chains = [Chain(first, tuple(rules)), *spread.chains]
     if protocol is Protocol.TCP:
         return chains
-    return [Chain(c.name, tuple(replace(r, protocol=protocol) for r in c.rules)) for c in chains]
+    return [Chain(c.name, tuple(_of(protocol, rule) for rule in c.rules)) for c in chains]
+
+
+def _of(protocol: Protocol, rule: Rule) -> Rule:
+    return rule if rule.protocol is None else replace(rule, protocol=protocol)
 
 
 def _rule(target: Dnat | Jump, statistic: Statistic | None = None) -> Rule:
-    return Rule(protocol=Protocol.TCP, statistic=statistic, target=target)
+    # A port needs its protocol. A way on does not, as all that comes here has it; and each match
+    # makes a rule longer, where no cache holds all rules of many backends.
+    protocol = Protocol.TCP if isinstance(target, Dnat) else None
+    return Rule(protocol=protocol, statistic=statistic, target=target)
 
 
 class _Spread:
@@ -161,7 +168,7 @@ class _Spread:
     # change all the time. The first packet that they count is taken aside: unless it is the first
     # since these rules were written, which nothing but a mark can tell, it goes anywhere.
     #
-    #   -A PARAGLIDER-web -p tcp -m statistic --mode nth --every 4294967295 --packet 0 -j ...webAb
+    #   -A PARAGLIDER-web -m statistic --mode nth --every 4294967295 --packet 0 -j ...webAb
     #   -A ...webAb -p tcp -m recent --rcheck --name MARK --mask 0.0.0.0 --rsource -j ...webAa
     #   -A ...webAb -p tcp -m recent --set --name MARK --mask 0.0.0.0 --rsource -j RETURN
     #   -A ...webAa ...by chance...
