@@ -98,7 +98,7 @@ def _cost_of_connections() -> Iterator[str]:
 def _cost_of_affinity() -> Iterator[str]:
     yield (
         "With `affinity`: the same for clients that are new, and when each of them comes back; its "
-        "ratio to the same backends without.\n"
+        f"ratio to the same backends without, {STICKY_ROUNDS} rounds.\n"
     )
     yield head("iptables", "backends", "clients", "us", "least", "median", "greatest", texts=3)
     program = build_program("syn")
