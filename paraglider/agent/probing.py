@@ -15,9 +15,12 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 
 from paraglider.agent.loop import SIGNALS, Loop
+from paraglider.config.model import CheckKind
 from paraglider.health.probe import Target
 from paraglider.health.prober_main import serve_probes
 from paraglider.health.resolver import Name
+from paraglider.health.tls import load_tls
+from paraglider.health.verdict import CannotProbe
 from paraglider.health.wire import (
     MAX_REPORTS_BYTES,
     LineBuffer,
@@ -48,6 +51,7 @@ class Probing:
         self._on_reports = on_reports
         self._report = report
         self._pid = 0
+        self._has_tls = False  # the prober that runs now
         self._channel: socket.socket | None = None
         self._lines = LineBuffer(MAX_REPORTS_BYTES)
         self._targets: Sequence[Target] = ()
@@ -67,10 +71,16 @@ class Probing:
         slowest_s = max((t.check.interval_s + t.check.timeout_s for t in targets), default=0.0)
         self._patience_s = _SILENT_INTERVALS * slowest_s + _SILENT_MORE_S
         self._heard_s = self._loop.clock()
+        if self._needs_tls and not self._has_tls:
+            self.close()  # it cannot load what TLS needs any more: a new one can
         if self._channel is not None:
             self._send()
         elif targets or names:
             self._start()
+
+    @property
+    def _needs_tls(self) -> bool:
+        return any(target.check.kind is CheckKind.HTTPS for target in self._targets)
 
     def next_s(self) -> float | None:
         """Return when `look` has something to do, on the clock of the loop."""
@@ -103,18 +113,18 @@ class Probing:
         # What the child does not touch stays shared memory, also when the collector runs.
         gc.collect()
         gc.freeze()
-        agent = os.getpid()
+        agent, needs_tls = os.getpid(), self._needs_tls
         try:
             pid = os.fork()
             if not pid:
-                _be_prober(theirs, agent)
+                _be_prober(theirs, agent, needs_tls=needs_tls)
         except OSError:
             ours.close()
             raise
         finally:
             gc.unfreeze()
             theirs.close()
-        self._pid, self._channel = pid, ours
+        self._pid, self._channel, self._has_tls = pid, ours, needs_tls
         self._heard_s = self._loop.clock()
         self._lines = LineBuffer(MAX_REPORTS_BYTES)
         self._loop.watch(ours.fileno(), self._hear)
@@ -168,8 +178,12 @@ class Probing:
         self._pid = 0
 
 
-def _be_prober(channel: socket.socket, agent: int) -> None:
-    """Go on as the prober, in a process that was just forked, and never return."""
+def _be_prober(channel: socket.socket, agent: int, *, needs_tls: bool) -> None:
+    """Go on as the prober, in a process that was just forked, and never return.
+
+    All that probes need is loaded before the rights are given up: nobody may not be able to read
+    the interpreter's files.
+    """
     code = 1
     try:
         for number in SIGNALS:  # a terminal's Ctrl-C is for the agent to answer
@@ -181,6 +195,9 @@ def _be_prober(channel: socket.socket, agent: int) -> None:
             if int(name) > 2 and int(name) != kept:
                 with contextlib.suppress(OSError):
                     os.close(int(name))
+        if needs_tls:
+            with contextlib.suppress(CannotProbe):  # each probe over TLS reports it
+                load_tls()
         drop_privileges(parent=agent)
         serve_probes(channel, random=_random)
         code = 0

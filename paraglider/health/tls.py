@@ -1,7 +1,7 @@
 """TLS for the probes of HTTPS, on sockets that do not block.
 
-Python's `ssl` takes 5 MiB, so it is imported when the first such probe begins, and nobody else
-does. It never lets an exception of that module out.
+Python's `ssl` takes 5 MiB, so only a prober with an HTTPS check imports it: `load_tls`, while it
+may still read every file. No exception of that module leaves this one.
 """
 
 from __future__ import annotations
@@ -74,6 +74,23 @@ class TlsStream:
             raise ConnectionError(reason) from error
 
 
+def load_tls() -> None:
+    """Load all that probes over TLS need: Python's ssl, OpenSSL and its settings.
+
+    Call it before the process gives up its rights: an interpreter below a private folder cannot be
+    read afterwards. Raises CannotProbe where this Python has no ssl.
+    """
+    try:
+        import ssl
+
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    except (ImportError, OSError) as error:
+        raise CannotProbe(
+            f"cannot load Python's module ssl ({error}): use a Python that has it, or another type"
+            " of check"
+        ) from error
+
+
 class TlsContexts:
     """What is trusted, read once for each authority, and again when its file was changed."""
 
@@ -86,15 +103,18 @@ class TlsContexts:
         Raises CannotProbe where the authority's file cannot be used.
         """
         context = self._find(request.ca if request.is_verified else "", request.is_verified)
+        # As bytes: for text, Python imports the tables of all of Unicode.
+        host = strip_port(name).encode("ascii")
         try:
             wrapped = context.wrap_socket(
-                connection, do_handshake_on_connect=False, server_hostname=strip_port(name)
+                connection, do_handshake_on_connect=False, server_hostname=host
             )
         except ValueError as error:
             raise CannotProbe(f"cannot ask for {name} over TLS: {error}") from error
         return TlsStream(wrapped)
 
     def _find(self, ca: str, is_verified: bool) -> ssl.SSLContext:
+        load_tls()
         import ssl
 
         try:

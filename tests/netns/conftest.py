@@ -7,6 +7,7 @@ about one of them says so: ``@pytest.mark.parametrize("variant", [Variant.NFT], 
 from __future__ import annotations
 
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,3 +87,23 @@ def package() -> Iterator[Path]:
 def balancer(topology: Topology) -> Balancer:
     """The balancer of `topology`."""
     return topology.balancer
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for servers, with its key; the authority is in ca.pem beside it."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is missing; on Debian and Ubuntu: apt install openssl")
+    directory = tmp_path_factory.mktemp("authority")
+    make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
+    addresses = ("10.9.0.2", "fd09::2", *IPV4.backends, *IPV6.backends)
+    names = ",".join(["subjectAltName=DNS:shop.test", *(f"IP:{it}" for it in addresses)])
+    for line in (
+        f"{make} -subj /CN=ca -keyout ca.key -out ca.pem",
+        f"{make} -subj /CN=b -keyout b.key -out b.crt -CA ca.pem -CAkey ca.key -addext {names}"
+        " -addext basicConstraints=critical,CA:FALSE",
+    ):
+        subprocess.run(line.split(), cwd=directory, check=True, capture_output=True)
+    both = directory / "b.pem"
+    both.write_text((directory / "b.crt").read_text() + (directory / "b.key").read_text())
+    return both

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -87,16 +86,23 @@ for line in sys.stdin:
 """
 
 # An agent: hands the orders of its input to a prober, prints what is reported until everything in
-# them was, and ends with the prober's code.
+# them was, and ends with the prober's code. Its prober can load no module once it probes.
 AGENT = """\
 import os, random, socket, sys
 from paraglider.health.prober_main import serve_probes
+from paraglider.health.tls import load_tls
 from paraglider.health.wire import decode_orders, decode_reports
+
+class Refusing:
+    def find_spec(self, name, path=None, target=None):
+        raise ImportError(f"{name} is loaded too late")
 
 ours, theirs = socket.socketpair()
 prober = os.fork()
 if prober == 0:
     ours.close()
+    load_tls()
+    sys.meta_path.insert(0, Refusing())
     serve_probes(theirs, random=random.random)
     os._exit(0)
 theirs.close()
@@ -157,25 +163,6 @@ class Site:
         """Return how many connections of `host` wait for late packets (proc_pid_net(5))."""
         words = self.lab.run(host, ["grep", "^TCP:", "/proc/net/sockstat"]).stdout.split()
         return int(words[words.index("tw") + 1])
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for the server, with its key; the authority is in ca.pem beside it."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is missing; on Debian and Ubuntu: apt install openssl")
-    directory = tmp_path_factory.mktemp("authority")
-    make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
-    names = "subjectAltName=DNS:shop.test,IP:10.9.0.2,IP:fd09::2"
-    for line in (
-        f"{make} -subj /CN=ca -keyout ca.key -out ca.pem",
-        f"{make} -subj /CN=b -keyout b.key -out b.crt -CA ca.pem -CAkey ca.key -addext {names}"
-        " -addext basicConstraints=critical,CA:FALSE",
-    ):
-        subprocess.run(line.split(), cwd=directory, check=True, capture_output=True)
-    both = directory / "b.pem"
-    both.write_text((directory / "b.crt").read_text() + (directory / "b.key").read_text())
-    return both
 
 
 @pytest.fixture(scope="module", params=["10.9.0.2", "fd09::2"], ids=["ipv4", "ipv6"])
