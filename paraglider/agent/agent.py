@@ -9,6 +9,7 @@ and its successor finds in them what it knew.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -40,7 +41,8 @@ class World:
     """What the agent cannot know by itself. `load` reads the configuration, `choose` says which
     variant of iptables to use, `survey` warns of what does not fit this host; `remember` returns
     what the rules remember of an agent before, `read_conntrack` how full the kernel's table is.
-    `say` is told what is balanced, `report` everything else that is worth a line in a log."""
+    `say` is told what is balanced, `report` everything else that is worth a line in a log. The
+    `wall_clock` may be set at any time: nothing waits for it."""
 
     load: Callable[[], Config]
     choose: Callable[[], Choice]
@@ -50,6 +52,7 @@ class World:
     say: Callable[[str], None]
     connections: Connections = field(default_factory=Connections)
     read_conntrack: Callable[[], Conntrack | None] = lambda: None
+    wall_clock: Callable[[], float] = time.time
 
 
 class Agent:
@@ -125,7 +128,7 @@ class Agent:
         self._config, self._choice = config, choice
         self.record.config, self.record.reload_error = config.source, ""
         self.record.reloads += 1
-        self.record.reloaded_s = self._world.connections.clock()
+        self.record.reloaded_s = self._world.wall_clock()
         self._order_probes()
         for change in changes:
             self._tell(change)
@@ -256,9 +259,7 @@ class Agent:
         now_s = self._loop.clock()
         match command:
             case "drain":
-                until_s = None
-                if deadline_s is not None:
-                    until_s = math.ceil(self._world.connections.clock() + deadline_s)
+                until_s = None if deadline_s is None else math.ceil(now_s + deadline_s)
                 return self._board.drain(pair, until_s, now_s)
             case "undrain":
                 return self._board.undrain(pair, now_s)

@@ -35,12 +35,10 @@ class Drains:
         count: Callable[[Collection[Service]], Mapping[Pair, int]],
         cut: Callable[[Collection[Service], Collection[Pair]], int],
         clock: Callable[[], float],
-        wall_clock: Callable[[], float],
     ) -> None:
         self._count = count
         self._cut = cut
         self._clock = clock
-        self._wall_clock = wall_clock
         self._until_s: dict[Pair, int | None] = {}
         self._open: dict[Pair, int | None] = {}
         self._services: list[Service] = []
@@ -82,7 +80,7 @@ class Drains:
         return Drained(empty, ended, cut)
 
     def _over_time(self) -> list[Pair]:
-        now_s = self._wall_clock()
+        now_s = self._clock()
         return [
             pair
             for pair, until_s in self._until_s.items()

@@ -13,7 +13,7 @@ from paraglider.agent.port_watch import Use, count_room, count_use
 from paraglider.agent.record import Record
 from paraglider.config.clients import SourceKind
 from paraglider.config.model import Bind, Endpoint, Family
-from paraglider.health.service import FULL, Health, Pair, Service
+from paraglider.health.service import FULL, Health, Pair, Service, bound_deadline
 from paraglider.kernel.apply import find_missing_anchors, read_states
 from paraglider.kernel.conntrack import count_connections, count_tracked
 from paraglider.kernel.conntrack_table import Conntrack, read_conntrack
@@ -28,8 +28,8 @@ class BackendStatus:
 
     `percent` of the largest share of new connections, 0 if none; `open` connections now, and how
     many were sent there since its rule was made. `told` is what its last probe found, `for_s` how
-    long its health is what it is, `until_s` (seconds since the epoch) when what is left is cut. One
-    that is full has as many connections as it may.
+    long its health is what it is, `cut_in_s` how long it takes until what is left is cut. One that
+    is full has as many connections as it may.
     """
 
     backend: Endpoint
@@ -39,7 +39,7 @@ class BackendStatus:
     total: int
     told: str = ""
     for_s: float | None = None
-    until_s: int | None = None
+    cut_in_s: float | None = None
     is_backup: bool = False
     is_leaving: bool = False
     is_full: bool = False
@@ -88,8 +88,10 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the kernel says: services as the rules tell them, connections sent and open."""
+    """What the kernel says at `now_s` of the monotonic clock: services as the rules tell them,
+    connections sent and open."""
 
+    now_s: float
     services: tuple[Service, ...]
     totals: Mapping[Pair, int]
     open: Mapping[Pair, int]
@@ -99,13 +101,14 @@ class Reading:
     is_whole: bool
 
 
-def read_kernel(choice: Choice, host: Host) -> Reading:
+def read_kernel(choice: Choice, host: Host, now_s: float) -> Reading:
     """Read the rules of this host, and its connections."""
     states = read_states(choice.variant, host)
     description = describe_states(states)
     is_whole = description.is_whole and not find_missing_anchors(choice.variant, states)
     counts = count_connections(description.services)
     return Reading(
+        now_s,
         description.services,
         description.connections,
         counts,
@@ -116,9 +119,9 @@ def read_kernel(choice: Choice, host: Host) -> Reading:
     )
 
 
-def read_status(choice: Choice, host: Host) -> Status:
-    """Return the state of this host, where no agent runs."""
-    reading = read_kernel(choice, host)
+def read_status(choice: Choice, host: Host, now_s: float) -> Status:
+    """Return the state of this host, at `now_s` of the monotonic clock, where no agent runs."""
+    reading = read_kernel(choice, host, now_s)
     frontends = tuple(frontend_status(service, reading) for service in reading.services)
     return make_status(choice, host, reading, frontends)
 
@@ -147,7 +150,7 @@ def frontend_status(service: Service, reading: Reading) -> FrontendStatus:
             percent=_percent(parts.get(member.backend, 0), largest),
             open=reading.open.get((service.bind, member.backend), 0),
             total=reading.totals.get((service.bind, member.backend), 0),
-            until_s=member.until_s,
+            cut_in_s=_left_s(member.until_s, reading.now_s),
         )
         for member in service.members
     )
@@ -160,6 +163,10 @@ def frontend_status(service: Service, reading: Reading) -> FrontendStatus:
         reading.refused.get(service.bind, 0),
         _ports_used(service, reading.ports),
     )
+
+
+def _left_s(until_s: int | None, now_s: float) -> float | None:
+    return None if until_s is None else max(0.0, bound_deadline(until_s, now_s) - now_s)
 
 
 def _ports_used(service: Service, ports: Use) -> float:

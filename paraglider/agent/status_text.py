@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from paraglider.agent.status import AgentStatus, BackendStatus, FrontendStatus, Status
 from paraglider.health.service import FULL, Health
@@ -98,9 +98,9 @@ def _note(backend: BackendStatus) -> str:
         notes.append(f"for {_span(backend.for_s)}")
     if backend.is_leaving:
         notes.append("configured no more")
-    if backend.until_s is not None:
-        left = backend.until_s - time.time()
-        notes.append(f"cut in {_span(left)}" if left > 0 else "deadline over")
+    if backend.cut_in_s is not None:
+        left_s = backend.cut_in_s
+        notes.append(f"cut in {_span(left_s)}" if left_s else "deadline over")
     if backend.is_backup:
         notes.append("backup")
     if backend.is_full:
@@ -122,8 +122,9 @@ def _span(seconds: float) -> str:
     return f"{max(0, seconds):.0f} s"
 
 
-def status_json(status: Status) -> str:
+def status_json(status: Status, *, wall_clock: Callable[[], float] = time.time) -> str:
     """Return the same as JSON, for programs."""
+    wall_s = wall_clock()
     conntrack, agent = status.conntrack, status.agent
     document = {
         "running": status.is_running,
@@ -133,7 +134,7 @@ def status_json(status: Status) -> str:
         "forwarding": {f"ipv{f.value}": is_on for f, is_on in status.forwarding.items()},
         "conntrack": conntrack and _conntrack_json(conntrack),
         "agent": agent and _agent_json(agent),
-        "frontends": [_frontend_json(frontend) for frontend in status.frontends],
+        "frontends": [_frontend_json(frontend, wall_s) for frontend in status.frontends],
     }
     return json.dumps(document, indent=2)
 
@@ -160,7 +161,7 @@ def _agent_json(agent: AgentStatus) -> dict[str, object]:
     }
 
 
-def _frontend_json(frontend: FrontendStatus) -> dict[str, object]:
+def _frontend_json(frontend: FrontendStatus, wall_s: float) -> dict[str, object]:
     return {
         "name": frontend.name,
         "bind": ",".join(map(str, frontend.binds)),
@@ -168,11 +169,12 @@ def _frontend_json(frontend: FrontendStatus) -> dict[str, object]:
         "refused_total": frontend.refused,
         "source_ports_used_ratio": round(frontend.ports_used, 4),
         "leaving": frontend.is_leaving,
-        "backends": [_backend_json(backend) for backend in frontend.backends],
+        "backends": [_backend_json(backend, wall_s) for backend in frontend.backends],
     }
 
 
-def _backend_json(backend: BackendStatus) -> dict[str, object]:
+def _backend_json(backend: BackendStatus, wall_s: float) -> dict[str, object]:
+    cut_in_s = backend.cut_in_s
     return {
         "backend": str(backend.backend),
         "health": backend.health.value,
@@ -181,7 +183,8 @@ def _backend_json(backend: BackendStatus) -> dict[str, object]:
         "share_percent": backend.percent,
         "connections_open": backend.open,
         "connections_total": backend.total,
-        "cut_at": backend.until_s,
+        "cut_in_s": None if cut_in_s is None else round(cut_in_s, 3),
+        "cut_at": None if cut_in_s is None else round(wall_s + cut_in_s),
         "backup": backend.is_backup,
         "leaving": backend.is_leaving,
         "full": backend.is_full,

@@ -27,7 +27,7 @@ from paraglider.kernel.host import Host
 def read_view(agent: Agent, host: Host, now_s: float) -> Status:
     """Return the status: what the kernel says, and what the agent knows beyond it."""
     choice = agent.chosen
-    reading = read_kernel(choice, host)
+    reading = read_kernel(choice, host, now_s)
     full = agent.full()
     frontends = tuple(
         _frontend(view, service, reading, full.get(service.bind, ()), now_s)

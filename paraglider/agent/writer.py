@@ -6,7 +6,6 @@ cut. What fails is told once, stays due, and keeps nothing else from being done.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -34,14 +33,12 @@ _REPAIR = "cannot look after the rules"
 @dataclass(frozen=True, slots=True)
 class Connections:
     """How connections are counted (`count_tracked`: with those that have ended), cut and, where
-    they are stale, forgotten (in conntrack, but for tests), and the clock that their deadlines are
-    on, seconds since the epoch."""
+    they are stale, forgotten (in conntrack, but for tests)."""
 
     count: Callable[[Collection[Service]], Mapping[Pair, int]] = count_connections
     count_tracked: Callable[[Collection[Service]], Mapping[Pair, int]] = count_tracked
     cut: Callable[[Collection[Service], Collection[Pair]], int] = cut_connections
     forget_stale: Callable[[Collection[Service]], int] = lambda _: 0
-    clock: Callable[[], float] = time.time
 
 
 class Writer:
@@ -65,7 +62,6 @@ class Writer:
             count=connections.count,
             cut=connections.cut,
             clock=loop.clock,
-            wall_clock=connections.clock,
         )
         self._leveler = Leveler(count=connections.count, clock=loop.clock)
         self._planner = Planner(starts_anywhere=False)

@@ -6,6 +6,7 @@ of what `paraglider check` costs.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -184,7 +185,8 @@ def _status_here(context: Context, *, is_silent: bool) -> Answer:
     from paraglider.agent.status_text import status_json, status_text
     from paraglider.kernel.agent_lock import find_agent
 
-    found = read_status(context.choose_variant(where_ours_are=True), context.host)
+    choice = context.choose_variant(where_ours_are=True)
+    found = read_status(choice, context.host, time.monotonic())
     if context.arguments.json:
         text = status_json(found)
     else:
@@ -203,7 +205,8 @@ def metrics(context: Context) -> int:
     answer, _ = context.ask_or_look(Request(command="metrics"))
     if answer is None:
         choice = context.choose_variant(where_ours_are=True)
-        context.out.write(metrics_text(read_status(choice, context.host)))
+        found = read_status(choice, context.host, time.monotonic())
+        context.out.write(metrics_text(found))
         return 0
     context.out.write(answer.text)
     return answer.exit_code

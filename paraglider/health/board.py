@@ -117,8 +117,8 @@ class Board:
         return Change(key, roster.name, was.health, health, why)
 
     def drain(self, key: Pair, until_s: int | None, now_s: float) -> Change | None:
-        """Order that it gets no new connections, with a deadline (seconds since the epoch) for
-        those that it has, or None. The last order holds: one that was disabled drains then."""
+        """Order that it gets no new connections, with a deadline (of the same clock) for those that
+        it has, or None. The last order holds: one that was disabled drains then."""
         return self._order(key, "drain", lambda standing: standing.drain(until_s, now_s))
 
     def undrain(self, key: Pair, now_s: float) -> Change | None:

@@ -9,14 +9,14 @@ from paraglider.config.clients import Source, SourceKind
 from paraglider.config.model import Backend, Bind, Endpoint
 from paraglider.health.rise_fall import Track
 from paraglider.health.roster import Roster
-from paraglider.health.service import Health, Pair
+from paraglider.health.service import Health, Pair, bound_deadline
 from paraglider.health.standing import Standing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """Who was down, who drained (with the deadline, in seconds since the epoch) or was disabled,
-    and who got new connections."""
+    """Who was down, who drained (with the deadline, in seconds of the monotonic clock) or was
+    disabled, and who got new connections."""
 
     down: frozenset[Pair] = frozenset()
     draining: Mapping[Pair, int | None] = field(default_factory=dict)
@@ -66,6 +66,8 @@ def _recall(memory: Memory, key: Pair, now_s: float, *, is_back: bool) -> Standi
     if key in memory.disabled:
         return replace(standing, order=Health.DISABLED)
     until_s = memory.draining.get(key)
-    if key in memory.draining and (is_back or until_s is not None):
-        return standing.drain(until_s, now_s)
+    if until_s is not None:
+        return standing.drain(bound_deadline(until_s, now_s), now_s)
+    if key in memory.draining and is_back:
+        return standing.drain(None, now_s)
     return standing  # without a deadline it was leaving then, too, and nobody ordered it

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from math import ceil
 
 from paraglider.config.clients import EVERYBODY, Access, Source
 from paraglider.config.model import (
@@ -25,6 +26,8 @@ from paraglider.config.model import (
 )
 
 FULL = 100
+# The longest time that a drain may be given.
+MOST_DRAIN_S = 86_400
 
 # A bind and a backend: a frontend may get another name, but it is still the one at its first bind.
 Pair = tuple[Bind, Endpoint]
@@ -42,14 +45,20 @@ class Health(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A backend of a frontend, an address behind a name among them; `until_s` (seconds since the
-    epoch) is when a draining one's connections are cut, None for never. One that `is_leaving` is
-    not in the file any more."""
+    """A backend of a frontend, an address behind a name among them; `until_s` (seconds of the
+    monotonic clock) is when a draining one's connections are cut, None for never. One that
+    `is_leaving` is not in the file any more."""
 
     backend: Endpoint
     health: Health = Health.UNKNOWN
     until_s: int | None = None
     is_leaving: bool = False
+
+
+def bound_deadline(until_s: int, now_s: float) -> int:
+    """Return the deadline of a drain that was read at `now_s`, as early as any that can be ordered
+    now. Rules that outlived a reboot have one of a clock that began anew."""
+    return min(until_s, ceil(now_s) + MOST_DRAIN_S)
 
 
 @dataclass(frozen=True, slots=True)

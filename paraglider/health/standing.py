@@ -19,7 +19,7 @@ class Standing:
     health became what it is.
 
     `backend` is its entry of the file, None of one that is leaving. `order` is draining, disabled
-    or None, and `until_s` (seconds since the epoch) the deadline of a drain. `told` is what the
+    or None, and `until_s` (of the clock, as `since_s`) the deadline of a drain. `told` is what the
     last probe said. `rose_s` is when it last came up after it had been down.
     """
 

@@ -3,7 +3,7 @@
     -A PARAGLIDER-PIN -m conntrack --ctstate INVALID -m comment --comment whole-SEAL -j RETURN
     -A PARAGLIDER-DOWN -s BACKEND/32 -p tcp -m tcp --sport PORT -m conntrack --ctorigdst BIND
                        --ctorigdstport PORT -j RETURN
-    -A PARAGLIDER-DRAINING ...the same... -m comment --comment until-1766000000 -j RETURN
+    -A PARAGLIDER-DRAINING ...the same... -m comment --comment until-86412 -j RETURN
 
 The kernel keeps conntrack switched on in a network namespace while a rule refers to it. When
 somebody flushes nat and filter, the pin is left, and established connections live on until the
@@ -27,7 +27,8 @@ PIN_CHAIN = own_chain("PIN")
 NOTE_CHAINS = {
     health: own_chain(health.name) for health in (Health.DISABLED, Health.DOWN, Health.DRAINING)
 }
-# Of a note: when the connections of a draining backend are cut, in seconds since the epoch.
+# Of a note: when the connections of a draining backend are cut, in seconds of the monotonic clock,
+# which goes on for as long as the kernel that holds the rules: nobody can set it, as a wall clock.
 UNTIL = "until"
 
 

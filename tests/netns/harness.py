@@ -144,9 +144,12 @@ class Balancer:
         argv = [*PARAGLIDER, *(() if config is None else ("-config", "-")), *arguments]
         return self.run(*argv, input=config, check=False, timeout_s=timeout_s)
 
-    def start_paraglider(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start a ``paraglider`` that stays (`run`), its errors on standard output too."""
-        argv = [*PARAGLIDER, *arguments]
+    def start_paraglider(
+        self, *arguments: str, program: Sequence[str] = ()
+    ) -> subprocess.Popen[str]:
+        """Start a ``paraglider`` that stays (`run`), its errors on standard output too; `program`
+        is what to start in its place."""
+        argv = [*(program or PARAGLIDER), *arguments]
         return self.lab.start(BALANCER, argv, env=self._environment, stderr=subprocess.STDOUT)
 
     def run(
@@ -218,10 +221,12 @@ class Topology:
         """Return the balancer's rules, comments and counters stripped."""
         return self.balancer.save()
 
-    def start_agent(self, *options: str, config: str | None = None) -> Agent:
+    def start_agent(
+        self, *options: str, config: str | None = None, program: Sequence[str] = ()
+    ) -> Agent:
         """Start ``paraglider run`` on the balancer, and wait until its rules are in place."""
         path = Path("/run/glider.yaml")  # of the lab alone
-        agent = Agent(self.balancer, path)
+        agent = Agent(self.balancer, path, program)
         agent.write(self.config if config is None else config)
         agent.start(*options)
         return agent
@@ -256,10 +261,12 @@ def start_within(
 
 @dataclass(slots=True)
 class Agent:
-    """A ``paraglider run`` on the balancer, with its file."""
+    """A ``paraglider run`` on the balancer, with its file; `program` is what to start in place of
+    the command."""
 
     balancer: Balancer
     path: Path
+    program: Sequence[str] = ()
     process: subprocess.Popen[str] | None = None
     said: str = ""
 
@@ -269,7 +276,8 @@ class Agent:
 
     def start(self, *options: str, until: str = "rules are in iptables") -> None:
         """Start it, and wait until it has said `until`."""
-        self.process = self.balancer.start_paraglider("-config", str(self.path), "run", *options)
+        arguments = ("-config", str(self.path), "run", *options)
+        self.process = self.balancer.start_paraglider(*arguments, program=self.program)
         self.until(until)
 
     def kill(self) -> None:

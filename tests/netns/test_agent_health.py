@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 
 import pytest
@@ -128,6 +129,29 @@ def test_a_drained_backend_keeps_its_connections_until_the_deadline(topology: To
         assert held.settle().broken == 10
     agent.order("undrain", first)
     assert topology.connect(30).by_backend == {"b1": 10, "b2": 10, "b3": 10}
+
+
+@pytest.mark.parametrize("ahead_s", [86_400, -86_400], ids=["a day ahead", "a day back"])
+def test_deadlines_are_kept_when_the_wall_clock_is_set(topology: Topology, ahead_s: int) -> None:
+    """As on a device without a clock when NTP comes; by the agent that was ordered, and by its
+    successor."""
+    first, second, third = topology.addresses.backend_endpoints
+    clock = "/run/wall-clock"  # of the lab alone
+    topology.balancer.run("tee", clock, input="0")
+    program = (sys.executable, "-m", "tests.netns.wall_clock", clock)
+    agent = topology.start_agent(config=_config(topology), program=program)
+    with topology.hold(30, timeout_s=20) as held:
+        agent.order("drain", first, "--deadline", "1h")
+        agent.order("drain", second, "--deadline", "3s")
+        topology.balancer.run("tee", clock, input=str(ahead_s))
+        agent.until(f"{second}: its time to drain is over, 10 connections cut")
+        agent.order("drain", third, "--deadline", "3s")
+        agent.kill()
+        topology.balancer.run("tee", clock, input="0")
+        agent.start(until="nothing to change")
+        agent.until(f"{third}: its time to drain is over, 10 connections cut")
+        assert held.settle().open_by_backend == {"b1": 10}
+        assert 3500 < agent.backends()[first]["cut_in_s"] <= 3600
 
 
 def test_a_disabled_backend_is_out_until_it_is_enabled(topology: Topology) -> None:

@@ -43,7 +43,6 @@ class _Kernel:
             count=self.count,
             cut=self.cut,
             clock=lambda: self.now_s,
-            wall_clock=lambda: 1_000_000 + self.now_s,
         )
 
 
@@ -102,7 +101,7 @@ def test_what_is_left_at_the_deadline_is_cut() -> None:
     """Of the one whose deadline it is; before, of nobody."""
     kernel = _Kernel(a=4, b=5)
     drains = kernel.drains()
-    services = _services(_draining(_A, 1_000_110), _draining(_B, 1_000_120))
+    services = _services(_draining(_A, 110), _draining(_B, 120))
     drains.follow(services)
     assert drains.look() == Drained([], [], {})
     kernel.now_s = 110.0
@@ -115,7 +114,7 @@ def test_one_that_drains_no_more_is_not_cut() -> None:
     """Its deadline went with the order."""
     kernel = _Kernel(a=4)
     drains = kernel.drains()
-    drains.follow(_services(_draining(_A, 1_000_110)))
+    drains.follow(_services(_draining(_A, 110)))
     kernel.now_s = 120.0
     services = _services(Member(_A, Health.UP))
     drains.follow(services)

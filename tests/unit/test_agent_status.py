@@ -32,7 +32,7 @@ WEB = FrontendStatus(
         ),
         BackendStatus(_endpoint("10.0.0.12", 8080), Health.DOWN, 0, 0, 10, "refused", for_s=12.4),
         BackendStatus(
-            _endpoint("10.0.0.13", 8080), Health.DRAINING, 0, 2, 0, for_s=150.0, until_s=1
+            _endpoint("10.0.0.13", 8080), Health.DRAINING, 0, 2, 0, for_s=150.0, cut_in_s=0.0
         ),
         BackendStatus(
             _endpoint("10.0.0.14", 8080), Health.UNKNOWN, 5, 0, 0, for_s=1.0, is_backup=True
@@ -116,12 +116,23 @@ def test_a_program_is_told_the_same() -> None:
         "share_percent": 0,
         "connections_open": 0,
         "connections_total": 10,
+        "cut_in_s": None,
         "cut_at": None,
         "backup": False,
         "leaving": False,
         "full": False,
     }
     assert json.loads(status_json(WITHOUT_AGENT))["agent"] is None
+
+
+def test_a_deadline_is_told_by_the_clock_as_it_is_set_now() -> None:
+    """For programs that show a date; the seconds that are left are told beside it."""
+    draining = replace(WEB.backends[2], cut_in_s=30.25)
+    status = replace(STATUS, frontends=(replace(WEB, backends=(draining,)),))
+    told = json.loads(status_json(status, wall_clock=lambda: 1_766_000_000.5))
+    (backend,) = told["frontends"][0]["backends"]
+    assert (backend["cut_in_s"], backend["cut_at"]) == (30.25, 1_766_000_031)
+    assert "for 2 min, cut in 30 s" in status_text(status)
 
 
 def test_prometheus_is_told_how_each_backend_is() -> None:

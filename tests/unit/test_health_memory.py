@@ -29,9 +29,15 @@ def test_a_restarted_agent_knows_what_the_rules_remember(memory: Memory, health:
 
 
 def test_a_deadline_outlives_the_agent() -> None:
-    """It is of the wall clock."""
+    """It is of a clock that goes on for as long as the rules."""
     boarded = Boarded(web("ab"), memory=Memory(draining={key_of("a"): 10}))
     assert boarded.service().members[0].until_s == 10
+
+
+def test_a_deadline_is_a_day_away_at_most() -> None:
+    """Whatever the rules say: they may have been restored after a reboot, by an older release."""
+    boarded = Boarded(web("ab"), memory=Memory(draining={key_of("a"): 1_766_000_000}))
+    assert boarded.service().members[0].until_s == boarded.now_s + 86_400
 
 
 @pytest.mark.parametrize(

@@ -56,11 +56,11 @@ def test_every_room_is_known() -> None:
 
 
 @pytest.mark.parametrize("path", _MODULES, ids=_name)
-def test_a_module_has_a_docstring_and_300_lines_at_most(path: Path) -> None:
+def test_a_module_has_a_docstring_and_450_lines_at_most(path: Path) -> None:
     """What it owns comes first, and it can be read at one sitting."""
     text = path.read_text()
     assert ast.get_docstring(ast.parse(text))
-    assert len(text.splitlines()) <= 300
+    assert len(text.splitlines()) <= 450
 
 
 @pytest.mark.parametrize("path", _MODULES, ids=_name)
