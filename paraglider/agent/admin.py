@@ -16,7 +16,7 @@ from paraglider.agent.loop import Loop
 from paraglider.agent.protocol import MAX_LINE_BYTES, Answer, Request, decode_request, encode
 from paraglider.errors import UnavailableError, UsageError
 from paraglider.health.wire import receive
-from paraglider.kernel.agent_lock import read_peer
+from paraglider.kernel.unix_peer import read_peer
 
 _MAX_CLIENTS = 16
 _CLIENT_WAIT_S = 5.0
@@ -45,7 +45,8 @@ class AdminServer:
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             client, _ = self._listener.accept()
-            if not is_welcome(read_peer(client)[1], os.geteuid()):
+            peer = read_peer(client)
+            if peer is None or not is_welcome(peer.uid, os.geteuid()):
                 client.close()
                 return
             client.setblocking(False)

@@ -16,6 +16,11 @@ from paraglider.errors import ConfigError, Problem, UnavailableError
 if TYPE_CHECKING:
     from paraglider.agent.protocol import Answer
 
+# For a process to be known that holds the agent's lock, or to show that it is alive.
+_UNKNOWN_WAIT_S = 2.0
+# Above what an agent takes to remove its rules.
+_STOP_ANSWER_S = 10.0
+
 
 def start(context: Context) -> int:
     """Apply the configuration; say what is balanced now."""
@@ -25,48 +30,69 @@ def start(context: Context) -> int:
     from paraglider.cli.names import resolve_names
     from paraglider.config.effect import agent_findings
     from paraglider.health.service import standing_services
-    from paraglider.kernel.agent_lock import find_agent
     from paraglider.kernel.apply import apply_states
     from paraglider.kernel.iptables import Variant
+    from paraglider.kernel.lock import hold_rules_lock
     from paraglider.rules.wanted import plan_states
 
-    if agent := find_agent():
-        raise UnavailableError(
-            f"{agent} keeps the rules of this host: it takes a changed file by itself, or at "
-            "'paraglider reload'; to be without it, 'paraglider stop'"
-        )
+    _refuse_beside_agent(context)
     config = context.load_config()
     choice = context.choose_variant()
     for finding in (*survey(context, config), *agent_findings(config)):
         context.report(f"warning: {finding}")
     services = standing_services(config, resolve_names(config))
-    before = read_served(context, choice.variant)
-    is_changed = apply_states(
-        plan_states(services, starts_anywhere=choice.variant is Variant.LEGACY),
-        variant=choice.variant,
-        host=context.host,
-        report=context.report,
-    )
-    forget_flows(context, services, before)
+    with hold_rules_lock(report=context.report):
+        _refuse_beside_agent(context)  # one may have come and gone on without the lock
+        before = read_served(context, choice.variant)
+        is_changed = apply_states(
+            plan_states(services, starts_anywhere=choice.variant is Variant.LEGACY),
+            variant=choice.variant,
+            host=context.host,
+            report=context.report,
+        )
+        forget_flows(context, services, before)
     for line in in_force_lines(services, choice, is_changed=is_changed):
         context.say(line)
     return 0
+
+
+def _refuse_beside_agent(context: Context) -> None:
+    from paraglider.kernel.agent_lock import find_agent
+
+    agent = find_agent(wait_s=_UNKNOWN_WAIT_S)
+    if agent is None:
+        return
+    if not agent.is_known:
+        context.report(f"warning: {agent}; going on as if it was no agent")
+        return
+    raise UnavailableError(
+        f"{agent} keeps the rules of this host: it takes a changed file by itself, or at "
+        "'paraglider reload'; to be without it, 'paraglider stop'"
+    )
 
 
 def stop(context: Context) -> int:
     """Take away every rule of ours; an agent that there is does it itself, and ends."""
     from paraglider.agent.protocol import Request
     from paraglider.kernel.agent_lock import find_agent
+    from paraglider.kernel.lock import hold_rules_lock_to_stop
 
-    answer = context.ask(Request(command="stop"))
+    try:
+        answer = context.ask(Request(command="stop"), wait_s=_STOP_ANSWER_S)
+    except UnavailableError as error:
+        context.report(f"warning: {error}")
+        answer = None
     if answer is not None:
         return _tell(context, answer)
     if agent := find_agent():
-        raise UnavailableError(
-            f"{agent} keeps the rules of this host, would put them back, and cannot be asked from "
-            "here: stop its container, or end that process"
-        )
-    return _remove(context)
+        if agent.is_responsive(_UNKNOWN_WAIT_S):
+            raise UnavailableError(
+                f"{agent} keeps the rules of this host, would put them back, and cannot be asked "
+                "from here: stop its container, or end that process"
+            )
+        context.report(f"{agent} does not answer: taking the rules away without it; end it")
+    with hold_rules_lock_to_stop(report=context.report, is_hopeless=agent is not None):
+        return _remove(context)
 
 
 def _remove(context: Context) -> int:

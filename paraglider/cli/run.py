@@ -21,6 +21,7 @@ from paraglider.kernel.agent_lock import hold_agent_lock
 from paraglider.kernel.apply import read_states
 from paraglider.kernel.conntrack import forget_stale
 from paraglider.kernel.conntrack_table import read_conntrack
+from paraglider.kernel.lock import hold_rules_lock
 from paraglider.kernel.reconcile import Reconciler
 
 if TYPE_CHECKING:
@@ -72,7 +73,9 @@ def run_here(
         report=report,
         drain_s=drain_s,
     )
-    with hold_agent_lock() as lock:
-        loop.watch(lock.fileno(), lock.see_off)
+    with hold_agent_lock(report=report) as agent_lock, hold_rules_lock(report=report) as rules_lock:
+        for lock in (agent_lock, rules_lock):
+            if lock.fileno() >= 0:
+                loop.watch(lock.fileno(), lock.see_off)
         run_agent(loop, agent, running)
     return 0

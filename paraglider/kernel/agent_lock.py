@@ -1,26 +1,24 @@
 """The agent's lock: one agent for each network namespace.
 
-An abstract unix socket, which the kernel keeps apart by network namespace and forgets with the
-process that holds it: a container on the host's network and the host itself share it, no file can
-be left over, and everybody can tell who holds it, without an answer of his (unix(7)).
+It tells commands that there is an agent, and which process. Who may write rules is for the rules
+lock (lock.py) to say, which the agent holds as well.
 """
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import socket
-import struct
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from paraglider.errors import LockHeldError, UnavailableError
+from paraglider.errors import LockHeldError
+from paraglider.kernel.name_row import HeldName, Holder, NameRow
+from paraglider.kernel.unix_peer import connect_within
 
-_NAME = "\0paraglider/agent"
-_CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid
-# Of those who have asked who holds it, and whom the agent has not come to see off.
-_WAITING = 128
-_COMMAND_BYTES = 200
+_ROW = NameRow("paraglider/agent")
+_POLL_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,90 +26,61 @@ class AgentProcess:
     """Who holds the lock: `pid` is None where its process cannot be seen from here, `uid` where
     nothing can be told of it."""
 
-    pid: int | None
-    uid: int | None
+    holder: Holder
+
+    @property
+    def pid(self) -> int | None:
+        return None if self.holder.peer is None else self.holder.peer.pid
+
+    @property
+    def uid(self) -> int | None:
+        return None if self.holder.peer is None else self.holder.peer.uid
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is known to be a process of ours."""
+        return self.holder.peer is not None
 
     def __str__(self) -> str:
-        if self.uid is None:
-            return "an agent that does not answer"
-        if self.pid is None:
-            return f"an agent in another container (user {self.uid})"
-        return f"an agent (process {self.pid}{_command(self.pid)}, user {self.uid})"
+        return str(self.holder) if self.holder.peer is None else f"an agent {self.holder}"
 
-
-class AgentLock:
-    """The lock, held; `fileno` is readable when somebody has asked who holds it."""
-
-    def __init__(self, listening: socket.socket) -> None:
-        self._socket = listening
-
-    def fileno(self) -> int:
-        return self._socket.fileno()
-
-    def see_off(self) -> None:
-        """Let go of those who have asked; they know by now. Where nobody does that, those who ask
-        after many others are told no process."""
-        while True:
-            try:
-                self._socket.accept()[0].close()
-            except OSError:
-                return
+    def is_responsive(self, wait_s: float) -> bool:
+        """Return whether its loop runs: it closes the connection of who asks for the holder."""
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking,
+        ):
+            connect_within(asking, f"\0{self.holder.name}", wait_s)
+            asking.settimeout(wait_s)
+            return not asking.recv(1)
+        return False
 
 
 @contextmanager
-def hold_agent_lock() -> Iterator[AgentLock]:
+def hold_agent_lock(*, report: Callable[[str], None]) -> Iterator[HeldName]:
     """Hold the lock inside the `with`; LockHeldError, which says who has it, where another does."""
-    with _open_socket() as lock:
-        try:
-            lock.bind(_NAME)
-            lock.listen(_WAITING)
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise UnavailableError(
-                    f"cannot make the unix socket that keeps a second agent away: {error.strerror}"
-                ) from error
-            holder = find_agent() or "an agent that is just starting or ending"
-            raise LockHeldError(
-                f"{holder} keeps the rules of this host already, and there can be one: stop that "
-                "one first ('paraglider stop', or stop its container)"
-            ) from error
-        yield AgentLock(lock)
+    with _ROW.hold(wait_s=0.0, report=report, refuse=_refuse) as held:
+        yield held
 
 
-def find_agent() -> AgentProcess | None:
-    """Return the agent of this network namespace, None where there is none. Waits for nothing."""
-    with _open_socket() as asking:
-        try:
-            asking.connect(_NAME)
-        except ConnectionRefusedError:
+def _refuse(holder: Holder) -> Exception | None:
+    if holder.peer is None:
+        return None
+    return LockHeldError(
+        f"{AgentProcess(holder)} keeps the rules of this host already, and there can be one: stop "
+        "that one first ('paraglider stop', or stop its container)"
+    )
+
+
+def find_agent(*, wait_s: float = 0.0) -> AgentProcess | None:
+    """Return the agent of this network namespace, None where there is none; look again for `wait_s`
+    where a flood of connections hides who holds the lock."""
+    until_s = time.monotonic() + wait_s
+    while True:
+        holder = _ROW.find()
+        if holder is None:
             return None
-        except OSError:  # it is there, but too many have asked it, or may not
-            return AgentProcess(None, None)
-        pid, uid = read_peer(asking)
-    return AgentProcess(pid or None, uid)
-
-
-def read_peer(connection: socket.socket) -> tuple[int, int]:
-    """Return process and user at the other end of a unix socket, as this process sees them (0: a
-    process of another process namespace), and as they were when it connected or began to listen."""
-    size = _CREDENTIALS.size
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-    pid, uid, _ = _CREDENTIALS.unpack(credentials)
-    return pid, uid
-
-
-def _open_socket() -> socket.socket:
-    kind = socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-    return socket.socket(socket.AF_UNIX, kind)
-
-
-def _command(pid: int) -> str:
-    """Return ``: COMMAND``, the end of it; '' where it cannot be read. Anybody may have written it,
-    and hold the lock."""
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            words = file.read(_COMMAND_BYTES).rstrip(b"\0").split(b"\0")
-    except OSError:
-        return ""
-    text = b" ".join(words[-4:]).decode("ascii", "replace")
-    return ": " + "".join(letter if letter.isprintable() else "?" for letter in text)
+        agent = AgentProcess(holder)
+        if agent.is_known or time.monotonic() >= until_s:
+            return agent
+        time.sleep(_POLL_S)

@@ -16,7 +16,7 @@ from paraglider.kernel.client_sets import client_sets
 from paraglider.kernel.conntrack_table import shorten_time_wait
 from paraglider.kernel.host import Host
 from paraglider.kernel.iptables import Iptables, Variant, find_iptables
-from paraglider.kernel.lock import defer_signals, hold_rules_lock
+from paraglider.kernel.lock import defer_signals
 from paraglider.kernel.nat_anchor import find_anchor
 from paraglider.kernel.removal import remove_anchor, remove_from
 from paraglider.kernel.variant import find_all, require_capabilities
@@ -47,10 +47,11 @@ def apply_states(
     """Make the kernel hold exactly what is `wanted`; return whether anything had to be changed.
 
     `report` is told what was done beside it (forwarding switched on, protection that is not to be
-    had). Raises PermissionDenied or UnavailableError, with the rules as they were before.
+    had). Raises PermissionDenied or UnavailableError, with the rules as they were before. The
+    caller holds the rules lock.
     """
     require_capabilities(host, variant)
-    with hold_rules_lock(), client_sets(wanted, host, report):
+    with client_sets(wanted, host, report):
         steps = [
             plan_step(replace(tools, report=report), before, wanted.get(tools.family, NOTHING))
             for tools, before in _read_all(variant, wanted, host)

@@ -1,54 +1,64 @@
-"""The rules lock: one process at a time reads, compares and writes the rules of a namespace.
+"""The rules lock: one process at a time changes the rules of a network namespace.
 
-iptables is atomic for each write, but what is written follows from what was read before. The lock
-is on the network namespace itself (/proc/self/ns/net, which every process in it opens as the same
-file): it needs no place to write, and is shared by a container on the host's network with the host.
-Programs that are started under it inherit it, so that it is held for as long as any of them writes,
-whatever becomes of the process that started them.
+iptables is atomic for each write, but what is written follows from what was read before. An agent
+holds the lock for its whole life, and takes nothing when it writes; `start` and `stop` hold it
+while they work. Programs that are started under it inherit it: it stays held while an
+iptables-restore writes, whatever becomes of the process that started it.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
 import signal
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from paraglider.errors import LockHeldError
+from paraglider.kernel.name_row import HeldName, Holder, NameRow
 
+_ROW = NameRow("paraglider/rules")
 # Above what a start takes that waits for the lock of iptables-legacy in its turn.
-RULES_LOCK_WAIT_S = 15.0
-_POLL_S = 0.02
+_WAIT_S = 15.0
+# `docker stop` allows ten seconds, in which there may have to be a second try.
+_STOP_WAIT_S = 4.0
 
 
 @contextmanager
-def hold_rules_lock(*, wait_s: float = RULES_LOCK_WAIT_S) -> Iterator[None]:
-    """Hold the lock inside the `with`; LockHeldError where another keeps it for `wait_s`."""
-    descriptor = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    os.set_inheritable(descriptor, True)
-    try:
-        deadline = time.monotonic() + wait_s
-        while not _try_lock(descriptor):
-            if time.monotonic() > deadline:
-                raise LockHeldError(
-                    f"another paraglider changes the rules and did not finish within {wait_s:g} s: "
-                    "find what holds the lock with 'lslocks' (net:…), then try again"
-                )
-            # flock(2) has no time-out, and an alarm would be everybody's.
-            time.sleep(_POLL_S)
+def hold_rules_lock(
+    *, report: Callable[[str], None], wait_s: float = _WAIT_S
+) -> Iterator[HeldName]:
+    """Hold the lock inside the `with`; LockHeldError where another keeps it for `wait_s`.
+
+    Processes that may not keep rules cannot hold it; they are named in a `report`.
+    """
+
+    def refuse(holder: Holder) -> Exception:
+        return LockHeldError(
+            f"another paraglider {holder} changes the rules and did not finish within "
+            f"{wait_s:g} s: see what it waits for, then try again"
+        )
+
+    with _ROW.hold(wait_s=wait_s, report=report, refuse=refuse, is_inherited=True) as held:
+        yield held
+
+
+@contextmanager
+def hold_rules_lock_to_stop(
+    *, report: Callable[[str], None], is_hopeless: bool = False
+) -> Iterator[None]:
+    """Hold the lock inside the `with`, or go on without it: nobody keeps `stop` from its work.
+
+    With `is_hopeless` it is not waited for: an agent that does not answer has it.
+    """
+    wait_s = 0.0 if is_hopeless else _STOP_WAIT_S
+
+    def refuse(holder: Holder) -> None:
+        report(
+            f"another paraglider {holder} holds the rules and did not finish within {wait_s:g} s: "
+            "going on without the lock; run 'paraglider stop' again if rules come back"
+        )
+
+    with _ROW.hold(wait_s=wait_s, report=report, refuse=refuse, is_inherited=True):
         yield
-    finally:
-        os.close(descriptor)
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 Owns what was applied last and whether somebody may have touched it. Three ways to the kernel:
 everything from whatever state (`take_over`), the chains that a decision changes (`update`), and
 what others took away or changed (`look`). Nothing here decides what the rules are, or when to try
-again.
+again. The caller holds the rules lock for as long as it reconciles.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from paraglider.kernel.changes import Changes
 from paraglider.kernel.client_sets import names_of, put_client_sets, remove_client_sets
 from paraglider.kernel.host import Host
 from paraglider.kernel.iptables import Iptables, Variant, find_iptables
-from paraglider.kernel.lock import hold_rules_lock
 from paraglider.kernel.nat_anchor import TABLE, find_anchor
 from paraglider.rules.diff import differing_chains
 from paraglider.rules.restore import differing
@@ -112,7 +111,8 @@ class Reconciler:
         """Write the chains that differ from what was applied last; return whether any did.
 
         Where others have changed rules meanwhile, or a family comes or goes, does what `take_over`
-        does. LockHeldError where somebody keeps the rules locked: nothing is changed then.
+        does. LockHeldError where another program keeps the lock of iptables-legacy: nothing is
+        changed then.
         """
         if self._variant is None or self._changes is None:
             raise RuntimeError("nothing was taken over")
@@ -123,11 +123,10 @@ class Reconciler:
         if self._is_due or set(wanted) != set(self._held):
             return self.take_over(wanted, self._variant)
         self._client_sets |= names  # until it has come to its end
-        with hold_rules_lock(wait_s=_LOCK_WAIT_S):
-            put_client_sets(wanted, self._host)
-            is_known = all(self._write(family, state) for family, state in wanted.items())
-            if is_known and names != self._client_sets:
-                remove_client_sets(kept=names, report=self._report)
+        put_client_sets(wanted, self._host)
+        is_known = all(self._write(family, state) for family, state in wanted.items())
+        if is_known and names != self._client_sets:
+            remove_client_sets(kept=names, report=self._report)
         if not is_known:
             return self.take_over(wanted, self._variant)
         self._client_sets = names
@@ -179,9 +178,8 @@ class Reconciler:
             return None
         began_s = self._clock()
         chains = list[str]()
-        with hold_rules_lock(wait_s=_LOCK_WAIT_S):
-            for family in self._wanted:
-                chains += self._set_right(family)
+        for family in self._wanted:
+            chains += self._set_right(family)
         took_s = self._clock() - began_s
         self._rest_until_s = self._clock() + min(_REST_PER_LOOK * took_s, _MOST_REST_S)
         by, self._by = sorted(self._by), frozenset()

@@ -7,7 +7,6 @@ be removed in one of them does not keep the others from being cleaned.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from paraglider.errors import (
@@ -20,13 +19,14 @@ from paraglider.errors import (
 from paraglider.kernel.client_sets import remove_client_sets
 from paraglider.kernel.host import Host
 from paraglider.kernel.iptables import Iptables, Variant
-from paraglider.kernel.lock import defer_signals, hold_rules_lock
+from paraglider.kernel.lock import defer_signals
 from paraglider.kernel.nat_anchor import find_anchor
 from paraglider.kernel.variant import find_all, require_capabilities
 from paraglider.rules.restore import check_restore, plan_restore
 from paraglider.rules.state import NOTHING
 
-# For each lock. `docker stop` allows ten seconds, in which there may have to be a second try.
+# For the lock of iptables-legacy. `docker stop` allows ten seconds, in which there may have to be a
+# second try.
 _WAIT_S = 4
 
 
@@ -43,22 +43,16 @@ def remove_rules(*, host: Host, report: Callable[[str], None]) -> Removal:
     """Take away whatever is ours in this network namespace; `report` is told what is in the way.
 
     Raises PermissionDenied where nothing at all may be read, and UnavailableError where something
-    of ours may be left.
+    of ours may be left. The caller holds the rules lock, or has tried to.
     """
     require_capabilities(host, Variant.NFT)
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(hold_rules_lock(wait_s=_WAIT_S))
-        except LockHeldError as error:
-            # Anybody in the namespace can hold it; that must not keep the rules in place.
-            report(f"going on without the lock: {error}")
-        stack.enter_context(defer_signals())
+    with defer_signals():
         removal = remove_from(find_all(host))
         return replace(removal, found=remove_client_sets(report=report) or removal.found)
 
 
 def remove_from(all_tools: Sequence[Iptables]) -> Removal:
-    """Take away what is ours from the tables that `all_tools` read; the caller holds the lock."""
+    """Take away what is ours from the tables that `all_tools` read."""
     found, unread, failed = False, list[PermissionDenied](), list[ParagliderError]()
     for tools in all_tools:
         try:

@@ -1,0 +1,170 @@
+"""A process without rights on the same network keeps nothing of ours from its work."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from paraglider.lab.actors import read_line
+from tests.netns.harness import BALANCER, CHECK, IPV4, PARAGLIDER, Topology
+
+pytestmark = pytest.mark.parametrize("addresses", [IPV4], ids=["ipv4"], indirect=True)
+
+# Binds the names that it is given, listens at them if its first word says so, and stays.
+_BIND = """
+import socket, sys, time
+taken = []
+for name in sys.argv[2:]:
+    taken.append(socket.socket(socket.AF_UNIX))
+    taken[-1].bind(chr(0) + name)
+    if sys.argv[1] == "listen":
+        taken[-1].listen(1)
+print("taken", flush=True)
+time.sleep(600)
+"""
+# The lock of before: on the namespace, which every process in it can open.
+_FLOCK = """
+import fcntl, time
+namespace = open("/proc/self/ns/net")
+fcntl.flock(namespace, fcntl.LOCK_EX)
+print("taken", flush=True)
+time.sleep(600)
+"""
+_STRANGER = ("setpriv", "--reuid=65533", "--clear-groups")
+_POWERLESS_ROOT = ("setpriv", "--inh-caps=-all", "--bounding-set=-all")
+_ROWS = ("paraglider/agent", "paraglider/rules")
+_FIRST = _ROWS
+_ALL = tuple(f"{row}{end}" for row in _ROWS for end in ("", *(f"/{n}" for n in range(1, 8))))
+
+
+def start_stranger(
+    topology: Topology, program: str, *arguments: str, within: Sequence[str] = _STRANGER
+) -> subprocess.Popen[str]:
+    """Start a program as another user on the balancer, and wait until it has taken all."""
+    python = os.path.realpath(sys.executable)
+    argv = [*within, python, "-I", "-c", program, *arguments]
+    stranger = topology.lab.start(BALANCER, argv)
+    assert read_line(stranger, timeout_s=30) == "taken\n"
+    return stranger
+
+
+def test_a_lock_on_the_namespace_holds_up_nothing(topology: Topology) -> None:
+    """Neither start nor failover, orders, repair, or the end."""
+    start_stranger(topology, _FLOCK)
+    agent = topology.start_agent(
+        config=topology.addresses.make_config(topology.addresses.backend_endpoints, CHECK)
+    )
+    topology.stop_backend("b1")
+    agent.until("is down")
+    assert set(topology.connect(10).by_backend) == {"b2", "b3"}
+    agent.order("drain", topology.addresses.backend_endpoints[1])
+    assert set(topology.connect(10).by_backend) == {"b3"}
+    topology.balancer.iptables("-t", "nat", "-F", "PREROUTING")
+    agent.until("as it was again")
+    agent.order("stop")
+    assert topology.balancer.paraglider("start", config=topology.config).returncode == 0
+    assert topology.balancer.paraglider("stop").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("within", "how", "names"),
+    [
+        pytest.param(_STRANGER, "listen", _FIRST, id="a user at the first names"),
+        pytest.param(_STRANGER, "bind", _ALL, id="a user who does not listen at all names"),
+        pytest.param(_POWERLESS_ROOT, "listen", _ALL, id="root without capabilities at all names"),
+    ],
+)
+def test_names_that_strangers_take_hold_up_nothing(
+    topology: Topology, within: Sequence[str], how: str, names: Sequence[str]
+) -> None:
+    """Start, stop and an agent do their work, and say who is there."""
+    stranger = start_stranger(topology, _BIND, how, *names, within=within)
+    started = topology.balancer.paraglider("start", config=topology.config)
+    assert started.returncode == 0
+    if how == "listen":
+        assert f"(process {stranger.pid}: " in started.stderr
+        assert "may not keep rules" in started.stderr
+    if names == _ALL:
+        assert "going on without this lock" in started.stderr
+    stopped = topology.balancer.paraglider("stop")
+    assert (stopped.returncode, stopped.stdout) == (0, "stopped: all rules are gone\n")
+    agent = topology.start_agent()
+    assert topology.connect(3).failures == ()
+    assert agent.order("stop") == "stopped: all rules are gone, and so is the agent\n"
+    assert "PARAGLIDER" not in topology.save()
+
+
+def test_with_a_stranger_at_the_first_name_a_second_agent_is_refused(topology: Topology) -> None:
+    """And so are start and a stop that cannot ask the agent; it is named."""
+    start_stranger(topology, _BIND, "listen", *_FIRST)
+    agent = topology.start_agent()
+    second = topology.balancer.paraglider("run", config=topology.config)
+    assert second.returncode == 69
+    assert f"an agent (process {agent.running.pid}: " in second.stderr
+    assert topology.balancer.paraglider("start", config=topology.config).returncode == 69
+    elsewhere = ["env", "PARAGLIDER_RUN=/run/elsewhere", *PARAGLIDER, "stop"]
+    stop = topology.balancer.run(*elsewhere, check=False)
+    assert stop.returncode == 69
+    assert "cannot be asked from here" in stop.stderr
+
+
+def test_five_starts_at_once_make_one_beside_strangers(topology: Topology) -> None:
+    """The names that are left keep them apart as the first would."""
+    start_stranger(topology, _BIND, "listen", *_FIRST)
+    balancer, path = topology.balancer, "/run/glider.yaml"
+    script = """
+        for n in 1 2 3 4 5; do "$@" & started="$started $!"; done
+        for one in $started; do wait $one || exit; done
+    """
+    balancer.run("tee", path, input=topology.config)
+    balancer.run("sh", "-c", script, "sh", *PARAGLIDER, "-config", path, "start")
+    assert balancer.paraglider("status").returncode == 0
+    assert balancer.save().count("-A PREROUTING -j PARAGLIDER-DNAT\n") == 1
+
+
+def test_stop_goes_on_where_the_agent_hangs(topology: Topology) -> None:
+    """It says so, and every rule is gone."""
+    agent = topology.start_agent()
+    agent.running.send_signal(signal.SIGSTOP)
+    try:
+        stopped = topology.balancer.paraglider("stop")
+        assert stopped.returncode == 0
+        assert f"an agent (process {agent.running.pid}: " in stopped.stderr
+        assert "does not answer: taking the rules away without it" in stopped.stderr
+        assert "PARAGLIDER" not in topology.save()
+    finally:
+        agent.kill()
+
+
+def test_a_start_waits_for_what_a_killed_one_still_writes(
+    topology: Topology, tmp_path: Path
+) -> None:
+    """The program that was started holds the lock for the process that is gone; `stop` does not
+    wait for ever."""
+    balancer = topology.balancer
+    fake = tmp_path / f"iptables-{balancer.variant.value}-restore"
+    fake.write_text("#!/bin/sh\necho writing >&2\nexec sleep 8.153\n")
+    fake.chmod(0o755)
+    balancer.run("tee", "/run/glider.yaml", input=topology.config)
+    first = topology.lab.start(
+        BALANCER,
+        [*PARAGLIDER, "-config", "/run/glider.yaml", "start"],
+        env={
+            "PARAGLIDER_IPTABLES": balancer.variant.value,
+            "PATH": f"{tmp_path}:/usr/sbin:/usr/bin:/sbin:/bin",
+        },
+    )
+    balancer.run("sh", "-c", "until ps -eo args | grep -q '^sleep 8.153$'; do sleep 0.05; done")
+    first.kill()
+    first.wait()
+    stopped = balancer.paraglider("stop")
+    assert "going on without the lock" in stopped.stderr
+    assert stopped.returncode == 0
+    assert balancer.paraglider("start", config=topology.config).returncode == 0
+    assert topology.connect(3).failures == ()
