@@ -174,14 +174,10 @@ class Agent:
     def _take_change(self, change: Change) -> None:
         self._untold.append(change)
         self._writer.want()
-        if change.after is Health.DOWN and self._on_down(change.key) is OnDown.CUT:
+        if change.after is Health.DOWN and self._board.on_down(change.key) is OnDown.CUT:
             self._writer.want_cut(change.key)
         else:
             self._writer.keep(change.key)
-
-    def _on_down(self, pair: Pair) -> OnDown:
-        frontends = self._config.frontends if self._config else ()
-        return next((f.on_down for f in frontends if f.bind == pair[0]), OnDown.KEEP)
 
     def _order_probes(self) -> None:
         if self._config is not None:
@@ -216,10 +212,10 @@ class Agent:
         if self._step_s is not None and self._step_s <= self._loop.clock():
             self._writer.want()
         self._sync()
-        for pair in self._writer.look():
-            if pair in self._board.leaving():
-                self._board.forget(pair)
-                self._writer.want()
+        empty = self._writer.look()
+        for pair in set(self._board.leaving()).intersection(empty) if empty else ():
+            self._board.forget(pair)
+            self._writer.want()
 
     def _sync(self) -> None:
         if self._writer.is_due:
@@ -277,7 +273,7 @@ class Agent:
 
     def name_of(self, pair: Pair) -> str:
         """Return the name of the frontend of a pair."""
-        return next(view.name for view in self._board.views() if view.bind == pair[0])
+        return self._board.name_of(pair)
 
     def count(self, pairs: Collection[Pair]) -> Mapping[Pair, int]:
         """Return how many connections each pair has."""

@@ -7,10 +7,10 @@ to ask again. It never touches a socket or a rule.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from paraglider.config.model import Backend, Bind, Config, Endpoint, Frontend
+from paraglider.config.model import Backend, Bind, Config, Endpoint, Frontend, OnDown
 from paraglider.health.memory import NO_MEMORY, Memory, recall_rosters
 from paraglider.health.roster import Roster
 from paraglider.health.service import Addresses, Health, Pair, Service, expand_backends
@@ -142,6 +142,15 @@ class Board:
         if roster.frontend is None and not roster.standings:
             del self._rosters[key[0]]
 
+    def on_down(self, key: Pair) -> OnDown:
+        """Return what becomes of its connections when it goes down."""
+        roster = self._rosters.get(key[0])
+        return OnDown.KEEP if roster is None or roster.frontend is None else roster.frontend.on_down
+
+    def name_of(self, key: Pair) -> str:
+        """Return the name of its frontend. Raises KeyError where there is none."""
+        return self._rosters[key[0]].name
+
     def services(self, now_s: float) -> tuple[Service, ...]:
         """Return what all frontends are to do, in the order of the file, leaving ones last."""
         return tuple(roster.service(now_s) for roster in self._rosters.values())
@@ -193,20 +202,25 @@ class Board:
         return roster, roster.standings[backend]
 
     def _changes_since(self, before: Mapping[Pair, tuple[str, Standing]]) -> Iterator[Change]:
+        configured = {
+            bind: frozenset(roster.frontend.backends if roster.frontend else ())
+            for bind, roster in self._rosters.items()
+        }
         for key, roster, after in self._each():
             if key not in before:
                 continue
             name, was = before[key]
             if was.health is not after.health or was.is_leaving is not after.is_leaving:
                 name = name if roster.frontend is None else roster.name
-                yield Change(key, name, was.health, after.health, _why(roster, was, after))
+                why = _why(configured[key[0]], was, after)
+                yield Change(key, name, was.health, after.health, why)
 
 
-def _why(roster: Roster, was: Standing, standing: Standing) -> str:
+def _why(configured: Collection[Backend], was: Standing, standing: Standing) -> str:
     if was.backend is None:
         return "it is configured again"
     if standing.backend is not None:
         return "it is not checked any more"
-    if roster.frontend is not None and was.backend in roster.frontend.backends:
+    if was.backend in configured:
         return f"{was.backend.host} does not stand for it any more"
     return "it is not configured any more"

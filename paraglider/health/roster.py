@@ -27,8 +27,14 @@ class Roster:
     frontend: Frontend | None = None
     standings: dict[Endpoint, Standing] = field(default_factory=dict)
     is_quorate: bool = True
+    # How many primaries are available, and how many may serve as far as file and orders go.
+    _live: int = field(default=0, init=False, repr=False, compare=False)
+    _allowed: int = field(default=0, init=False, repr=False, compare=False)
     # What `service` returned last; None once that may be another.
     _service: Service | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self._count()
 
     @property
     def name(self) -> str:
@@ -47,6 +53,7 @@ class Roster:
             self.standings.setdefault(endpoint, standing.leave(now_s))
         self._service = None
         self._count()
+        self._settle_quorum()
 
     def part(self, kept: Collection[Bind], now_s: float) -> dict[Bind, Roster]:
         """Return, for each of its binds that the file has not `kept`, what is left there: all
@@ -62,13 +69,15 @@ class Roster:
         """It stands like this with `backend` from now on."""
         was, self.standings[backend] = self.standings[backend], standing
         if was.health is not standing.health:  # most probes find what was known
-            self._count()
+            self._add(was, -1)
+            self._add(standing, 1)
+            self._settle_quorum()
         if _outcome(was) != _outcome(standing):
             self._service = None
 
     def drop(self, backend: Endpoint) -> None:
         """Forget `backend`."""
-        del self.standings[backend]
+        self._add(self.standings.pop(backend), -1)
         self._service = None
 
     def service(self, now_s: float) -> Service:
@@ -116,9 +125,20 @@ class Roster:
         return choose_serving(frontend, self.standings, is_quorate=self.is_quorate)
 
     def _count(self) -> None:
+        self._live = self._allowed = 0
+        for standing in self.standings.values():
+            self._add(standing, 1)
+
+    def _add(self, standing: Standing, number: int) -> None:
+        if not standing.is_backup:
+            self._live += number * standing.is_available
+            self._allowed += number * standing.is_allowed
+
+    def _settle_quorum(self) -> None:
         if self.frontend is not None:
-            quorum = self.frontend.quorum
-            self.is_quorate = has_quorum(quorum, self.standings, had_quorum=self.is_quorate)
+            self.is_quorate = has_quorum(
+                self.frontend.quorum, self._live, self._allowed, had_quorum=self.is_quorate
+            )
 
 
 def _outcome(standing: Standing) -> tuple[object, ...]:

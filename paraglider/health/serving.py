@@ -16,20 +16,18 @@ from paraglider.health.standing import Standing
 Standings = Mapping[Endpoint, Standing]
 
 
-def has_quorum(quorum: Quorum, standings: Standings, *, had_quorum: bool) -> bool:
+def has_quorum(quorum: Quorum, live: int, allowed: int, *, had_quorum: bool) -> bool:
     """Return whether enough primaries are available, as keepalived counts them
     (`update_quorum_state`): fewer are enough to stay than to come back.
 
-    Other than there, more than all that are allowed are never asked for, or a hysteresis that
-    leads beyond them could not be left again.
+    `live` primaries are available, `allowed` may serve as far as file and orders go. Other than
+    there, more than all that are allowed are never asked for, or a hysteresis that leads beyond
+    them could not be left again.
     """
-    primaries = [standing for standing in standings.values() if not standing.is_backup]
-    live = sum(standing.is_available for standing in primaries)
     if not live:
         return False
     if had_quorum:
         return live >= quorum.live - quorum.hysteresis
-    allowed = sum(standing.is_allowed for standing in primaries)
     return live >= max(quorum.live, min(quorum.live + quorum.hysteresis, allowed))
 
 
