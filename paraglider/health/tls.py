@@ -6,10 +6,12 @@ may still read every file. No exception of that module leaves this one.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import socket
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Sequence
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import TYPE_CHECKING, TypeVar
 
@@ -92,7 +94,8 @@ def load_tls() -> None:
 
 
 class TlsContexts:
-    """What is trusted, read once for each authority, and again when its file was changed."""
+    """What is trusted, read once for each authority, and again when its files were changed: those
+    of the system are renewed, too, while a prober lives."""
 
     def __init__(self) -> None:
         self._contexts: dict[tuple[str, bool], tuple[object, ssl.SSLContext]] = {}
@@ -102,7 +105,7 @@ class TlsContexts:
 
         Raises CannotProbe where the authority's file cannot be used.
         """
-        context = self._find(request.ca if request.is_verified else "", request.is_verified)
+        context = self.find(request)
         # As bytes: for text, Python imports the tables of all of Unicode.
         host = strip_port(name).encode("ascii")
         try:
@@ -113,25 +116,40 @@ class TlsContexts:
             raise CannotProbe(f"cannot ask for {name} over TLS: {error}") from error
         return TlsStream(wrapped)
 
-    def _find(self, ca: str, is_verified: bool) -> ssl.SSLContext:
-        load_tls()
-        import ssl
-
-        try:
-            stat = os.stat(ca) if ca else None
-            stamp = stat and (stat.st_ino, stat.st_size, stat.st_mtime_ns)
-            known = self._contexts.get((ca, is_verified))
-            if known is not None and known[0] == stamp:
-                return known[1]
-            context = _make_context(ca, is_verified)
-        except ssl.SSLError as error:
-            told = f"cannot read certificates of an authority in {printable(ca)}"
-            raise CannotProbe(told) from error
-        except OSError as error:
-            told = f"cannot read the authority {printable(ca)}: {error.strerror}"
-            raise CannotProbe(told) from error
+    def find(self, request: HttpRequest) -> ssl.SSLContext:
+        """Return what trusts the authority of `request`. Raises CannotProbe where there is none."""
+        if not self._contexts:
+            load_tls()
+        ca, is_verified = request.ca if request.is_verified else "", request.is_verified
+        stamp = [_stamp(path) for path in _trusted_paths(ca)] if is_verified else []
+        known = self._contexts.get((ca, is_verified))
+        if known is not None and known[0] == stamp:
+            return known[1]
+        context = _make_context(ca, is_verified)
         self._contexts[ca, is_verified] = (stamp, context)
         return context
+
+
+def _trusted_paths(ca: str) -> Sequence[str]:
+    """Return `ca`, or where the system's authorities are: a file, and a folder with one in each."""
+    if ca:
+        return (ca,)
+    import ssl
+
+    system, environment = ssl.get_default_verify_paths(), os.environ
+    return (
+        environment.get(system.openssl_cafile_env, system.openssl_cafile),
+        environment.get(system.openssl_capath_env, system.openssl_capath),
+    )
+
+
+def _stamp(path: str) -> tuple[int, ...] | None:
+    """Return what differs once the file is another one, None where there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def strip_port(host: str) -> str:
@@ -151,7 +169,43 @@ def _make_context(ca: str, is_verified: bool) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     elif ca:
-        context.load_verify_locations(cafile=ca)
+        _trust_file(context, ca)
     else:
-        context.load_default_certs()
+        _trust_system(context)
     return context
+
+
+def _trust_file(context: ssl.SSLContext, ca: str) -> None:
+    import ssl
+
+    try:
+        if not stat.S_ISREG(os.stat(ca).st_mode):  # a pipe would be waited for
+            raise CannotProbe(f"ca {printable(ca)} is no file; write the path of one")
+        context.load_verify_locations(cafile=ca)
+    except ssl.SSLError as error:
+        told = f"no certificate can be read from ca {printable(ca)}"
+        raise CannotProbe(f"{told}; put the authority's certificate there, as PEM") from error
+    except OSError as error:
+        told = f"cannot read ca {printable(ca)}: {error.strerror}"
+        raise CannotProbe(f"{told}; {_mend_reading(error)}") from error
+
+
+def _mend_reading(error: OSError) -> str:
+    if isinstance(error, PermissionError):
+        return "the prober has no rights: chmod o+r the file, o+x its folders"
+    return "correct the path, or mount the file"
+
+
+def _trust_system(context: ssl.SSLContext) -> None:
+    context.load_default_certs()
+    _, folder = _trusted_paths("")
+    if context.cert_store_stats()["x509"]:
+        return
+    # Those of the folder are looked up when a certificate asks for them.
+    with contextlib.suppress(OSError):
+        if os.listdir(folder):
+            return
+    raise CannotProbe(
+        "this system has no certificates of authorities; install ca-certificates, or name a file"
+        " with ca:"
+    )
