@@ -65,13 +65,14 @@ class Outcome:
 
 @dataclass
 class Walker:
-    """A host with `local` addresses and the rules of `ruleset`; forwards by default only where
-    `forward_policy` is ACCEPT (Docker sets DROP). `met` counts the rules that it came by; `clients`
-    are those in each set."""
+    """A host with `local` addresses and the rules of `ruleset`. `forward_policy` (Docker sets DROP)
+    and `input_policy` are what becomes of packets that no rule decides about. `met` counts the
+    rules that it came by; `clients` are those in each set."""
 
     ruleset: Ruleset
     local: Sequence[str]
     forward_policy: str = "DROP"
+    input_policy: str = "ACCEPT"
     random: Callable[[], float] = lambda: 1.0
     met: int = 0
     clients: dict[str, set[Address]] = field(default_factory=dict)
@@ -85,13 +86,15 @@ class Walker:
             packet = replace(packet, original=packet.destination)
             packet = self._walk(TableName.NAT, "PREROUTING", packet).packet
         is_local = self._is_local(packet.destination)
-        builtin, policy = ("INPUT", "ACCEPT") if is_local else ("FORWARD", self.forward_policy)
+        builtin = "INPUT" if is_local else "FORWARD"
+        policy = self.input_policy if is_local else self.forward_policy
         outcome = self._walk(TableName.FILTER, builtin, packet)
         if outcome.verdict == "NONE":
             outcome = Outcome(policy, outcome.packet)
-        if outcome.verdict != "ACCEPT" or is_local or not packet.is_syn:
+        if outcome.verdict != "ACCEPT" or not packet.is_syn:
             return outcome
-        sent = self._walk(TableName.NAT, "POSTROUTING", outcome.packet)
+        last = "INPUT" if is_local else "POSTROUTING"
+        sent = self._walk(TableName.NAT, last, outcome.packet)
         return Outcome("ACCEPT", sent.packet)
 
     def _walk(self, table: TableName, builtin: str, packet: Packet) -> Outcome:

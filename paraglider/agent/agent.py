@@ -26,10 +26,11 @@ from paraglider.config.model import Bind, Config, Endpoint, OnDown
 from paraglider.errors import ParagliderError, UnavailableError
 from paraglider.health.board import Board, Change, FrontendView
 from paraglider.health.memory import Memory
-from paraglider.health.service import Health, Pair, Service
+from paraglider.health.service import Health, Pair, Service, backend_addresses
 from paraglider.health.wire import Reports
 from paraglider.kernel.conntrack_table import Conntrack, FillWatch
 from paraglider.kernel.reconcile import Reconciler
+from paraglider.kernel.routes import LocalAddresses
 from paraglider.kernel.variant import Choice
 
 # How long names may take at the start before what is known goes into force.
@@ -40,9 +41,10 @@ _NAMES_WAIT_S = 3.0
 class World:
     """What the agent cannot know by itself. `load` reads the configuration, `choose` says which
     variant of iptables to use, `survey` warns of what does not fit this host; `remember` returns
-    what the rules remember of an agent before, `read_conntrack` how full the kernel's table is.
-    `say` is told what is balanced, `report` everything else that is worth a line in a log. The
-    `wall_clock` may be set at any time: nothing waits for it."""
+    what the rules remember of an agent before, `read_conntrack` how full the kernel's table is,
+    `addresses` which backends are on this host. `say` is told what is balanced, `report` everything
+    else that is worth a line in a log. The `wall_clock` may be set at any time: nothing waits for
+    it."""
 
     load: Callable[[], Config]
     choose: Callable[[], Choice]
@@ -53,6 +55,7 @@ class World:
     connections: Connections = field(default_factory=Connections)
     read_conntrack: Callable[[], Conntrack | None] = lambda: None
     wall_clock: Callable[[], float] = time.time
+    addresses: LocalAddresses = field(default_factory=LocalAddresses)
 
 
 class Agent:
@@ -64,7 +67,14 @@ class Agent:
         self.record = Record(started_s=loop.clock())
         self._names = Names(world.report)
         self._probing = Probing(loop, on_reports=self._take_reports, report=world.report)
-        self._writer = Writer(loop, reconciler, world.connections, self.record, world.report)
+        self._writer = Writer(
+            loop,
+            reconciler,
+            world.connections,
+            self.record,
+            world.report,
+            local=world.addresses.among,
+        )
         self._fill = FillWatch(read=world.read_conntrack, report=world.report, clock=loop.clock)
         self._ports = PortWatch(
             count=world.connections.count_tracked,
@@ -76,6 +86,7 @@ class Agent:
         self._config: Config | None = None
         self._choice: Choice | None = None
         self._keys: Mapping[str, Pair] = {}
+        self._address_feed = -1
         self._is_closing = False
         self._step_s: float | None = None
         self._untold: list[Change] = []
@@ -86,6 +97,7 @@ class Agent:
         """Put the configuration into force; raises what keeps it from being."""
         config = self._world.load()
         choice = self._world.choose()
+        self._listen()
         memory = self._world.remember(choice)
         self._board = Board(memory)
         self._probing.order((), wanted_names(config))
@@ -150,6 +162,11 @@ class Agent:
             raise RuntimeError("the agent was not started")
         return self._choice
 
+    def _listen(self) -> None:
+        self._address_feed = self._world.addresses.listen()
+        if self._address_feed >= 0:
+            self._loop.watch(self._address_feed, self._take_addresses)
+
     # -- what comes in -----------------------------------------------------------------------------
 
     def _take_reports(self, reports: Reports) -> None:
@@ -170,6 +187,14 @@ class Agent:
             change = self._board.note(pair, is_good=result.is_good, told=result.told, now_s=now_s)
             if change is not None:
                 self._take_change(change)
+
+    def _take_addresses(self) -> None:
+        """Addresses of this host have come or gone: a backend may be on it now, or no more."""
+        addresses, backends = self._world.addresses, backend_addresses(self.services())
+        before = addresses.among(backends)
+        addresses.hear()
+        if addresses.among(backends) != before:
+            self._writer.want()
 
     def _take_change(self, change: Change) -> None:
         self._untold.append(change)
@@ -295,3 +320,7 @@ class Agent:
         """Look after the rules no more; they stay as they are."""
         self._writer.close()
         self._probing.close()
+        if self._address_feed >= 0:
+            self._loop.forget(self._address_feed)
+            self._address_feed = -1
+        self._world.addresses.close()

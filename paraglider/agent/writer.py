@@ -6,19 +6,20 @@ cut. What fails is told once, stays due, and keeps nothing else from being done.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from paraglider.agent.drains import Drains
 from paraglider.agent.leveler import Leveler
 from paraglider.agent.loop import Loop
 from paraglider.agent.record import Record, Trouble
-from paraglider.config.model import Bind, Endpoint, Protocol
+from paraglider.config.model import Address, Bind, Endpoint, Family, Protocol
 from paraglider.errors import ParagliderError
-from paraglider.health.service import Pair, Service
+from paraglider.health.service import Pair, Service, backend_addresses
 from paraglider.kernel.conntrack import count_connections, count_tracked, cut_connections
 from paraglider.kernel.iptables import Variant
 from paraglider.kernel.reconcile import Reconciler
+from paraglider.rules.state import State
 from paraglider.rules.wanted import Planner
 
 # Between tries of what failed.
@@ -42,17 +43,20 @@ class Connections:
 
 
 class Writer:
-    """Writes services into the kernel."""
+    """Writes services into the kernel; `local` returns which of some addresses are this host's."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each works for itself
         self,
         loop: Loop,
         reconciler: Reconciler,
         connections: Connections,
         record: Record,
         report: Callable[[str], None],
+        *,
+        local: Callable[[Iterable[Address]], Collection[Address]] = lambda _: (),
     ) -> None:
         self._loop = loop
+        self._local = local
         self._reconciler = reconciler
         self._connections = connections
         self._record = record
@@ -86,7 +90,7 @@ class Writer:
         """Make the kernel hold what `services` ask for, from whatever state; return whether
         anything had to be changed. Raises what keeps it from that."""
         planner = Planner(starts_anywhere=variant is Variant.LEGACY)
-        wanted = planner.plan(self._leveler.level(services))
+        wanted = self._plan(planner, services)
         is_changed = self._reconciler.take_over(wanted, variant)
         self._planner = planner
         self._is_due = False
@@ -95,6 +99,10 @@ class Writer:
         self._has_stale = True
         self._listen()
         return is_changed
+
+    def _plan(self, planner: Planner, services: Sequence[Service]) -> Mapping[Family, State]:
+        local = self._local(backend_addresses(services))
+        return planner.plan(self._leveler.level(services), local)
 
     def want(self) -> None:
         """Something was decided: the next `sync` writes it."""
@@ -117,7 +125,7 @@ class Writer:
         """Write what is due, then cut who is to be cut. `services` is asked if that is needed."""
         if self._is_due and self._may(_CHANGE):
             decided = services()
-            wanted = self._planner.plan(self._leveler.level(decided))
+            wanted = self._plan(self._planner, decided)
             if self._try(_CHANGE, lambda: self._reconciler.update(wanted)):
                 self._is_due = False
                 self._services = decided

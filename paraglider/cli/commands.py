@@ -29,10 +29,11 @@ def start(context: Context) -> int:
     from paraglider.cli.flows import forget_flows, read_served
     from paraglider.cli.names import resolve_names
     from paraglider.config.effect import agent_findings
-    from paraglider.health.service import standing_services
+    from paraglider.health.service import backend_addresses, standing_services
     from paraglider.kernel.apply import apply_states
     from paraglider.kernel.iptables import Variant
     from paraglider.kernel.lock import hold_rules_lock
+    from paraglider.kernel.routes import find_local
     from paraglider.rules.wanted import plan_states
 
     _refuse_beside_agent(context)
@@ -41,11 +42,13 @@ def start(context: Context) -> int:
     for finding in (*survey(context, config), *agent_findings(config)):
         context.report(f"warning: {finding}")
     services = standing_services(config, resolve_names(config))
+    is_legacy = choice.variant is Variant.LEGACY
+    local = find_local(backend_addresses(services))
     with hold_rules_lock(report=context.report):
         _refuse_beside_agent(context)  # one may have come and gone on without the lock
         before = read_served(context, choice.variant)
         is_changed = apply_states(
-            plan_states(services, starts_anywhere=choice.variant is Variant.LEGACY),
+            plan_states(services, starts_anywhere=is_legacy, local=local),
             variant=choice.variant,
             host=context.host,
             report=context.report,
@@ -144,15 +147,17 @@ def check(context: Context) -> int:
 def render(context: Context) -> int:
     """Print what iptables-restore, and ipset for clients that come back, would be given."""
     from paraglider.cli.names import resolve_names
-    from paraglider.health.service import standing_services
+    from paraglider.health.service import backend_addresses, standing_services
     from paraglider.kernel.iptables import Variant
+    from paraglider.kernel.routes import find_local
     from paraglider.kernel.variant import asked_variant
     from paraglider.rules.wanted import plan_states, render_states
 
     only, is_legacy = context.arguments.family, asked_variant(context.environment) is Variant.LEGACY
     config = context.load_config()
     services = standing_services(config, resolve_names(config))
-    planned = plan_states(services, starts_anywhere=is_legacy)
+    local = find_local(backend_addresses(services))
+    planned = plan_states(services, starts_anywhere=is_legacy, local=local)
     wanted = {family: state for family, state in planned.items() if only in (None, family)}
     for header, text in render_states(wanted):
         context.out.write(f"{header}\n{text}")
@@ -165,8 +170,10 @@ def diff(context: Context) -> int:
     from paraglider.cli.names import resolve_names
     from paraglider.config.model import Family
     from paraglider.health.board import Board
+    from paraglider.health.service import backend_addresses
     from paraglider.kernel.apply import find_missing_anchors, read_states
     from paraglider.kernel.iptables import Variant
+    from paraglider.kernel.routes import find_local
     from paraglider.rules.diff import diff_states
     from paraglider.rules.state import NOTHING
     from paraglider.rules.wanted import plan_states
@@ -177,7 +184,12 @@ def diff(context: Context) -> int:
     # Backends that are noted as out of service are not expected to serve.
     board = Board(recall(live))
     board.configure(config, resolve_names(config), 0.0)
-    wanted = plan_states(board.services(0.0), starts_anywhere=variant is Variant.LEGACY)
+    services = board.services(0.0)
+    wanted = plan_states(
+        services,
+        starts_anywhere=variant is Variant.LEGACY,
+        local=find_local(backend_addresses(services)),
+    )
     unanchored = find_missing_anchors(variant, wanted)
     is_different = False
     for family in Family:

@@ -6,7 +6,7 @@ checks anything, `standing_services` says what a configuration alone asks for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from math import ceil
@@ -106,6 +106,11 @@ class Service:
     @property
     def family(self) -> Family:
         return self.bind.family
+
+
+def backend_addresses(services: Iterable[Service]) -> frozenset[Address]:
+    """Return the address of every backend of `services`."""
+    return frozenset(member.backend.address for s in services for member in s.members)
 
 
 # The addresses of host names, for each family that they are wanted in, as they were resolved last.

@@ -14,6 +14,7 @@ from ipaddress import IPv4Address, IPv6Address
 from paraglider.config.clients import SourceKind
 from paraglider.config.model import Address, Bind, Config, Family, Frontend, Protocol
 from paraglider.kernel.host import Host, Listener, OutgoingPorts
+from paraglider.kernel.routes import find_local
 
 # Addresses that nobody has (RFC 5737, RFC 3849), to ask for the way to the rest of the world.
 _ELSEWHERE: Mapping[Family, Address] = {
@@ -84,8 +85,8 @@ def _keep_findings(frontend: Frontend, host: Host) -> Iterator[str]:
     if frontend.source.kind is not SourceKind.KEEP:
         return
     for backend in frontend.backends:
-        if isinstance(backend.host, str):
-            continue
+        if isinstance(backend.host, str) or find_local([backend.host]):
+            continue  # an answer of this host itself is translated like any other
         own, to = host.source_for(backend.host), backend.host
         bind = next((b for b in frontend.binds if own and own == _comes_in_at(b, to, host)), None)
         if bind is not None:

@@ -40,7 +40,7 @@ from paraglider.rules.ruleset import (
 from paraglider.rules.seal import Chains, is_sealed
 from paraglider.rules.source import SEVERAL
 from paraglider.rules.state import RuleLine, State
-from paraglider.rules.wanted import HOOK_LINES
+from paraglider.rules.wanted import wanted_hooks
 
 # Deeper than any tree of ours: a stranger may have made a loop.
 _MOST_DEPTH = 10
@@ -84,9 +84,11 @@ def describe_states(states: Mapping[Family, State]) -> Description:
 
 
 def _is_whole(state: State) -> bool:
-    tables = ((state.table(name), wanted) for name, wanted in HOOK_LINES.items())
+    # A chain of ours that is gone breaks the seal; each that is there needs its jump.
+    tables = ((name, state.table(name)) for name in TableName)
     return is_sealed(state) and all(
-        table.jumps(table.chains) == table.fit(wanted) for table, wanted in tables
+        table.jumps(table.chains) == table.fit(wanted_hooks(name, table.chains))
+        for name, table in tables
     )
 
 

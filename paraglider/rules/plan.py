@@ -9,6 +9,9 @@ Read it from top to bottom. A packet of a client meets it in this order:
 
 What is in mangle meets no packet (notes.py).
 
+A backend may be on this host. Then the packet meets filter INPUT in place of FORWARD, and nat INPUT
+in place of POSTROUTING; the rules for it are there only where there is such a backend (`local`).
+
 From then on conntrack carries the connection: later packets walk neither nat chain, and a change
 of the rules does not move them. What should never happen is caught in filter INPUT: a packet for a
 frontend that arrives there was not translated, and the host's own answer to it would be a reset.
@@ -22,12 +25,13 @@ packet (kernel/nat_anchor.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from ipaddress import IPv4Network, IPv6Network
 
 from paraglider.config.clients import SourceKind
-from paraglider.config.model import Bind, Family, Protocol
+from paraglider.config.model import Address, Bind, Family, Protocol
 from paraglider.health.service import Service
 from paraglider.rules.dispatch import Area, Dispatch, Place
 from paraglider.rules.gate import has_gate, plan_entry, plan_gate, refusal
@@ -40,6 +44,7 @@ from paraglider.rules.ruleset import (
     Network,
     Rule,
     Ruleset,
+    Snat,
     Table,
     TableName,
     Target,
@@ -58,18 +63,21 @@ STRAY_CHAIN = own_chain("STRAY")
 # Where what is sent to any address of this host is looked up, in nat and in filter.
 LOCAL_CHAIN = own_chain("LOCAL")
 
-HOOKS = {
+# Each where its chain is: that of nat INPUT only with a backend on this host.
+_HOOKS = {
     TableName.FILTER: (
         Hook("DOCKER-USER", FORWARD_CHAIN),
         Hook("FORWARD", FORWARD_CHAIN),
         Hook("INPUT", INPUT_CHAIN),
     ),
     TableName.NAT: (
+        Hook("INPUT", INPUT_CHAIN),
         Hook("OUTPUT", DNAT_CHAIN),
         Hook("POSTROUTING", SNAT_CHAIN),
         Hook("PREROUTING", DNAT_CHAIN),
     ),
 }
+NOBODY: Collection[Address] = frozenset()
 _LOOPBACK: Mapping[Family, Network] = {
     Family.IPV4: IPv4Network("127.0.0.0/8"),
     Family.IPV6: IPv6Network("::1/128"),
@@ -77,18 +85,22 @@ _LOOPBACK: Mapping[Family, Network] = {
 
 
 def plan_rulesets(
-    services: Sequence[Service], *, starts_anywhere: bool = False
+    services: Sequence[Service],
+    *,
+    starts_anywhere: bool = False,
+    local: Collection[Address] = NOBODY,
 ) -> tuple[Ruleset, ...]:
     """Return the wanted ruleset of each address family that `services` use, IPv4 first.
 
     Where nobody serves, new connections are refused. `starts_anywhere` is for a kernel that counts
-    turns anew at every change of the table (iptables-legacy).
+    turns anew at every change of the table (iptables-legacy). `local` are the addresses of backends
+    that are addresses of this host.
     """
     rulesets = []
     for family in Family:
         own = [service for service in services if service.family is family]
         if own:
-            chains = plan_shared(own)
+            chains = plan_shared(own, local)
             chains[TableName.MANGLE] += plan_notes(own)
             for service in own:
                 chains[TableName.NAT] += plan_frontend(service, starts_anywhere=starts_anywhere)
@@ -98,17 +110,24 @@ def plan_rulesets(
 
 def _table(name: TableName, chains: Sequence[Chain]) -> Table:
     in_order = tuple(sorted(chains, key=lambda chain: chain.name))
-    return Table(name, HOOKS.get(name, ()), in_order)
+    return Table(name, plan_hooks(name, [chain.name for chain in chains]), in_order)
 
 
-def plan_shared(services: Sequence[Service]) -> dict[TableName, list[Chain]]:
+def plan_hooks(name: TableName, chains: Collection[str]) -> tuple[Hook, ...]:
+    """Return the jumps to our `chains` of a table."""
+    return tuple(hook for hook in _HOOKS.get(name, ()) if hook.chain in chains)
+
+
+def plan_shared(
+    services: Sequence[Service], local: Collection[Address] = NOBODY
+) -> dict[TableName, list[Chain]]:
     """Return the chains that all `services` share, but for the notes. Of each service they depend
-    on its outline alone: name, binds, source, who may connect, the members' addresses, whether
-    anybody serves."""
+    on its outline alone: name, binds, source, who may connect, the members' addresses, which of
+    them are `local`, whether anybody serves."""
     return {
-        TableName.FILTER: _filter_chains(services),
+        TableName.FILTER: _filter_chains(services, local),
         TableName.MANGLE: [plan_pin()],
-        TableName.NAT: _nat_chains(services),
+        TableName.NAT: _nat_chains(services, local),
     }
 
 
@@ -134,6 +153,16 @@ def plan_shared(services: Sequence[Service]) -> dict[TableName, list[Chain]]:
 #   -A PARAGLIDER-LOCAL -p tcp -m tcp --dport PORT -j PARAGLIDER-all
 #
 # never for loopback addresses, whose answers the kernel would drop (route_localnet).
+#
+# A connection to a backend on this host does not meet POSTROUTING:
+#
+#   -A INPUT -j PARAGLIDER-INPUT
+#   -A PARAGLIDER-INPUT -p tcp -m conntrack --ctstate DNAT --ctorigdst BIND --ctorigdstport PORT
+#                       -j SNAT --to-source PRIVATEIP --random-fully
+#   -A PARAGLIDER-INPUT -d BACKEND/32 ... -j SNAT --to-source BACKEND --random-fully          `auto`
+#
+# What the kernel would choose is the address itself (MASQUERADE works in POSTROUTING alone). With
+# `keep` there is no rule: conntrack is on the way of every answer.
 
 
 def plan_frontend(service: Service, *, starts_anywhere: bool) -> list[Chain]:
@@ -147,9 +176,9 @@ def plan_frontend(service: Service, *, starts_anywhere: bool) -> list[Chain]:
     return chains
 
 
-def _nat_chains(services: Sequence[Service]) -> list[Chain]:
+def _nat_chains(services: Sequence[Service], local: Collection[Address]) -> list[Chain]:
     staying = [service for service in services if not service.is_leaving]
-    dnat, snat, local = Dispatch("DNAT"), Dispatch("SNAT"), Dispatch("LOCAL")
+    dnat, snat, to_any = Dispatch("DNAT"), Dispatch("SNAT"), Dispatch("LOCAL")
     # Apart: the rules tell which binds the file has (describe.py).
     ways = [_place(b, plan_entry(s, b.protocol), is_apart=True) for s in staying for b in s.binds]
     sources = [(b, source_target(s)) for s in staying for b in s.binds]
@@ -159,10 +188,41 @@ def _nat_chains(services: Sequence[Service]) -> list[Chain]:
         Chain(DNAT_CHAIN, (*dnat.rules(at_address, _to_bind), *_to_local(services[0], anywhere))),
         Chain(SNAT_CHAIN, tuple(snat.rules(_once(to_source), _once_to_bind))),
         *plan_sources(staying),
+        *_local_source_chains(staying, local),
     ]
     if anywhere:
-        chains.append(Chain(LOCAL_CHAIN, tuple(_local_rules(local, anywhere, _to_bind))))
-    return [*chains, *dnat.chains, *snat.chains, *local.chains]
+        chains.append(Chain(LOCAL_CHAIN, tuple(_local_rules(to_any, anywhere, _to_bind))))
+    return [*chains, *dnat.chains, *snat.chains, *to_any.chains]
+
+
+def _local_source_chains(
+    services: Sequence[Service], local: Collection[Address]
+) -> Iterator[Chain]:
+    near = [(s, found) for s in services if (found := local_members(s, local))]
+    if not near:
+        return
+    entry = Dispatch("INPUT")
+    fixed = [
+        _place(bind, source_target(service))
+        for service, _ in near
+        if service.source.kind is SourceKind.ADDRESS
+        for bind in service.binds
+    ]
+    rules = entry.rules(_once(fixed), _once_to_bind)
+    chosen = [(s, found) for s, found in near if s.source.kind is SourceKind.AUTO]
+    for address in dict.fromkeys(a for _, found in chosen for a in found):
+        places = [
+            _place(b, Snat(address)) for s, found in chosen if address in found for b in s.binds
+        ]
+        rules += entry.rules(_once(places), partial(_once_to_backend, address))
+    yield Chain(INPUT_CHAIN, tuple(rules))
+    yield from entry.chains
+
+
+def local_members(service: Service, local: Collection[Address]) -> tuple[Address, ...]:
+    """Return the addresses of the service's backends that are `local`, in the order of the file."""
+    addresses = dict.fromkeys(member.backend.address for member in service.members)
+    return tuple(address for address in addresses if address in local)
 
 
 def _place(bind: Bind, target: Target, *, is_apart: bool = False) -> Place:
@@ -215,6 +275,10 @@ def _once_to_bind(area: Area, target: Target) -> Rule:
     )
 
 
+def _once_to_backend(backend: Address, area: Area, target: Target) -> Rule:
+    return replace(_once_to_bind(area, target), destination=backend)
+
+
 # -- filter: balanced connections pass, what was not translated is not answered --------------------
 #
 #   -A FORWARD -j PARAGLIDER-FORWARD
@@ -232,6 +296,12 @@ def _once_to_bind(area: Area, target: Target) -> Rule:
 # What passes is the connection, not TCP packets: a router's word that a segment was too big is
 # ICMP, belongs to the connection that it is about, and has to reach the client, whose connection
 # would stall. Ports of an address that join are one rule: every packet meets this chain.
+#
+# Balanced connections to a backend on this host pass INPUT by the same match, whatever the host's
+# firewall says of its own services; only where there is such a backend, and before the shield:
+#
+#   -A PARAGLIDER-INPUT -m conntrack --ctstate DNAT --ctproto 6 --ctorigdst BIND
+#                       --ctorigdstport PORT -j ACCEPT
 #
 # The shield: while somebody has flushed the nat table, or when conntrack calls a packet INVALID (a
 # segment outside the window), a client's packet reaches the host as it was sent. No socket of the
@@ -252,10 +322,10 @@ def _once_to_bind(area: Area, target: Target) -> Rule:
 # A frontend that is leaving keeps its first rule alone, for the connections that it has.
 
 
-def _filter_chains(services: Sequence[Service]) -> list[Chain]:
+def _filter_chains(services: Sequence[Service], local: Collection[Address]) -> list[Chain]:
     staying = [service for service in services if not service.is_leaving]
-    forward, entry, local = Dispatch("FORWARD"), Dispatch("INPUT"), Dispatch("LOCAL")
-    passing = [_place(b, Verdict.ACCEPT, is_apart=s.is_leaving) for s in services for b in s.binds]
+    forward, entry, to_any = Dispatch("FORWARD"), Dispatch("INPUT"), Dispatch("LOCAL")
+    near = [service for service in services if local_members(service, local)]
     refused = [
         _place(b, refusal(s, b.protocol), is_apart=True)
         for s in staying
@@ -268,21 +338,28 @@ def _filter_chains(services: Sequence[Service]) -> list[Chain]:
     stray = Dispatch("STRAY")
     invalid = Rule(protocol=Protocol.TCP, ct_state=CtState.INVALID, target=Jump(STRAY_CHAIN))
     is_kept = any(service.source.kind is SourceKind.KEEP for service in staying)
-    accept = forward.rules(_once(passing), _of_connection)
+    accept = forward.rules(_passing(services), _of_connection)
+    accept_here = entry.rules(_passing(near), _of_connection)
     refuse_routed = forward.rules(refused_there, _new_to_bind)
     refuse = entry.rules(refused_there, _new_to_bind)
     drop = entry.rules(shield_there, _to_bind)
     to_local = _to_local(services[0], shield_anywhere)
     chains = [
         Chain(FORWARD_CHAIN, (*accept, *refuse_routed, *([invalid] if is_kept else []))),
-        Chain(INPUT_CHAIN, (*refuse, *drop, *to_local, invalid)),
+        Chain(INPUT_CHAIN, (*accept_here, *refuse, *drop, *to_local, invalid)),
         Chain(STRAY_CHAIN, tuple(stray_rules(staying, stray))),
     ]
     if shield_anywhere:
-        refuse_local = _local_rules(local, refused_anywhere, _new_to_bind)
-        drop_local = _local_rules(local, shield_anywhere, _to_bind)
+        refuse_local = _local_rules(to_any, refused_anywhere, _new_to_bind)
+        drop_local = _local_rules(to_any, shield_anywhere, _to_bind)
         chains.append(Chain(LOCAL_CHAIN, (*refuse_local, *drop_local)))
-    return [*chains, *forward.chains, *entry.chains, *stray.chains, *local.chains]
+    return [*chains, *forward.chains, *entry.chains, *stray.chains, *to_any.chains]
+
+
+def _passing(services: Iterable[Service]) -> list[Place]:
+    return _once(
+        _place(bind, Verdict.ACCEPT, is_apart=s.is_leaving) for s in services for bind in s.binds
+    )
 
 
 def _of_connection(area: Area, target: Target) -> Rule:

@@ -6,7 +6,7 @@ the others are the very objects that they were, and compare in no time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -14,18 +14,18 @@ from paraglider.config.model import Address, Family
 from paraglider.health.service import Service
 from paraglider.rules.affinity import ClientSet, client_sets, render_set
 from paraglider.rules.notes import PIN_CHAIN, plan_notes
-from paraglider.rules.plan import HOOKS, plan_frontend, plan_shared
+from paraglider.rules.plan import (
+    NOBODY,
+    local_members,
+    plan_frontend,
+    plan_hooks,
+    plan_shared,
+)
 from paraglider.rules.restore import lint_restore, plan_restore
 from paraglider.rules.ruleset import Chain, TableName
 from paraglider.rules.seal import Chains, add_digests, digest_chain, sealed_pin
 from paraglider.rules.state import NOTHING, HookLine, RuleLine, State, TableState
 from paraglider.rules.text import render_rule
-
-# The jumps that every wanted state has.
-HOOK_LINES = {
-    name: frozenset(HookLine(h.builtin, 1, f"-j {h.chain}") for h in HOOKS.get(name, ()))
-    for name in TableName
-}
 
 _NAT, _MANGLE = TableName.NAT, TableName.MANGLE
 
@@ -52,32 +52,42 @@ class _Frontend:
     notes: Chains
 
 
+def wanted_hooks(name: TableName, chains: Collection[str]) -> frozenset[HookLine]:
+    """Return the jumps that a wanted table with these chains of ours has."""
+    return frozenset(HookLine(h.builtin, 1, f"-j {h.chain}") for h in plan_hooks(name, chains))
+
+
 class Planner:
     """Plans states for services that change a little at a time.
 
-    `starts_anywhere` is as for `plan_rulesets`.
+    `starts_anywhere` and `local` are as for `plan_rulesets`.
     """
 
     def __init__(self, *, starts_anywhere: bool) -> None:
         self._starts_anywhere = starts_anywhere
         self._families: dict[Family, _FamilyPlanner] = {}
 
-    def plan(self, services: Sequence[Service]) -> Mapping[Family, State]:
+    def plan(
+        self, services: Sequence[Service], local: Collection[Address] = NOBODY
+    ) -> Mapping[Family, State]:
         """Return the wanted state of each family that `services` use."""
         states = {}
         for family in Family:
             own = [service for service in services if service.family is family]
             if own:
                 planner = self._families.setdefault(family, _FamilyPlanner())
-                states[family] = planner.plan(own, starts_anywhere=self._starts_anywhere)
+                states[family] = planner.plan(own, local, starts_anywhere=self._starts_anywhere)
         return MappingProxyType(states)
 
 
 def plan_states(
-    services: Sequence[Service], *, starts_anywhere: bool = False
+    services: Sequence[Service],
+    *,
+    starts_anywhere: bool = False,
+    local: Collection[Address] = NOBODY,
 ) -> Mapping[Family, State]:
     """Return the wanted state of each family that `services` use."""
-    return Planner(starts_anywhere=starts_anywhere).plan(services)
+    return Planner(starts_anywhere=starts_anywhere).plan(services, local)
 
 
 def render_states(states: Mapping[Family, State]) -> Iterator[tuple[str, str]]:
@@ -102,17 +112,22 @@ class _FamilyPlanner:
         self._outlines: tuple[tuple[object, ...], ...] = ()
         self._shared: dict[TableName, _Written] = {}
 
-    def plan(self, services: Sequence[Service], *, starts_anywhere: bool) -> State:
+    def plan(
+        self, services: Sequence[Service], local: Collection[Address], *, starts_anywhere: bool
+    ) -> State:
         # By identity: who decides returns the same object for what has not changed.
         old = self._frontends
         self._frontends = {
             id(s): old.get(id(s)) or _write_frontend(s, starts_anywhere=starts_anywhere)
             for s in services
         }
-        outlines = tuple(frontend.outline for frontend in self._frontends.values())
+        outlines = tuple(
+            (*frontend.outline, local_members(frontend.service, local))
+            for frontend in self._frontends.values()
+        )
         if outlines != self._outlines:
             self._outlines = outlines
-            planned = plan_shared(services).items()
+            planned = plan_shared(services, local).items()
             self._shared = {name: _write(name, chains) for name, chains in planned}
         return self._assemble()
 
@@ -131,7 +146,10 @@ class _FamilyPlanner:
         shared[_MANGLE] = {**notes, PIN_CHAIN: sealed_pin(digest)}
         shared[_NAT] = nat
         return State(
-            {name: TableState(chains, HOOK_LINES[name]) for name, chains in shared.items()},
+            {
+                name: TableState(chains, wanted_hooks(name, chains))
+                for name, chains in shared.items()
+            },
             client_sets=frozenset().union(*(frontend.client_sets for frontend in frontends)),
         )
 

@@ -1,9 +1,9 @@
 """The golden cases: a configuration beside the rules that it must give.
 
 ``NAME.yaml`` is what a user writes. In its first lines ``# down: ADDRESS:PORT ...``, `draining` or
-`disabled` take backends out of service, and ``# slow: ADDRESS:PORT=PERCENT ...`` gives some a
-smaller share. ``NAME.rules`` is what iptables-restore is given for it; `make golden` writes
-them anew.
+`disabled` take backends out of service, ``# slow: ADDRESS:PORT=PERCENT ...`` gives some a smaller
+share, and ``# local: ADDRESS ...`` puts backends on the host itself. ``NAME.rules`` is what
+iptables-restore is given for it; `make golden` writes them anew.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from pathlib import Path
 
-from paraglider.config.model import Config, Family
+from paraglider.config.model import Address, Config, Family
 from paraglider.config.parse import parse_config
 from paraglider.health.service import Health, Member, Service, standing_services
 from paraglider.rules.plan import plan_rulesets
@@ -32,6 +33,7 @@ class GoldenCase:
     config: Config
     out: dict[str, Health]
     slow: dict[str, int]
+    local: frozenset[Address]
     rules_path: Path
 
     def services(self) -> tuple[Service, ...]:
@@ -54,11 +56,11 @@ class GoldenCase:
 
     def rulesets(self) -> tuple[Ruleset, ...]:
         """Return what the case plans."""
-        return plan_rulesets(self.services())
+        return plan_rulesets(self.services(), local=self.local)
 
     def states(self) -> Mapping[Family, State]:
         """Return the same as the kernel prints it."""
-        return plan_states(self.services())
+        return plan_states(self.services(), local=self.local)
 
     def rendered(self) -> str:
         """Return the text that is compared with ``NAME.rules``."""
@@ -87,5 +89,10 @@ def _read(path: Path) -> GoldenCase:
         for line in re.findall(r"^# slow: (.*)$", text, re.MULTILINE)
         for backend, percent in (item.split("=") for item in line.split())
     }
+    local = frozenset(
+        ip_address(address)
+        for line in re.findall(r"^# local: (.*)$", text, re.MULTILINE)
+        for address in line.split()
+    )
     config = parse_config(text.encode(), source=path.name)
-    return GoldenCase(path.stem, config, out, slow, path.with_suffix(".rules"))
+    return GoldenCase(path.stem, config, out, slow, local, path.with_suffix(".rules"))

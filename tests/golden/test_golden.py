@@ -12,7 +12,7 @@ import pytest
 
 from paraglider.config.clients import SourceKind
 from paraglider.config.model import Balance, Endpoint
-from paraglider.health.service import FULL, Share
+from paraglider.health.service import FULL, Member, Share
 from paraglider.rules.describe import describe_states
 from paraglider.rules.notes import NOTE_CHAINS, PIN_CHAIN
 from paraglider.rules.ruleset import Jump
@@ -24,6 +24,11 @@ from tests.walker import Packet
 
 CASES = golden_cases()
 WAYS = [way for case in CASES for way in ways_of(case)]
+_LOCAL_WAYS = [
+    way
+    for way in WAYS
+    if any(share.backend.address in way.case.local for share in way.service.serving)
+]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -85,6 +90,21 @@ def test_later_packets_of_a_connection_pass_both_ways(way: Way) -> None:
     assert [way.walker().send(packet).verdict for packet in _later(way)] == ["ACCEPT", "ACCEPT"]
 
 
+@pytest.mark.parametrize("way", _LOCAL_WAYS, ids=str)
+def test_a_backend_on_this_host_is_reached_where_input_drops(way: Way) -> None:
+    """By balanced connections, errors about them among these, and by nothing else."""
+    walker = way.walker()
+    walker.input_policy = "DROP"
+    here = [s.backend for s in way.service.serving if s.backend.address in way.case.local]
+    sent = [walker.send(way.packet(way.client(n), way.to)) for n in range(2 * len(here))]
+    assert {outcome.verdict for outcome in sent} == {"ACCEPT"}
+    assert {outcome.packet.destination for outcome in sent} >= set(map(way.lands_at, here))
+    there, _ = _later(replace(way, service=replace(way.service, members=(Member(here[0]),))))
+    assert walker.send(there).verdict == "ACCEPT"
+    assert walker.send(replace(there, is_error=True)).verdict == "ACCEPT"
+    assert walker.send(way.packet(way.client(), way.lands_at(here[0]))).verdict == "DROP"
+
+
 @pytest.mark.parametrize("way", WAYS, ids=str)
 def test_what_routers_say_of_a_connection_passes_both_ways(way: Way) -> None:
     """An ICMP error about a balanced connection passes where FORWARD drops, from either side."""
@@ -122,7 +142,8 @@ def test_traffic_that_is_not_balanced_is_left_alone(way: Way) -> None:
     answer = way.packet(backend, own, is_syn=False, original=backend)
     assert walker.send(answer).verdict == "ACCEPT"
     straight = walker.send(way.packet(client, backend))
-    assert straight.verdict == "DROP"  # the host's policy, untouched
+    # The host's policy, untouched.
+    assert straight.verdict == ("ACCEPT" if backend.address in way.case.local else "DROP")
     assert straight.packet.source == client
 
 

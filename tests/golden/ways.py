@@ -60,7 +60,9 @@ class Way:
     def walker(self) -> Walker:
         """Return a host with the rules of the case, on which no packet was yet."""
         ruleset = next(r for r in self.case.rulesets() if r.family is self.service.family)
-        return Walker(ruleset, local=[str(self.to.address), *map(str, self.sources)])
+        return Walker(
+            ruleset, local=[str(self.to.address), *map(str, (*self.case.local, *self.sources))]
+        )
 
 
 def ways_of(case: GoldenCase) -> Iterator[Way]:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paraglider.config.model import Endpoint, Family, HashKey, Ports, Protocol
-from paraglider.health.service import Health, Member, Service, Share
+from paraglider.health.service import Health, Member, Service, Share, backend_addresses
 from paraglider.rules.describe import describe_states
 from paraglider.rules.parse import parse_rule
 from paraglider.rules.plan import plan_rulesets
@@ -197,15 +197,18 @@ def test_live_rules_tell_the_services_that_they_came_from(wanted: tuple[Service,
 def test_a_change_is_planned_as_if_from_scratch(
     before: tuple[Service, ...], data: st.DataObject
 ) -> None:
-    """Whatever a planner was asked before, and however few services are new to it: it plans what
-    one does that knows nothing; and that is what `plan_rulesets` says, with a seal."""
+    """Whatever a planner was asked before, however few services are new to it and whoever of the
+    backends is on the host: it plans what one does that knows nothing; and that is what
+    `plan_rulesets` says, with a seal."""
     planner = Planner(starts_anywhere=False)
     planner.plan(before)
     after = tuple(s for s in before if data.draw(st.booleans())) + data.draw(services())
     after = tuple({s.name: s for s in after}.values())
-    planned = planner.plan(after)
-    assert planned == plan_states(after)
-    for ruleset in plan_rulesets(after):
+    local = {a for a in sorted(backend_addresses(after), key=str) if data.draw(st.booleans())}
+    planned = planner.plan(after, local)
+    assert planned == plan_states(after, local=local)
+    assert describe_states(planned).is_whole is bool(after)
+    for ruleset in plan_rulesets(after, local=local):
         for table in ruleset.tables:
             rules = planned[ruleset.family].table(table.name).chains
             told = {c.name: [render_rule(rule) for rule in c.rules] for c in table.chains}
