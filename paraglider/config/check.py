@@ -16,12 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from paraglider.config.address import Role, parse_address
 from paraglider.config.document import Document, Kind
 from paraglider.config.duration import parse_duration, render_duration
 from paraglider.config.endpoint import parse_port
+from paraglider.config.headers import read_headers
 from paraglider.config.keys import CHECK_KEYS
 from paraglider.config.mapping import read_keys
 from paraglider.config.model import Address, Check, CheckKind, HttpRequest
@@ -35,6 +37,7 @@ from paraglider.config.request import (
     parse_ca,
     parse_host_header,
     parse_path,
+    parse_sni,
     parse_statuses,
 )
 from paraglider.config.value import (
@@ -59,37 +62,77 @@ _HTTP = (CheckKind.HTTP, CheckKind.HTTPS)
 _PROBING = (CheckKind.TCP, *_HTTP)
 
 
+# Reads the value that is next, at a place; what it is for comes last. None: its problem is told.
+_Read = Callable[[Document, Problems, Place, str], object]
+
+
+def _one(parse: Callable[[str], object]) -> _Read:
+    """Read one value with `parse`, which may raise Refused."""
+
+    def read(document: Document, problems: Problems, place: Place, wanted: str) -> object:
+        return read_value(document, problems, place, wanted, parse)
+
+    return read
+
+
+def _read_bytes(document: Document, problems: Problems, place: Place, wanted: str) -> bytes | None:
+    parse = partial(parse_bytes, written=document.written())
+    return read_value(document, problems, place, wanted, parse)
+
+
+def _read_statuses(
+    document: Document, problems: Problems, place: Place, wanted: str
+) -> tuple[tuple[int, int], ...] | None:
+    """Read one value, or a list, each item of which is what may also stand alone."""
+    if document.kind is not Kind.LIST:
+        return read_value(document, problems, place, wanted, parse_statuses)
+    ranges: list[tuple[int, int]] = []
+    for item in read_items(document, problems, place, "status"):
+        if len(ranges) > MAX_STATUSES:
+            document.skip()
+        elif found := read_value(document, problems, item, wanted, parse_statuses):
+            ranges += found
+            if len(ranges) > MAX_STATUSES:
+                problems.add(item, TOO_MANY_STATUSES)
+    return tuple(ranges) or None
+
+
 @dataclass(frozen=True, slots=True)
 class _Key:
-    """A key of a check: its field in Check or HttpRequest, how its text is read (which may raise
-    Refused), and the kinds of check that it belongs to."""
+    """A key of a check: its field in Check or HttpRequest, how it is read, and the kinds of check
+    that it belongs to."""
 
     field: str
-    parse: Callable[[str], object]
+    read: _Read
     kinds: tuple[CheckKind, ...] = _PROBING
     is_of_request: bool = False
 
 
 _KEYS: Mapping[str, _Key] = {
-    "type": _Key("kind", lambda text: parse_word(text, KINDS), tuple(CheckKind)),
-    "path": _Key("path", parse_path, _HTTP, is_of_request=True),
-    "host": _Key("host", parse_host_header, _HTTP, is_of_request=True),
+    "type": _Key("kind", _one(lambda text: parse_word(text, KINDS)), tuple(CheckKind)),
+    "path": _Key("path", _one(parse_path), _HTTP, is_of_request=True),
+    "host": _Key("host", _one(parse_host_header), _HTTP, is_of_request=True),
+    "headers": _Key("headers", read_headers, _HTTP, is_of_request=True),
     "method": _Key(
-        "method", lambda text: parse_word(text, {m: m for m in METHODS}), _HTTP, is_of_request=True
+        "method",
+        _one(lambda text: parse_word(text, {m: m for m in METHODS})),
+        _HTTP,
+        is_of_request=True,
     ),
-    "status": _Key("statuses", parse_statuses, _HTTP, is_of_request=True),
-    "body": _Key("body", parse_body, _HTTP, is_of_request=True),
-    "verify": _Key("is_verified", parse_flag, (CheckKind.HTTPS,), is_of_request=True),
-    "ca": _Key("ca", parse_ca, (CheckKind.HTTPS,), is_of_request=True),
-    "send": _Key("send", parse_bytes, (CheckKind.TCP,)),
-    "expect": _Key("expect", parse_bytes, (CheckKind.TCP,)),
-    "port": _Key("port", parse_port),
-    "address": _Key("address", lambda text: parse_address(text, Role.CHECK)),
-    "interval": _Key("interval_s", lambda text: parse_duration(text, *INTERVAL_S)),
-    "timeout": _Key("timeout_s", lambda text: parse_duration(text, *TIMEOUT_S)),
-    "rise": _Key("rise", lambda text: parse_whole(text, *COUNTS)),
-    "fall": _Key("fall", lambda text: parse_whole(text, *COUNTS)),
-    "start": _Key("starts_up", lambda text: parse_word(text, STARTS)),
+    "status": _Key("statuses", _read_statuses, _HTTP, is_of_request=True),
+    "body": _Key("body", _one(parse_body), _HTTP, is_of_request=True),
+    "verify": _Key("is_verified", _one(parse_flag), (CheckKind.HTTPS,), is_of_request=True),
+    "ca": _Key("ca", _one(parse_ca), (CheckKind.HTTPS,), is_of_request=True),
+    "sni": _Key("sni", _one(parse_sni), (CheckKind.HTTPS,), is_of_request=True),
+    "send": _Key("send", _read_bytes, (CheckKind.TCP,)),
+    "expect": _Key("expect", _read_bytes, (CheckKind.TCP,)),
+    "port": _Key("port", _one(parse_port)),
+    "address": _Key("address", _one(lambda text: parse_address(text, Role.CHECK))),
+    "interval": _Key("interval_s", _one(lambda text: parse_duration(text, *INTERVAL_S))),
+    "timeout": _Key("timeout_s", _one(lambda text: parse_duration(text, *TIMEOUT_S))),
+    "rise": _Key("rise", _one(lambda text: parse_whole(text, *COUNTS))),
+    "fall": _Key("fall", _one(lambda text: parse_whole(text, *COUNTS))),
+    "start": _Key("starts_up", _one(lambda text: parse_word(text, STARTS))),
 }
 
 
@@ -124,7 +167,7 @@ def read_check(document: Document, problems: Problems, place: Place, wanted: str
     if document.kind is Kind.MAPPING:
         settings = _read_settings(document, problems, place.key_path)
     else:
-        kind = read_value(document, problems, place, wanted, _KEYS["type"].parse)
+        kind = _KEYS["type"].read(document, problems, place, wanted)
         settings = {"type": Setting(kind, place)}
     return CheckDraft(settings, is_sound=problems.count == before)
 
@@ -194,25 +237,7 @@ def _read_settings(document: Document, problems: Problems, path: str) -> dict[st
     settings: dict[str, Setting] = {}
     for name, _ in read_keys(document, problems, path, known=CHECK_KEYS):
         place = document.place(f"{path}.{name}")
-        if name == "status" and document.kind is Kind.LIST:
-            value: object = _read_statuses(document, problems, place)
-        else:
-            value = read_value(document, problems, place, CHECK_KEYS[name], _KEYS[name].parse)
+        value = _KEYS[name].read(document, problems, place, CHECK_KEYS[name])
         if value is not None or name == "type":
             settings[name] = Setting(value, place)
     return settings
-
-
-def _read_statuses(
-    document: Document, problems: Problems, place: Place
-) -> tuple[tuple[int, int], ...] | None:
-    """Read a list, each item of which is what may also stand alone."""
-    ranges: list[tuple[int, int]] = []
-    for item in read_items(document, problems, place, "status"):
-        if len(ranges) > MAX_STATUSES:
-            document.skip()
-        elif found := read_value(document, problems, item, CHECK_KEYS["status"], parse_statuses):
-            ranges += found
-            if len(ranges) > MAX_STATUSES:
-                problems.add(item, TOO_MANY_STATUSES)
-    return tuple(ranges) or None

@@ -73,6 +73,7 @@ class Document:
         self._events = _read_events(self._text, loader or _fastest_loader())
         self._skipped = 0
         self._bare_brackets: tuple[tuple[Place, str], ...] | None = None
+        self._characters: str | None = None
         next(self._events)  # the start of the stream
         self._next = next(self._events)
         if not isinstance(self._next, StreamEndEvent):  # else it is the start of a document
@@ -99,6 +100,13 @@ class Document:
         if not isinstance(event, ScalarEvent):
             raise TypeError(f"{event} is not a scalar")
         return Text(event.value, is_plain=not event.style)
+
+    def written(self) -> str:
+        """Return the next value as it stands in the file: a scalar with its quotes."""
+        if self._characters is None:
+            self._characters = self._text.decode()
+        start, end = self._next.start_mark, self._next.end_mark
+        return "" if start is None or end is None else self._characters[start.index : end.index]
 
     def each_entry(self) -> Iterator[None]:
         """Enter the mapping or list that is next; stop before each key or item in it.

@@ -31,9 +31,9 @@ def read_keys(
     meant: set[str | None] = set()
     for _ in document.each_entry():
         place = document.place(path)
-        key = _read_key(document, problems, place)
+        key = read_key(document, problems, place)
         if key is not None and key in seen:
-            problems.add(place, _doubled(key, seen[key]))
+            problems.add(place, doubled(key, seen[key]))
         elif key is not None and key in known:
             seen[key] = place
             yield key, Place(place.line, place.column, f"{path}.{key}" if path else key)
@@ -50,7 +50,8 @@ def read_keys(
             problems.add(missing, f"is missing: {known[key]}")
 
 
-def _read_key(document: Document, problems: Problems, place: Place) -> str | None:
+def read_key(document: Document, problems: Problems, place: Place) -> str | None:
+    """Take the key that is next, or skip what is no key and tell."""
     if document.kind is Kind.TEXT:
         return document.take_text().value
     document.blame_bare_brackets()
@@ -59,7 +60,8 @@ def _read_key(document: Document, problems: Problems, place: Place) -> str | Non
     return None
 
 
-def _doubled(key: str, first: Place) -> str:
+def doubled(key: str, first: Place) -> str:
+    """Say that a key stands twice."""
     mend = "keep one"
     if key == "frontend":
         mend = "for several, write a list 'frontends:'"

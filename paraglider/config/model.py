@@ -10,7 +10,7 @@ sooner than a dataclass.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
@@ -35,6 +35,9 @@ HOST_RULE = "parts of 1 to 63 letters, digits, '-' and '_', with dots between, 2
 # spaces; iptables takes a '+' at the end for any interface that begins so, and we no quotes.
 INTERFACE_PATTERN = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}"
 INTERFACE_RULE = "1 to 15 letters, digits, '_', '-' and '.'"
+
+# Names and values, in order; no name twice, whatever its case.
+Headers = tuple[tuple[str, str], ...]
 
 # The name of the frontend in a file of the seed's form, which has none of its own.
 DEFAULT_NAME = "default"
@@ -144,7 +147,9 @@ class CheckKind(StrEnum):
 class HttpRequest:
     """What a check asks over HTTP, and which answers are good.
 
-    `host` is the Host header, and the name in the certificate of HTTPS; '' is the backend's own.
+    `host` is the Host header; '' is the backend's own. `sni` is the server name of HTTPS, which
+    its certificate must hold; '' is that of `host`. `headers` are sent beside the probe's own; they
+    may hold secrets, and no repr shows them.
     `statuses` are inclusive ranges of 100 to 599; `body` must be in the answer's, '' is in any.
     `ca` is the file of the authority that HTTPS trusts, '' for the system's.
     """
@@ -156,6 +161,8 @@ class HttpRequest:
     body: str = ""
     is_verified: bool = True
     ca: str = ""
+    sni: str = ""
+    headers: Headers = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)

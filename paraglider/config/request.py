@@ -18,6 +18,7 @@ from paraglider.config.quote import quoted
 METHODS = ("GET", "HEAD", "OPTIONS")
 MAX_PATH_CHARACTERS = 1024
 MAX_TEXT_CHARACTERS = 1024
+MAX_BYTES = 1024
 MAX_CA_CHARACTERS = 1024
 MAX_STATUSES = 50
 TOO_MANY_STATUSES = f"more than {MAX_STATUSES} numbers and ranges; write fewer and wider ones"
@@ -28,6 +29,14 @@ _STATUS = r"([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?"
 STATUSES_PATTERN = rf"{_STATUS}(?:, *{_STATUS}){{0,{MAX_STATUSES - 1}}}"
 
 _MAX_HEADER_CHARACTERS = MAX_HOST_CHARACTERS + len(":65535")
+
+_ESCAPES = {r"\r": b"\r", r"\n": b"\n", r"\t": b"\t", r"\0": b"\0", r"\\": b"\\"}
+_MAX_ESCAPE_CHARACTERS = len(r"\xNN")
+BYTES_PATTERN = rf"(?:[^\\]|\\(?:[rnt0\\]|x[0-9A-Fa-f]{{2}})){{0,{MAX_BYTES}}}"
+# An escape, whole or broken, or what stands between two.
+_BYTES_PIECE = re.compile(r"\\(?:x[0-9A-Fa-f]{0,2}|.|\Z)|[^\\]+", re.DOTALL)
+# In a double-quoted scalar as written: an escape of YAML's for one of U+0080 to U+00FF.
+_YAML_ESCAPE = re.compile(r"\\(?:(x[89A-Fa-f][0-9A-Fa-f])|.)", re.DOTALL)
 
 
 def parse_path(text: str) -> str:
@@ -93,12 +102,59 @@ def parse_body(text: str) -> str:
     return text
 
 
-def parse_bytes(text: str) -> bytes:
-    """Return text as UTF-8. Raises Refused."""
-    encoded = _encode(text)
-    if len(encoded) > MAX_TEXT_CHARACTERS:
-        raise Refused(f"{quoted(text)} is longer than {MAX_TEXT_CHARACTERS} bytes")
-    return encoded
+def parse_bytes(text: str, written: str = "") -> bytes:
+    r"""Return the bytes that `text` stands for: UTF-8, with ``\xNN``, ``\r``, ``\n``, ``\t``,
+    ``\0`` and ``\\`` as one byte each. Raises Refused.
+
+    `written` is the text as it stands in the file. In double quotes YAML reads ``\xff`` first, and
+    makes a character of it whose UTF-8 is two bytes: that is refused, for nobody means it.
+
+    >>> parse_bytes(r"\x00\xff")
+    b'\x00\xff'
+    """
+    if written.startswith('"'):
+        _refuse_yaml_escapes(written)
+    is_short = len(text) <= MAX_BYTES * _MAX_ESCAPE_CHARACTERS
+    parts = [_decode_piece(piece[0]) for piece in _BYTES_PIECE.finditer(text)] if is_short else []
+    found = b"".join(parts)
+    if not is_short or len(found) > MAX_BYTES:
+        raise Refused(f"{quoted(text)} is longer than {MAX_BYTES} bytes")
+    return found
+
+
+def _decode_piece(piece: str) -> bytes:
+    if not piece.startswith("\\"):
+        return _encode(piece)
+    if len(piece) == _MAX_ESCAPE_CHARACTERS:
+        return bytes([int(piece[2:], 16)])
+    if piece in _ESCAPES:
+        return _ESCAPES[piece]
+    if piece.startswith(r"\x"):
+        raise Refused(rf"{piece} needs two hexadecimal digits, such as \x0a")
+    shown = piece if piece.isascii() and piece.isprintable() else "a backslash"
+    raise Refused(
+        rf"{shown} is not an escape here; write \xNN, \r, \n, \t or \0, or \\ for a backslash"
+    )
+
+
+def _refuse_yaml_escapes(written: str) -> None:
+    for escape in _YAML_ESCAPE.finditer(written):
+        if digits := escape[1] and escape[1][1:]:
+            raise Refused(
+                rf"in double quotes \x{digits} is the character U+00{digits.upper()}, two bytes of"
+                rf" UTF-8; for the byte {digits} write \\x{digits}, or use single quotes"
+            )
+
+
+def parse_sni(text: str) -> str:
+    """Return a host name as TLS sends it (RFC 6066, 3): without a port, no address. Raises
+    Refused."""
+    if len(text) <= MAX_HOST_CHARACTERS and re.fullmatch(HOST_PATTERN, text):
+        return text
+    raise Refused(
+        f"{quoted(text)} is not a host name; TLS names a server such as example.org, without a"
+        " port, and no address"
+    )
 
 
 def parse_ca(text: str) -> str:

@@ -11,8 +11,17 @@ from paraglider.config.address import IPV4_PATTERN, IPV6_PATTERN, NEVER_IPV4_PAT
 from paraglider.config.check import COUNTS, DEFAULT, KINDS, STARTS
 from paraglider.config.duration import DURATION_PATTERN, render_duration
 from paraglider.config.endpoint import PORT_PATTERN
+from paraglider.config.headers import (
+    HEADER_NAME_PATTERN,
+    HEADER_VALUE_PATTERN,
+    MAX_HEADERS,
+    MAX_HEADERS_CHARACTERS,
+    OWN_HEADERS,
+)
 from paraglider.config.keys import CHECK_KEYS
+from paraglider.config.model import HOST_PATTERN, MAX_HOST_CHARACTERS
 from paraglider.config.request import (
+    BYTES_PATTERN,
     HOST_HEADER_PATTERN,
     MAX_CA_CHARACTERS,
     MAX_STATUSES,
@@ -81,6 +90,23 @@ def whole_schema(least: int, most: int, **more: object) -> Schema:
     }
 
 
+def _headers_schema() -> Schema:
+    """Return names and values. A schema has no case-insensitive patterns: ``[Hh][Oo]...``."""
+    own = ("".join(f"[{c.upper()}{c}]" if c.isalpha() else c for c in it) for it in OWN_HEADERS)
+    value = {
+        "type": ["string", "number", "boolean"],
+        "pattern": f"^{HEADER_VALUE_PATTERN}$",
+        "maxLength": MAX_HEADERS_CHARACTERS,
+    }
+    return {
+        "type": "object",
+        "propertyNames": {"pattern": f"^(?!(?:{'|'.join(own)})$){HEADER_NAME_PATTERN}$"},
+        "additionalProperties": value,
+        "maxProperties": MAX_HEADERS,
+        "examples": [{"X-Probe": "paraglider"}],
+    }
+
+
 def _values() -> Mapping[str, Schema]:
     text: Schema = {"type": "string", "maxLength": MAX_TEXT_CHARACTERS, "default": ""}
     status = whole_schema(100, 599, pattern=f"^(?:{STATUSES_PATTERN})$")
@@ -93,9 +119,11 @@ def _values() -> Mapping[str, Schema]:
         "status": {"anyOf": [status, statuses], "default": "200-399"},
         "body": text,
         "verify": flag_schema(default=DEFAULT.http.is_verified),
+        "sni": pattern_schema(HOST_PATTERN, "example.org", maxLength=MAX_HOST_CHARACTERS),
+        "headers": _headers_schema(),
         "ca": pattern_schema("/.*", "/etc/paraglider/ca.pem", maxLength=MAX_CA_CHARACTERS),
-        "send": text,
-        "expect": text,
+        "send": pattern_schema(BYTES_PATTERN, "PING\\r\\n", "\\x00\\x01", default=""),
+        "expect": pattern_schema(BYTES_PATTERN, "+PONG", default=""),
         "port": whole_schema(1, 65535, pattern=f"^{PORT_PATTERN}$"),
         "address": address_schema("172.19.0.9", "fd00::9"),
         "interval": duration_schema(DEFAULT.interval_s),

@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 
 from paraglider import __version__
+from paraglider.config.headers import HEADER_NAME_PATTERN, HEADER_VALUE_PATTERN
 from paraglider.config.model import Address, CheckKind, HttpRequest
 from paraglider.config.quote import quoted
 from paraglider.health.answer import MAX_ANSWER_BYTES, Finder
@@ -28,6 +29,10 @@ _MAX_CHUNK_LINE_BYTES = 1 << 10
 
 _DEFAULT_PORTS = {CheckKind.HTTP: 80, CheckKind.HTTPS: 443}
 _VISIBLE = re.compile(r"[!-~]+")
+_HEADER_NAME = re.compile(HEADER_NAME_PATTERN)
+_HEADER_VALUE = re.compile(HEADER_VALUE_PATTERN)
+# Where the check has none of its own.
+_DEFAULT_HEADERS = (("User-Agent", f"paraglider/{__version__}"), ("Accept", "*/*"))
 
 _START = b"HTTP/"
 # RFC 9112: 2.2 (a line may end in LF alone), 4 (status line), 6 (where a message ends), 7.1.
@@ -43,10 +48,15 @@ def render_request(request: HttpRequest, host: str) -> bytes:
     for text in (request.method, request.path, host):
         if not _VISIBLE.fullmatch(text):
             raise CannotProbe(f"cannot ask {quoted(text)} over HTTP: printable ASCII, no spaces")
-    return (
-        f"{request.method} {request.path} HTTP/1.1\r\nHost: {host}\r\n"
-        f"User-Agent: paraglider/{__version__}\r\nAccept: */*\r\nConnection: close\r\n\r\n"
-    ).encode("ascii")
+    for name, value in request.headers:
+        if not (_HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value)):
+            raise CannotProbe(f"cannot send the header {quoted(name)}: it is not one line of HTTP")
+    given = {name.lower() for name, _ in request.headers}
+    headers = [("Host", host)]
+    headers += [header for header in _DEFAULT_HEADERS if header[0].lower() not in given]
+    headers += [*request.headers, ("Connection", "close")]
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
+    return f"{request.method} {request.path} HTTP/1.1\r\n{lines}\r\n".encode("ascii")
 
 
 def name_host(kind: CheckKind, request: HttpRequest, name: str | Address, port: int) -> str:

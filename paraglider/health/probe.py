@@ -164,8 +164,9 @@ class Probe:
 
     def _shake_hands(self) -> Generator[int, None, None]:
         self._stage = "TLS handshake: "
-        name = self._check.http.host or self._host_name or str(self._address)
-        stream = self._contexts.wrap(self._connection, self._check.http, name)
+        request = self._check.http
+        name = request.sni or request.host or self._host_name or str(self._address)
+        stream = self._contexts.wrap(self._connection, request, name)
         self._stream = stream
         yield from _finish(stream.shake_hands, EVENT_READ)
 

@@ -1,6 +1,7 @@
 """What the agent and its prober say to each other: lines of JSON, typed at both ends.
 
-    {"checks": [...], "targets": [["web/172.19.0.2:80", "", "172.19.0.2", 80, 0]], "names": []}
+    {"requests": [...], "checks": [...], "names": [],
+     "targets": [["web/172.19.0.2:80", "", "172.19.0.2", 80, 0]]}
     {"results": [["web/172.19.0.2:80", true, "connected", 0.0004]], "resolved": [], "notes": []}
 
 Orders go to the prober, and each holds everything that is to be probed and looked up: the one
@@ -18,12 +19,17 @@ from dataclasses import dataclass
 from itertools import islice
 
 from paraglider.config.address import Refused, Role, parse_address
-from paraglider.config.model import MAX_HOST_CHARACTERS, Address, Check, Family
+from paraglider.config.model import MAX_HOST_CHARACTERS, Address, Check, Family, HttpRequest
 from paraglider.health.probe import Target
 from paraglider.health.prober import Result
 from paraglider.health.resolver import MAX_ADDRESSES, Name, Resolved
 from paraglider.health.verdict import clip, is_told
-from paraglider.health.wire_check import pack_check, unpack_check
+from paraglider.health.wire_check import (
+    pack_check,
+    pack_request,
+    unpack_check,
+    unpack_request,
+)
 from paraglider.health.wire_value import (
     MAX_SECONDS,
     as_flag,
@@ -97,15 +103,18 @@ def receive(channel: socket.socket) -> bytes | None:
 
 
 def encode_orders(targets: Iterable[Target], names: Mapping[Name, float]) -> bytes:
-    """Return one line; equal checks are in it once."""
+    """Return one line; equal checks and requests are in it once."""
     checks: dict[Check, int] = {}
     rows = [
         (t.key, t.host_name, str(t.address), t.port, checks.setdefault(t.check, len(checks)))
         for t in targets
     ]
+    requests: dict[HttpRequest, int] = {}
+    packed = [pack_check(it, requests.setdefault(it.http, len(requests))) for it in checks]
     return _line(
         {
-            "checks": [pack_check(check) for check in checks],
+            "requests": [pack_request(request) for request in requests],
+            "checks": packed,
             "targets": rows,
             "names": [(name, family, every_s) for (name, family), every_s in names.items()],
         }
@@ -114,8 +123,9 @@ def encode_orders(targets: Iterable[Target], names: Mapping[Name, float]) -> byt
 
 def decode_orders(line: bytes) -> Orders:
     """Read a line of orders. Raises ValueError."""
-    fields = as_object(_parse(line), ("checks", "targets", "names"))
-    checks = [unpack_check(value) for value in as_items(fields["checks"])]
+    fields = as_object(_parse(line), ("requests", "checks", "targets", "names"))
+    requests = [unpack_request(value) for value in as_items(fields["requests"])]
+    checks = [unpack_check(value, requests) for value in as_items(fields["checks"])]
     targets = [_unpack_target(value, checks) for value in as_items(fields["targets"])]
     names: dict[Name, float] = {}
     for value in as_items(fields["names"]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -13,11 +13,9 @@ import pytest
 
 from paraglider.config.model import Address, Check, CheckKind, Family, HttpRequest
 from paraglider.health.probe import Target
-from paraglider.health.prober import Result
-from paraglider.health.resolver import Resolved
-from paraglider.health.wire import decode_reports, encode_orders
 from paraglider.lab.actors import READY_TIMEOUT_S, read_line
 from paraglider.lab.hosts import Lab
+from tests.netns.prober import Found, probe_from
 
 # Serves until its input ends; answers each line there with how many connections it has accepted on
 # COUNTED. What it says over HTTP is named by the path.
@@ -85,50 +83,8 @@ for line in sys.stdin:
     print(count, flush=True)
 """
 
-# An agent: hands the orders of its input to a prober, prints what is reported until everything in
-# them was, and ends with the prober's code. Its prober can load no module once it probes.
-AGENT = """\
-import os, random, socket, sys
-from paraglider.health.prober_main import serve_probes
-from paraglider.health.tls import load_tls
-from paraglider.health.wire import decode_orders, decode_reports
-
-class Refusing:
-    def find_spec(self, name, path=None, target=None):
-        raise ImportError(f"{name} is loaded too late")
-
-ours, theirs = socket.socketpair()
-prober = os.fork()
-if prober == 0:
-    ours.close()
-    load_tls()
-    sys.meta_path.insert(0, Refusing())
-    serve_probes(theirs, random=random.random)
-    os._exit(0)
-theirs.close()
-line = sys.stdin.buffer.readline()
-orders = decode_orders(line.rstrip())
-missing = {target.key for target in orders.targets} | {name for name, _ in orders.names}
-ours.sendall(line)
-with ours, ours.makefile("rb") as lines:
-    while missing:
-        line = next(lines)
-        sys.stdout.buffer.write(line)
-        reports = decode_reports(line.rstrip())
-        missing -= {it.key for it in reports.results} | {it.name for it in reports.resolved}
-sys.exit(os.waitstatus_to_exitcode(os.waitpid(prober, 0)[1]))
-"""
-
 PROBES = 40
 PING = Check(send=b"PING\r\n", expect=b"+PONG", timeout_s=0.5)
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What one run of the agent printed."""
-
-    results: dict[str, Result] = field(default_factory=dict)
-    resolved: dict[str, Resolved] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,15 +100,7 @@ class Site:
         self, targets: list[Target], names: dict[tuple[str, Family], float] | None = None
     ) -> Found:
         """Probe each of them at least once; return the first result of each."""
-        orders = encode_orders(targets, names or {}).decode()
-        done = self.lab.run("a", [sys.executable, "-c", AGENT], input=orders, timeout_s=30)
-        found = Found()
-        for line in done.stdout.splitlines():
-            reports = decode_reports(line.encode())
-            for result in reports.results:
-                found.results.setdefault(result.key, result)
-            found.resolved.update({it.name: it for it in reports.resolved})
-        return found
+        return probe_from(self.lab, "a", targets, names)
 
     def accepted(self) -> int:
         """Return how many connections the server has accepted on port 7001."""

@@ -79,7 +79,12 @@ def is_check(check: object) -> bool:
         and all(len(text) <= 1024 for text in (check.send, check.expect, check.http.body))
         and re.fullmatch(r"GET|HEAD|OPTIONS", check.http.method) is not None
         and re.fullmatch(r"/[!-~]*", check.http.path) is not None
-        and re.fullmatch(r"[!-~]*", check.http.host) is not None
+        and all(re.fullmatch(r"[!-~]*", it) for it in (check.http.host, check.http.sni))
+        and len(check.http.headers) <= 16
+        and all(
+            re.fullmatch(r"[!-9;-~]+", name) and re.fullmatch(r"[ -~\t]*", value)
+            for name, value in check.http.headers
+        )
         and all(100 <= first <= last <= 599 for first, last in check.http.statuses)
         and check.http.statuses != ()
         and (check.kind is not CheckKind.NONE or check == Check(kind=CheckKind.NONE))

@@ -50,7 +50,14 @@ def test_an_empty_mapping_is_the_check_that_all_have_anyway() -> None:
         ("port: 8080", Check(port=8080)),
         ("address: 10.0.0.9", Check(address=ip_address("10.0.0.9"))),
         (r'send: "PING\r\n", expect: "+PONG"', Check(send=b"PING\r\n", expect=b"+PONG")),
-        (r'send: "\0\xe9"', Check(send=b"\0\xc3\xa9")),
+        (r"send: '\x00\xFf\r\n\t\0\\x'", Check(send=b"\0\xff\r\n\t\0\\x")),
+        (r"send: \x00\xff", Check(send=b"\0\xff")),
+        (r'send: "\\x00\\xff"', Check(send=b"\0\xff")),
+        (r'send: "\0\x7f\u00e9"', Check(send=b"\0\x7f\xc3\xa9")),
+        (r'send: "\\\\xff"', Check(send=rb"\xff")),
+        ('send: "é"', Check(send=b"\xc3\xa9")),
+        (r"expect: '\xe9é'", Check(expect=b"\xe9\xc3\xa9")),
+        (r"send: '" + r"\xff" * 1024 + "'", Check(send=b"\xff" * 1024)),
         (f"send: '{'x' * 1024}'", Check(send=b"x" * 1024)),
         ("type: http, path: '/a?b=c#%20'", request(path="/a?b=c#%20")),
         ("type: http, path: /", request()),
@@ -72,6 +79,15 @@ def test_an_empty_mapping_is_the_check_that_all_have_anyway() -> None:
         ("type: https, verify: false, path: /x", request(HTTPS, is_verified=False, path="/x")),
         ("type: https, verify: true", HTTPS),
         ("type: https, ca: /etc/ca größer.pem", request(HTTPS, ca="/etc/ca größer.pem")),
+        ("type: https, sni: a.b, host: 'c.d:80'", request(HTTPS, sni="a.b", host="c.d:80")),
+        ("type: http, headers: {}", HTTP),
+        ("type: http, headers: {X-A: b c, x-b: '', X_c: 1}",
+         request(headers=(("X-A", "b c"), ("x-b", ""), ("X_c", "1")))),
+        ("type: http, headers: {User-Agent: me, Accept: text/plain}",
+         request(headers=(("User-Agent", "me"), ("Accept", "text/plain")))),
+        (f"type: https, headers: {{{', '.join(f'X-{n}: a' for n in range(16))}}}",
+         request(HTTPS, headers=tuple((f"X-{n}", "a") for n in range(16)))),
+        (f"type: http, headers: {{A: {'x' * 7167}}}", request(headers=(("A", "x" * 7167),))),
     ],
 )  # fmt: skip
 def test_a_key_is_in_the_check_of_each_backend(keys: str, expected: Check) -> None:
@@ -101,6 +117,10 @@ PATH = (
     " %20"
 )
 E_ACUTE = r"\xe9"
+TEN_ZEROS = r"\\x00" * 10
+ESCAPE = r"is not an escape here; write \xNN, \r, \n, \t or \0, or \\ for a backslash"
+SNI = "is not a host name; TLS names a server such as example.org, without a port, and no address"
+HEADERS = "must be headers that are sent, as names and values, such as {X-Probe: paraglider}"
 LONG = f"'{'x' * 40}'... (1025 characters) is longer than 1024"
 
 
@@ -139,6 +159,17 @@ LONG = f"'{'x' * 40}'... (1025 characters) is longer than 1024"
         ("send", "x" * 1025, f"{LONG} bytes"),
         ("send", "é" * 513, f"'{E_ACUTE * 40}'... (513 characters) is longer than 1024 bytes"),
         ("expect", "x" * 1025, f"{LONG} bytes"),
+        ("send", r"'" + r"\x00" * 1025 + "'",
+         f"'{TEN_ZEROS}'... (4100 characters) is longer than 1024 bytes"),
+        ("send", r"a\q", rf"\q {ESCAPE}"),
+        ("send", r"'a\X00'", rf"\X {ESCAPE}"),
+        ("send", r"'a\'", f"\\ {ESCAPE}"),
+        ("send", r"a\é", f"a backslash {ESCAPE}"),
+        ("expect", r"'\x4'", r"\x4 needs two hexadecimal digits, such as \x0a"),
+        ("expect", r"\x4g", r"\x4 needs two hexadecimal digits, such as \x0a"),
+        ("expect", r"\xg0", r"\x needs two hexadecimal digits, such as \x0a"),
+        ("send", r'"\\\xfF"', r"in double quotes \xfF is the character U+00FF, two bytes of UTF-8;"
+         r" for the byte fF write \\xfF, or use single quotes"),
         ("path", "health", "'health' does not begin with '/'; write a path such as /healthz"),
         ("path", "''", "'' does not begin with '/'; write a path such as /healthz"),
         ("path", "/a b", f"'/a b' {PATH}"),
@@ -174,6 +205,15 @@ LONG = f"'{'x' * 40}'... (1025 characters) is longer than 1024"
         ("body", "", "has no value; write text that must be in the body of the answer, such as"
          " ok"),
         ("verify", "no", "'no' is not known here; write true or false"),
+        ("sni", "a:443", f"'a:443' {SNI}"),
+        ("sni", "10.0.0.9", f"'10.0.0.9' {SNI}"),
+        ("sni", "fd00::9", f"'fd00::9' {SNI}"),
+        ("sni", r'"a\n"', rf"'a\n' {SNI}"),
+        ("sni", ".".join(["a" * 50] * 6), f"'{'a' * 40}'... (305 characters) {SNI}"),
+        ("headers", "'X-A: b'", f"{HEADERS}, not a single value"),
+        ("headers", "[X-A: b]", f"{HEADERS}, not a list"),
+        ("headers", f"{{A: {'x' * 3583}, B: {'x' * 3584}}}", "more than 7168 characters in all"
+         " headers; shorten them"),
         ("ca", "ca.pem", "'ca.pem' is no absolute path; begin it with '/', such as"
          " /etc/paraglider/ca.pem"),
         ("ca", r'"/a\0"', r"'/a\x00' is no path to us: up to 1024 printable characters"),
@@ -190,6 +230,53 @@ def test_a_value_that_cannot_be_is_refused_with_its_place(
     assert f"{column}: frontend.check.{key}: {expected}" == problem_of(
         f"{{{before}{key}: {value}}}"
     )
+
+
+VALUE = (
+    "the value holds what a header cannot: printable ASCII is allowed, and spaces and tabs between"
+)
+NOT_A_NAME = "is not the name of a header: 1 to 64 letters, digits and !#$%&'*+-.^_`|~"
+
+
+@pytest.mark.parametrize(
+    ("entry", "column", "path", "expected"),
+    [
+        (r'X-A: "s3cret\r\nX-B: c"', 38, ".X-A", VALUE),
+        (r'X-A: "s3cret\n"', 38, ".X-A", VALUE),
+        (r'X-A: "s3cret\0"', 38, ".X-A", VALUE),
+        ("X-A: 's3cret '", 38, ".X-A", VALUE),
+        ("X-A: s3crét", 38, ".X-A", VALUE),
+        (f"X-A: {'x' * 7169}", 38, ".X-A", "the value is longer than 7168 characters"),
+        ("X-A: ~", 38, ".X-A", "has no value; write the value of the header X-A"),
+        ("X-A: [s3cret]", 38, ".X-A", "must be the value of the header X-A, not a list"),
+        ("X A: s3cret", 33, "", f"'X A' {NOT_A_NAME}"),
+        ("'': s3cret", 33, "", f"'' {NOT_A_NAME}"),
+        ("Xä: s3cret", 33, "", rf"'X\xe4' {NOT_A_NAME}"),
+        ('"X\\r\\nY": s3cret', 33, "", rf"'X\r\nY' {NOT_A_NAME}"),
+        (f"{'X' * 65}: s3cret", 33, "", f"'{'X' * 40}'... (65 characters) {NOT_A_NAME}"),
+        ("~: s3cret", 33, "", "a key must be a word, not nothing"),
+        ("[a]: s3cret", 33, "", "a key must be a word, not a list"),
+        ("HOST: a", 33, "", "the probe sets the header HOST itself; write it as 'host:'"),
+        *(
+            (f"{name}: a", 33, "", f"the probe sets the header {name} itself; remove it")
+            for name in ("Content-Length", "transfer-encoding", "Connection")
+        ),
+        ("X-A: s, x-a: t", 41, "", "the key 'x-a' stands here again, first on line 5; keep one"),
+        (", ".join(f"X-{n}: s" for n in range(40)), 167, "", "more than 16 headers; remove some"),
+    ],
+)  # fmt: skip
+def test_a_header_that_cannot_be_sent_is_refused_without_its_value(
+    entry: str, column: int, path: str, expected: str
+) -> None:
+    """A value may be a secret, and what `check` says ends up in logs."""
+    expected = f"{column}: frontend.check.headers{path}: {expected}"
+    assert expected == problem_of(f"{{type: http, headers: {{{entry}}}}}")
+
+
+def test_no_repr_of_a_configuration_holds_a_header() -> None:
+    frontend = frontend_of("check: {type: http, headers: {Authorization: s3cret}}")
+    assert "s3cret" not in repr(frontend)
+    assert "s3cret" in repr(frontend.backends[0].check.http.headers)
 
 
 def test_an_item_of_a_list_of_statuses_has_its_own_place() -> None:
@@ -223,8 +310,8 @@ def test_a_list_of_too_many_statuses_is_told_where_it_becomes_too_long() -> None
         (
             "{intervall: 2s}",
             "11: frontend.check: unknown key 'intervall'; did you mean 'interval'? allowed here:"
-            " type, path, host, method, status, body, verify, ca, send, expect, port, address,"
-            " interval, timeout, rise, fall, start",
+            " type, path, host, headers, method, status, body, verify, ca, sni, send, expect, port,"
+            " address, interval, timeout, rise, fall, start",
         ),
         (
             "{rise: 2, rise: 3}",

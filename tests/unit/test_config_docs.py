@@ -36,4 +36,4 @@ def test_every_key_is_on_the_page() -> None:
 
 
 def test_samples_of_both_kinds_are_found() -> None:
-    assert (len(SAMPLES), len(VARIABLES)) == (11, 2)
+    assert (len(SAMPLES), len(VARIABLES)) == (12, 2)

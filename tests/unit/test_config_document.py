@@ -310,3 +310,17 @@ def test_a_thousand_frontends_of_a_hundred_backends_are_read() -> None:
 def test_the_limits_let_a_full_file_of_short_lines_pass() -> None:
     """A backend takes an event, and at least eleven bytes with its comma."""
     assert MAX_SIZE_BYTES // 11 < MAX_EVENTS
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(r'"\xff"', r'"\xff"'), ("'a''b' # c", "'a''b'"), ("a b", "a b"), ("[a, b]", "[")],
+)
+def test_a_value_is_known_as_it_was_written(loader: type, value: str, expected: str) -> None:
+    """Behind characters of two, three and four bytes, too, and a byte order mark."""
+    document = Document(f"\ufeff'é€\U0001f600': {value}".encode(), loader=loader)
+    for _ in document.each_entry():
+        document.skip()
+        assert document.written() == expected
+        document.skip()

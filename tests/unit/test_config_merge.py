@@ -40,6 +40,10 @@ def problems(own: str, frontend: str) -> list[str]:
         ("{start: up}", "{start: down}", Check()),
         ("{address: 10.0.0.8}", "{address: 10.0.0.9}", Check(address=ip_address("10.0.0.8"))),
         ("{body: ''}", "{type: http, path: /x, body: ok}", HTTP),
+        ("{headers: {A: b}}", "{type: http, path: /x, headers: {C: d, E: f}}",
+         replace(HTTP, http=HttpRequest(path="/x", headers=(("A", "b"),)))),
+        ("{headers: {}}", "{type: http, path: /x, headers: {C: d}}", HTTP),
+        ("http", "{type: https, path: /x, sni: a}", HTTP),
         # A type of its own leaves out what does not belong to it.
         ("tcp", "{type: http, path: /x, port: 8}", Check(port=8)),
         ("none", "{type: http, path: /x, port: 8, start: down}", Check(kind=CheckKind.NONE)),
@@ -74,11 +78,18 @@ def test_a_backend_with_a_check_of_its_own_leaves_the_others_alone() -> None:
     ("key", "types"),
     [
         *((key, "http or https") for key in ("path", "host", "method", "status", "body")),
-        *((key, "https") for key in ("verify", "ca")),
+        *((key, "https") for key in ("verify", "ca", "sni")),
     ],
 )
 def test_a_key_of_another_type_is_told_with_the_type_that_there_is(key: str, types: str) -> None:
-    values = {"path": "/", "host": "a", "method": "GET", "status": "200", "verify": "true"}
+    values = {
+        "path": "/",
+        "host": "a",
+        "sni": "a",
+        "method": "GET",
+        "status": "200",
+        "verify": "true",
+    }
     value = values.get(key, "/x")
     expected = (
         f"f:5:{13 + len(key)}: frontend.check.{key}: belongs to a check of type {types}, and this"

@@ -41,6 +41,30 @@ def test_request_is_one_that_any_server_understands() -> None:
     )
 
 
+def test_headers_of_the_check_stand_before_the_end_and_in_place_of_the_probes_own() -> None:
+    headers = (("Authorization", "Bearer x"), ("user-agent", "me"))
+    assert render_request(HttpRequest(headers=headers), "shop.example") == (
+        b"GET / HTTP/1.1\r\n"
+        b"Host: shop.example\r\n"
+        b"Accept: */*\r\n"
+        b"Authorization: Bearer x\r\n"
+        b"user-agent: me\r\n"
+        b"Connection: close\r\n"
+        b"\r\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("X", "s3cret\r\nY: z"), ("X", "s3cret\n"), ("X", "\x00"), ("X:", "s3cret"), ("X\n", "y")],
+)
+def test_a_header_can_hold_no_other_header(name: str, value: str) -> None:
+    """Nor does what is said of it hold its value."""
+    with pytest.raises(CannotProbe, match="cannot send the header 'X") as caught:
+        render_request(HttpRequest(headers=((name, value),)), "shop.example")
+    assert "s3cret" not in str(caught.value)
+
+
 @pytest.mark.parametrize("path", ["/\r\nX: y", "/a b", "/ä", "", "/\x00"])
 def test_request_can_hold_no_other_request(path: str) -> None:
     with pytest.raises(CannotProbe, match="cannot ask"):

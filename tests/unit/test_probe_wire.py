@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paraglider.config.address import Refused, Role, parse_address
+from paraglider.config.headers import HEADER_NAME_PATTERN, HEADER_VALUE_PATTERN
 from paraglider.config.model import Address, Check, CheckKind, Family, HttpRequest
 from paraglider.health.probe import Target
 from paraglider.health.prober import Result
@@ -17,6 +18,7 @@ from paraglider.health.resolver import MAX_ADDRESSES, Resolved
 from paraglider.health.verdict import MAX_TOLD_CHARACTERS, is_told
 from paraglider.health.wire import (
     MAX_KEY_CHARACTERS,
+    MAX_ORDERS_BYTES,
     MAX_REPORTS_BYTES,
     LineBuffer,
     Orders,
@@ -41,6 +43,14 @@ _REQUESTS = st.builds(
     body=st.text(max_size=20),
     is_verified=st.booleans(),
     ca=st.text(max_size=20),
+    sni=_TEXTS,
+    headers=st.lists(
+        st.tuples(
+            st.from_regex(HEADER_NAME_PATTERN, fullmatch=True),
+            st.from_regex(HEADER_VALUE_PATTERN, fullmatch=True),
+        ),
+        max_size=3,
+    ).map(tuple),
 )
 _CHECKS = st.builds(
     Check,
@@ -121,6 +131,15 @@ def test_equal_checks_are_said_once() -> None:
     """10,000 backends are less than 1 MiB."""
     targets = [Target(f"web/{n}", "", IPv4Address(n + 1), 80, Check()) for n in range(10_000)]
     assert len(encode_orders(targets, {})) < 1 << 20
+
+
+def test_a_request_is_said_once_whatever_else_differs() -> None:
+    """A file of 4 MiB may have 10,000 backends with a port each, and one set of 7 KiB of headers:
+    orders must stay below what the prober reads."""
+    request = HttpRequest(headers=(("Authorization", "x" * 7000),))
+    checks = [Check(kind=CheckKind.HTTP, port=n + 1, http=request) for n in range(10_000)]
+    targets = [Target(f"web/{n}", "", IPv4Address(n + 1), 80, it) for n, it in enumerate(checks)]
+    assert len(encode_orders(targets, {})) < MAX_ORDERS_BYTES / 2
 
 
 def test_no_reports_are_a_line_too() -> None:
@@ -228,12 +247,37 @@ def test_any_values_are_reports_or_a_value_error(
         return
 
 
-@pytest.mark.parametrize("field", ["checks", "targets", "names"])
+@pytest.mark.parametrize("field", ["requests", "checks", "targets", "names"])
 def test_orders_of_another_form_are_refused(field: str) -> None:
     orders = json.loads(encode_orders([Target("web", "", IPv4Address(1), 80, Check())], {}))
     orders[field] = [[7]]
     with pytest.raises(ValueError, match="expected"):
         decode_orders(json.dumps(orders).encode())
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        [["X"]],
+        [["X", "s3cret", ""]],
+        [["X", 7]],
+        [["X:", "s3cret"]],
+        [["X", "s3cret\r\nY: z"]],
+        [["X", "s3cret\n"]],
+        [["X", "s3crét"]],
+        [["X", "s"]] * 17,
+        [["X", "s" * 4000]] * 2,
+    ],
+)
+def test_headers_that_are_no_line_of_http_are_refused_without_their_values(headers: object) -> None:
+    """Whoever wrote the orders: the note that the prober makes of it goes to the log."""
+    check = Check(kind=CheckKind.HTTP)
+    orders = json.loads(encode_orders([Target("web", "", IPv4Address(1), 80, check)], {}))
+    orders["requests"][0]["headers"] = headers
+    with pytest.raises(ValueError, match="expected") as caught:
+        decode_orders(json.dumps(orders).encode())
+    assert "s3cr" not in str(caught.value)
 
 
 def test_lines_come_whole_however_they_were_cut() -> None:
