@@ -187,11 +187,11 @@ def drain_s(text: str) -> int:
     What is wrong with PARAGLIDER_DRAIN is for the agent to say. Not parse_duration: its imports
     would be two of the megabytes that process 1 keeps.
 
-    >>> drain_s("1.5m"), drain_s("500ms"), drain_s("")
-    (90, 1, 0)
+    >>> drain_s("1.5m"), drain_s("500ms"), drain_s("1d"), drain_s("")
+    (90, 1, 86400, 0)
     """
-    units = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
-    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|m|h)", text)
+    units = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|m|h|d)", text.strip())
     return math.ceil(float(found[1]) * units[found[2]]) if found else 0
 
 

@@ -14,6 +14,8 @@ back and what to do; foreign exceptions are translated once, where they enter, w
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -80,3 +82,19 @@ class ConfigError(ParagliderError):
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+def explain(error: Exception) -> str:
+    """Return what a message says of `error`; of one of the system, `FILE: Permission denied`.
+
+    str() of an OSError has its number and Python's quotes in it.
+    """
+    if not isinstance(error, OSError):
+        return str(error)
+    cause = error.strerror or str(error) or type(error).__name__
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        cause += " (raise the limit: 'ulimit -n', LimitNOFILE= or --ulimit nofile=)"
+    name = error.filename
+    if name is None:
+        return cause
+    return f"{os.fsdecode(name) if isinstance(name, str | bytes) else name}: {cause}"

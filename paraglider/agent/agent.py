@@ -23,7 +23,7 @@ from paraglider.agent.record import Record
 from paraglider.agent.targets import plan_targets
 from paraglider.agent.writer import Connections, Writer
 from paraglider.config.model import Bind, Config, Endpoint, OnDown
-from paraglider.errors import ParagliderError, UnavailableError
+from paraglider.errors import ParagliderError, UnavailableError, explain
 from paraglider.health.board import Board, Change, FrontendView
 from paraglider.health.memory import Memory
 from paraglider.health.service import Health, Pair, Service, backend_addresses
@@ -123,8 +123,8 @@ class Agent:
             self._put_in_force(config, choice)
         except (ParagliderError, OSError) as error:
             self._board = before
-            self.record.reload_error = str(error)
-            self._world.report(f"nothing was changed, what is in force stays: {error}")
+            self.record.reload_error = explain(error)
+            self._world.report(f"nothing was changed, what is in force stays: {explain(error)}")
             raise
         return f"{config.source} is in force"
 

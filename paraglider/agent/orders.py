@@ -9,7 +9,8 @@ from paraglider.agent.metrics import metrics_text
 from paraglider.agent.protocol import Answer, Request
 from paraglider.agent.status import Status
 from paraglider.agent.status_text import status_json, status_text
-from paraglider.errors import ParagliderError, UsageError
+from paraglider.config.quote import quoted
+from paraglider.errors import ParagliderError, UnavailableError, UsageError, explain
 
 _DONE = {
     "drain": "drains",
@@ -43,7 +44,7 @@ class Orders:
         except ParagliderError as error:
             return Answer(error.exit_code, str(error))
         except OSError as error:
-            return Answer(1, f"{request.command}: {error}")
+            return Answer(UnavailableError.exit_code, f"{request.command} failed: {explain(error)}")
 
     def _answer(self, request: Request) -> Answer:
         match request.command:
@@ -60,7 +61,7 @@ class Orders:
                 return Answer(0, "stopped: all rules are gone, and so is the agent")
             case "drain" | "undrain" | "disable" | "enable":
                 return Answer(0, self._order(request))
-        raise UsageError(f"no such request: {request.command!r}")
+        raise UsageError(f"no such request: {quoted(request.command)}")
 
     def _order(self, request: Request) -> str:
         pairs = self._agent.find(request.backend, request.frontend)

@@ -17,9 +17,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from paraglider.config.variables import RUN
+
 SOCKET_NAME = "admin.sock"
 FOLDER = "/run/paraglider"
-FOLDER_VARIABLE = "PARAGLIDER_RUN"
 MAX_LINE_BYTES = 1 << 16
 
 
@@ -45,7 +46,7 @@ class Answer:
 
 def socket_path(environment: Mapping[str, str]) -> str:
     """Return where the agent's socket is: in PARAGLIDER_RUN, else in /run/paraglider."""
-    return os.path.join(environment.get(FOLDER_VARIABLE) or FOLDER, SOCKET_NAME)
+    return os.path.join(environment.get(RUN) or FOLDER, SOCKET_NAME)
 
 
 def encode(message: Request | Answer) -> bytes:

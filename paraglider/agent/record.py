@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from paraglider.errors import explain
+
 
 @dataclass(slots=True)
 class Record:
@@ -37,7 +39,7 @@ class Trouble:
     def begin(self, what: str, error: Exception) -> None:
         """`what` failed: told if it did not fail with the same words before."""
         self.record.sync_failures += 1
-        text = f"{what}: {error}"
+        text = f"{what}: {explain(error)}"
         if self._told.get(what) != text:
             self.report(f"{text}\ntrying again")
         self._told[what] = text

@@ -6,10 +6,12 @@ of what `paraglider check` costs.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from paraglider import __version__
 from paraglider.cli.context import Context
 from paraglider.errors import ConfigError, Problem, UnavailableError
 
@@ -37,6 +39,7 @@ def start(context: Context) -> int:
     from paraglider.rules.wanted import plan_states
 
     _refuse_beside_agent(context)
+    _warn_of_variables(context)
     config = context.load_config()
     choice = context.choose_variant()
     for finding in (*survey(context, config), *agent_findings(config)):
@@ -121,17 +124,22 @@ def run(context: Context) -> int:
     from paraglider.cli.findings import survey
     from paraglider.cli.run import run_here
 
+    _warn_of_variables(context)
     return run_here(context, survey=survey, remove=_remove)
 
 
 def check(context: Context) -> int:
     """Say whether the configuration is right, and fits this host."""
     from paraglider.cli.findings import check_findings
+    from paraglider.config.variables import read_drain, read_iptables
 
+    unknown = _warn_of_variables(context)
     config = context.load_config()
+    read_drain(context.environment)
+    read_iptables(context.environment)
     findings = check_findings(context, config)
-    if findings and context.arguments.strict:
-        raise ConfigError([Problem(config.source, None, None, "", f) for f in findings])
+    if context.arguments.strict and (wrong := [*unknown, *findings]):
+        raise ConfigError([Problem(config.source, None, None, "", text) for text in wrong])
     for finding in findings:
         context.report(f"warning: {finding}")
     # One with binds of both families is two in `config`.
@@ -153,6 +161,7 @@ def render(context: Context) -> int:
     from paraglider.kernel.variant import asked_variant
     from paraglider.rules.wanted import plan_states, render_states
 
+    _warn_of_variables(context)
     only, is_legacy = context.arguments.family, asked_variant(context.environment) is Variant.LEGACY
     config = context.load_config()
     services = standing_services(config, resolve_names(config))
@@ -178,6 +187,7 @@ def diff(context: Context) -> int:
     from paraglider.rules.state import NOTHING
     from paraglider.rules.wanted import plan_states
 
+    _warn_of_variables(context)
     config = context.load_config()
     variant = context.choose_variant().variant
     live = read_states(variant, context.host)
@@ -272,9 +282,20 @@ def order(context: Context) -> int:
     return _tell(context, answer)
 
 
+def _warn_of_variables(context: Context) -> list[str]:
+    """Warn of misspelt variables before the file is read: they may be why it is."""
+    from paraglider.config.variables import unknown_variables
+
+    warnings = unknown_variables(context.environment)
+    for warning in warnings:
+        context.report(f"warning: {warning}")
+    return warnings
+
+
 def _tell(context: Context, answer: Answer) -> int:
     if answer.exit_code:
-        context.err.write(f"{answer.text}\n")
+        with contextlib.suppress(OSError):
+            print(answer.text, file=context.err, flush=True)
     else:
         context.say(answer.text)
     return answer.exit_code
@@ -294,6 +315,22 @@ def schema(context: Context) -> int:
     from paraglider.config.schema import config_schema
 
     context.say(json.dumps(config_schema(), indent=2))
+    return 0
+
+
+def help_(context: Context) -> int:
+    """Print the help of everything, or of a command."""
+    from paraglider.cli.parser import build_parser
+
+    topic: str | None = context.arguments.topic
+    parser = build_parser() if topic is None else build_parser([topic]).commands[topic]
+    context.out.write(parser.format_help())
+    return 0
+
+
+def version(context: Context) -> int:
+    """Print the version."""
+    context.say(f"paraglider {__version__}")
     return 0
 
 
@@ -323,4 +360,6 @@ COMMANDS: Mapping[str, Callable[[Context], int]] = {
     "demo": demo,
     "schema": schema,
     "completion": completion,
+    "help": help_,
+    "version": version,
 }

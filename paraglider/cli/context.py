@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, TextIO
@@ -36,8 +37,9 @@ class Context:
         print(text, file=self.out, flush=True)
 
     def report(self, text: str) -> None:
-        """Print something to know beside the result."""
-        print(f"paraglider: {text}", file=self.err, flush=True)
+        """Print something to know beside the result. That nobody can read it changes nothing."""
+        with contextlib.suppress(OSError):
+            print(f"paraglider: {text}", file=self.err, flush=True)
 
     def load_config(self) -> Config:
         """Return the configuration that the command line and the environment name."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, NoReturn
 
 from paraglider import __version__
@@ -29,6 +29,7 @@ The configuration, /etc/paraglider/glider.yaml unless -config says otherwise:
 
 or, without a file: PARAGLIDER_BIND, PARAGLIDER_PRIVATEIP, PARAGLIDER_BACKENDS (comma-separated).
 PARAGLIDER_IPTABLES=nft|legacy overrides which variant of iptables is used.
+docs/configuration.md lists all variables.
 
 Try it:                 paraglider demo
 See before you apply:   paraglider -config glider.yaml check
@@ -124,6 +125,8 @@ _COMMANDS = (
         "nothing is left afterwards. Works as root and as an ordinary user.",
     ),
     _Command("schema", "print the JSON Schema of the configuration, for editors"),
+    _Command("help", "print this help, or the help of a command"),
+    _Command("version", "print the version"),
     _Command(
         "completion",
         "print a completion script for a shell",
@@ -134,27 +137,95 @@ _COMMANDS = (
 # Those that say something about one backend.
 ORDERS = ("drain", "undrain", "disable", "enable")
 
+# What a misspelt command may be taken for: a guess must not suggest to change anything.
+_HARMLESS = (
+    *("check", "render", "diff", "status", "metrics"),
+    *("schema", "completion", "demo", "help", "version"),
+)
 
-class _Parser(argparse.ArgumentParser):
-    """The parser of the standard library, with the nearest command for one that does not exist."""
+
+class Parser(argparse.ArgumentParser):
+    """The parser of the standard library, with answers that say what to type.
+
+    `commands` holds the parser of each command, by its name.
+    """
+
+    commands: Mapping[str, Parser]
 
     def error(self, message: str) -> NoReturn:
-        import difflib
+        """Print the usage and what is wrong; exit with 2."""
+        found = re.search(r"(\S+): invalid choice: (['\"]?)(.*)\2 \(choose from (.*)\)", message)
+        if found and found[1] == "COMMAND":
+            message = _explain_command(found[3])
+        elif found:
+            words = found[4].replace("'", "")
+            message = f"{found[1]}: {found[3]} is not known; choose one of: {words}"
+        elif "are required: COMMAND" in message:
+            message = f"no command; {_LISTED}"
+        super().error(f"{message}; see '{self.prog} --help'")
 
-        found = re.search(r"invalid choice: '(.*?)'", message)
-        names = [command.name for command in _COMMANDS]
-        near = difflib.get_close_matches(found[1], names, n=1) if found else []
-        hint = f"did you mean {near[0]!r}?" if near else "see 'paraglider --help'"
-        super().error(f"{message}; {hint}")
+
+_LISTED = f"commands: {', '.join(command.name for command in _COMMANDS)}"
 
 
-def build_parser(words: Collection[str] | None = None) -> argparse.ArgumentParser:
+def _explain_command(word: str) -> str:
+    """Say that `word` is no command, and what was probably meant."""
+    import difflib
+
+    near = [name for name in _HARMLESS if name.startswith(word)]
+    near += difflib.get_close_matches(word, _HARMLESS, n=1, cutoff=0.75)
+    if near:
+        return f"no such command: {word}; did you mean {near[0]}? {_LISTED}"
+    if _is_like_a_file(word):
+        return f"no such command: {word}; a file is named with -config {word}; {_LISTED}"
+    return f"no such command: {word}; {_LISTED}"
+
+
+def _is_like_a_file(word: str) -> bool:
+    return "/" in word or word.endswith((".yaml", ".yml"))
+
+
+def parse_line(words: Sequence[str], *, parser: Parser | None = None) -> argparse.Namespace:
+    """Return the arguments in `words`; where they are wrong, say what to type, and exit with 2.
+
+    `-t` is `check`, as other servers have it. `parser` is the one for these words if not given.
+    """
+    parser = parser or build_parser(words)
+    arguments, extra = parser.parse_known_args(words)
+    if arguments.is_check and not arguments.command:
+        return parse_line([*(word for word in words if word != "-t"), "check"])
+    if arguments.is_check:
+        parser.error(f"-t means check: leave out -t, or {arguments.command}")
+    if not arguments.command:
+        parser.error("the following arguments are required: COMMAND")
+    if extra:
+        _refuse_extra(parser.commands[arguments.command], extra)
+    if getattr(arguments, "file", None):
+        if arguments.config:
+            parser.error(f"two files: {arguments.config} and {arguments.file}; name one")
+        arguments.config = arguments.file
+    return arguments
+
+
+def _refuse_extra(command: Parser, extra: Sequence[str]) -> NoReturn:
+    import difflib
+
+    message = f"not understood: {' '.join(extra)}"
+    known = [name for action in command._actions for name in action.option_strings]
+    if near := difflib.get_close_matches(extra[0], known, n=1):
+        message += f"; did you mean {near[0]}?"
+    elif not extra[0].startswith("-") and _is_like_a_file(extra[0]):
+        message += f"; a file is named with -config {extra[0]}"
+    command.error(message)
+
+
+def build_parser(words: Collection[str] | None = None) -> Parser:
     """Return the parser of the whole command line.
 
     Where the `words` on it are given, a command that is none of them is known by its name and
     summary alone: options are most of what a parser costs.
     """
-    parser = _Parser(
+    parser = Parser(
         prog="paraglider",
         description=_DESCRIPTION,
         epilog=_EPILOG,
@@ -165,7 +236,11 @@ def build_parser(words: Collection[str] | None = None) -> argparse.ArgumentParse
     parser.add_argument(
         "-version", "--version", action="version", version=f"paraglider {__version__}"
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    parser.add_argument(
+        "-t", dest="is_check", action="store_true", help="the same as the command check"
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    parser.commands = commands.choices
     for command in _COMMANDS:
         is_usable = words is None or command.name in words
         added = commands.add_parser(
@@ -187,6 +262,7 @@ def _add_config(parser: argparse.ArgumentParser, *, default: str | None) -> None
     parser.add_argument(
         "-config",
         "--config",
+        "-f",
         metavar="FILE",
         default=default,
         help="the configuration; '-' reads it from stdin (default: /etc/paraglider/glider.yaml)",
@@ -196,9 +272,8 @@ def _add_config(parser: argparse.ArgumentParser, *, default: str | None) -> None
 def _add_options(name: str, parser: argparse.ArgumentParser) -> None:
     match name:
         case "check":
-            parser.add_argument(
-                "--strict", action="store_true", help="what it warns of is an error"
-            )
+            parser.add_argument("--strict", action="store_true", help="treat warnings as errors")
+            parser.add_argument("file", metavar="FILE", nargs="?", help="the same as -config FILE")
         case "render":
             family = parser.add_mutually_exclusive_group()
             family.add_argument(
@@ -220,7 +295,10 @@ def _add_options(name: str, parser: argparse.ArgumentParser) -> None:
         case _ if name in ORDERS:
             _add_backend(name, parser)
         case "completion":
-            parser.add_argument("shell", choices=SHELLS)
+            parser.add_argument("shell", metavar="SHELL", choices=SHELLS)
+        case "help":
+            names = [command.name for command in _COMMANDS]
+            parser.add_argument("topic", metavar="COMMAND", nargs="?", choices=names)
 
 
 def _add_backend(name: str, parser: argparse.ArgumentParser) -> None:

@@ -14,9 +14,11 @@ from paraglider.agent.run import Running, run_agent
 from paraglider.agent.view import read_view
 from paraglider.agent.watch import FileWatch
 from paraglider.agent.writer import Connections
+from paraglider.cli.output import OutputError
 from paraglider.cli.times import read_time
 from paraglider.config.load import find_file
 from paraglider.config.model import Config
+from paraglider.config.variables import read_drain
 from paraglider.kernel.agent_lock import hold_agent_lock
 from paraglider.kernel.apply import read_states
 from paraglider.kernel.conntrack import forget_stale
@@ -27,8 +29,6 @@ from paraglider.kernel.reconcile import Reconciler
 if TYPE_CHECKING:
     from paraglider.cli.context import Context
 
-DRAIN_VARIABLE = "PARAGLIDER_DRAIN"
-
 
 def run_here(
     context: Context,
@@ -38,26 +38,21 @@ def run_here(
 ) -> int:
     """Run the agent of this host until it is told to end."""
 
-    # Whoever read the log may be gone; the rules are more than that.
-    def report(text: str) -> None:
-        with contextlib.suppress(OSError):
-            context.report(text)
-
+    # An agent whose log cannot be written goes on; `report` never fails.
     def say(text: str) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OutputError):
             context.say(text)
 
     arguments, environment = context.arguments, context.environment
-    drain = arguments.drain or environment.get(DRAIN_VARIABLE)
-    drain_s = read_time(drain, "--drain, or " + DRAIN_VARIABLE) if drain else 0.0
+    drain_s = read_time(arguments.drain, "--drain") if arguments.drain else read_drain(environment)
     loop = Loop()
-    reconciler = Reconciler(host=context.host, report=report)
+    reconciler = Reconciler(host=context.host, report=context.report)
     world = World(
         load=context.load_config,
         choose=context.choose_variant,
         survey=lambda config: survey(context, config),
         remember=lambda choice: recall(read_states(choice.variant, context.host)),
-        report=report,
+        report=context.report,
         say=say,
         connections=Connections(
             forget_stale=lambda s: forget_stale(s, is_local=context.host.is_local)
@@ -70,9 +65,10 @@ def run_here(
         socket_path=socket_path(environment),
         view=lambda: read_view(agent, context.host, loop.clock()),
         remove=lambda: remove(context),
-        report=report,
+        report=context.report,
         drain_s=drain_s,
     )
+    report = context.report
     with hold_agent_lock(report=report) as agent_lock, hold_rules_lock(report=report) as rules_lock:
         for lock in (agent_lock, rules_lock):
             if lock.fileno() >= 0:

@@ -26,27 +26,25 @@ from paraglider.config.keys import FRONTEND_KEYS
 from paraglider.config.model import DEFAULT_NAME, Config
 from paraglider.config.parse import parse_config
 from paraglider.config.problems import Enough, Place, Problems
+from paraglider.config.variables import BACKENDS, BIND, CONFIG_YAML, PRIVATEIP, SOURCE
 
-SOURCE = "environment"
-BIND = "PARAGLIDER_BIND"
-PRIVATEIP = "PARAGLIDER_PRIVATEIP"
-BACKENDS = "PARAGLIDER_BACKENDS"
-VARIABLES = (BIND, PRIVATEIP, BACKENDS)
-YAML = "PARAGLIDER_CONFIG_YAML"
+ADDRESS_VARIABLES = (BIND, PRIVATEIP, BACKENDS)
 
 
 def is_configured(environment: Mapping[str, str]) -> bool:
     """Return whether any of the variables says something."""
-    return any(_value(environment, variable) for variable in (YAML, *VARIABLES))
+    return any(_value(environment, variable) for variable in (CONFIG_YAML, *ADDRESS_VARIABLES))
 
 
 def parse_environment(environment: Mapping[str, str]) -> Config:
     """Parse the variables. Raises ConfigError with every problem, missing variables among them."""
     problems = Problems(SOURCE)
-    if _value(environment, YAML):
+    if _value(environment, CONFIG_YAML):
         _refuse_both(environment, problems)
         # As the process was given it: bytes that are not UTF-8 are for the parser to tell.
-        return parse_config(environment[YAML].encode(errors="surrogateescape"), source=YAML)
+        return parse_config(
+            environment[CONFIG_YAML].encode(errors="surrogateescape"), source=CONFIG_YAML
+        )
     try:
         draft = _read_draft(environment, problems)
         check_agreement([draft], problems)
@@ -62,11 +60,11 @@ def _value(environment: Mapping[str, str], variable: str) -> str:
 
 def _refuse_both(environment: Mapping[str, str], problems: Problems) -> None:
     """Raise ConfigError where the configuration is said in both ways."""
-    also = [variable for variable in VARIABLES if _value(environment, variable)]
+    also = [variable for variable in ADDRESS_VARIABLES if _value(environment, variable)]
     if also:
         verb = "are" if len(also) > 1 else "is"
         problems.add(
-            Place(None, None, YAML),
+            Place(None, None, CONFIG_YAML),
             f"is set, and so {verb} {' and '.join(also)}; the configuration comes from this"
             " alone or from the others, unset one or the other",
         )

@@ -11,11 +11,12 @@ import stat
 from collections.abc import Mapping
 from typing import BinaryIO
 
-from paraglider.config.environment import VARIABLES, YAML, is_configured, parse_environment
+from paraglider.config.environment import ADDRESS_VARIABLES, is_configured, parse_environment
 from paraglider.config.model import Config
 from paraglider.config.parse import parse_config
 from paraglider.config.quote import printable
 from paraglider.config.text import MAX_SIZE_BYTES, too_large
+from paraglider.config.variables import CONFIG_YAML
 from paraglider.errors import ConfigError, Problem
 
 DEFAULT_PATH = "/etc/paraglider/glider.yaml"
@@ -25,7 +26,7 @@ STDIN_SOURCE = "<stdin>"
 _NO_FILE = "does not exist; check the path after -config"
 _NO_DEFAULT = (
     "does not exist; write it, name another file with -config FILE ('-' is standard input), or set"
-    f" {VARIABLES[0]}, {VARIABLES[1]} and {VARIABLES[2]}, or {YAML}"
+    f" {ADDRESS_VARIABLES[0]}, {ADDRESS_VARIABLES[1]} and {ADDRESS_VARIABLES[2]}, or {CONFIG_YAML}"
 )
 
 

@@ -125,7 +125,7 @@ class LegacyTables:
                 memory, _REQUEST.size, end, next_at=layout.next_at, counters_at=layout.counters_at
             )
             return (bytes(info), head), whole
-        raise OSError(errno.EAGAIN, f"the table {name!r} is being replaced all the time")
+        raise OSError(errno.EAGAIN, f"the table {name.decode()} is being replaced all the time")
 
     def _memory(self, length: int, end: int) -> bytearray | mmap.mmap:
         """Return memory for an answer of which the kernel can write what is before `end` alone."""

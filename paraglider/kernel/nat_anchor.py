@@ -111,7 +111,7 @@ class NatAnchor:
 
 def _failure(action: str, done: Finished) -> ParagliderError:
     said = done.stderr.strip().split("\n")[0]
-    told = f"nft could not {action} its table {TABLE!r}: {said}"
+    told = f"nft could not {action} its table {TABLE}: {said}"
     if "not permitted" in said:
         return PermissionDenied(told)
     return UnavailableError(

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from paraglider.config.model import Family
+from paraglider.config.variables import IPTABLES, read_iptables
 from paraglider.errors import (
     NotHereError,
     ParagliderError,
     PermissionDenied,
-    UsageError,
 )
 from paraglider.kernel.host import NET_ADMIN, NET_RAW, Host
 from paraglider.kernel.iptables import (
@@ -26,8 +26,6 @@ from paraglider.kernel.iptables import (
     find_iptables,
     permission_mend,
 )
-
-ENVIRONMENT_NAME = "PARAGLIDER_IPTABLES"
 
 # Of an engine for this host. DOCKER_OUTPUT and DOCKER_POSTROUTING are in every container that has a
 # network with names, and say nothing about it.
@@ -63,7 +61,7 @@ def choose_variant(
     kept a variant from being read where that could be the one.
     """
     if asked := asked_variant(environment):
-        return Choice(asked, f"{ENVIRONMENT_NAME} says so")
+        return Choice(asked, f"{IPTABLES} says so")
     seen: dict[Variant, Evidence] = {}
     missing, unread = list[NotHereError](), list[ParagliderError]()
     for variant in Variant:
@@ -75,7 +73,7 @@ def choose_variant(
             unread.append(error)
     if unread and not any(e.has_docker or e.has_ours for e in seen.values()):
         # There are tables that may hold the host's rules: anything else would be a guess.
-        hint = f"or say which one the host uses: {ENVIRONMENT_NAME}=nft|legacy"
+        hint = f"or say which one the host uses: {IPTABLES}=nft|legacy"
         raise type(unread[0])(f"{unread[0]}\n{hint}")
     if choice := judge_evidence(seen, where_ours_are=where_ours_are):
         return choice
@@ -88,13 +86,9 @@ def choose_variant(
 
 
 def asked_variant(environment: Mapping[str, str]) -> Variant | None:
-    """Return what PARAGLIDER_IPTABLES says, None where it is not set. Raises UsageError."""
-    asked = environment.get(ENVIRONMENT_NAME)
-    if not asked:
-        return None
-    if asked not in tuple(Variant):
-        raise UsageError(f"{ENVIRONMENT_NAME}={asked!r}: must be 'nft' or 'legacy'")
-    return Variant(asked)
+    """Return what PARAGLIDER_IPTABLES says, None where it is not set. Raises ConfigError."""
+    asked = read_iptables(environment)
+    return Variant(asked) if asked else None
 
 
 def judge_evidence(
@@ -111,7 +105,7 @@ def judge_evidence(
     if len(with_rules) == 1:
         return Choice(with_rules[0], "the host's rules are there")
     if with_rules:
-        return Choice(Variant.NFT, f"both hold rules; {ENVIRONMENT_NAME}=legacy overrides this")
+        return Choice(Variant.NFT, f"both hold rules; {IPTABLES}=legacy overrides this")
     return None
 
 

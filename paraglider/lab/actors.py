@@ -109,5 +109,10 @@ def read_line(process: subprocess.Popen[str], *, timeout_s: float) -> str:
         if readable:
             # It closed its output: it is ending, and soon has a code.
             code = process.wait(timeout_s)
-            raise ParagliderError(f"{process.args!r} printed nothing and ended with code {code}")
-    raise ParagliderError(f"{process.args!r} printed nothing for {timeout_s:g} s")
+            raise ParagliderError(f"{_line(process)} printed nothing and ended with code {code}")
+    raise ParagliderError(f"{_line(process)} printed nothing for {timeout_s:g} s")
+
+
+def _line(process: subprocess.Popen[str]) -> str:
+    arguments = process.args
+    return " ".join(map(str, arguments)) if isinstance(arguments, list) else str(arguments)

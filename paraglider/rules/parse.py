@@ -14,6 +14,7 @@ from typing import TypedDict
 
 from paraglider.config.clients import Rate
 from paraglider.config.model import INTERFACE_PATTERN, NAME_PATTERN, Address, Ports, Protocol
+from paraglider.config.quote import printable, quoted
 from paraglider.rules.names import SET_PATTERN
 from paraglider.rules.parse_target import parse_number, parse_target, parse_word, refuse
 from paraglider.rules.ruleset import (
@@ -83,12 +84,12 @@ def parse_rule(text: str) -> Rule:
     """Return the rule that `text` says; RuleSyntaxError where it is not of our grammar."""
     words = text.split(" ")
     if "-j" not in words:
-        raise RuleSyntaxError(f"no target in {text!r}")
+        raise RuleSyntaxError(f"no target in {printable(text)}")
     split = words.index("-j")
     try:
         return Rule(**_parse_matches(words[:split]), target=parse_target(words[split + 1 :]))
     except (ValueError, StopIteration) as error:
-        raise RuleSyntaxError(f"not a rule of ours: {text!r}") from error
+        raise RuleSyntaxError(f"not a rule of ours: {printable(text)}") from error
 
 
 def _parse_matches(words: list[str]) -> _Options:
@@ -128,14 +129,14 @@ def _parse_statistic(raw: dict[str, str]) -> Statistic:
         return Nth(every, parse_number(raw.pop("--packet", "0")))
     text = raw.pop("--probability", "")
     if not _PROBABILITY.fullmatch(text):
-        raise ValueError(f"not a probability: {text!r}")
+        raise ValueError(f"not a probability: {quoted(text)}")
     return Chance(round(float(text) * CERTAIN))
 
 
 def _parse_mark(text: str) -> Mark:
     found = _MARK.fullmatch(text)
     if not found:
-        raise ValueError(f"not a mark of ours: {text!r}")
+        raise ValueError(f"not a mark of ours: {quoted(text)}")
     mask = ALL_BITS if found[2] is None else int(found[2], 16)
     return Mark(int(found[1], 16), mask)
 
@@ -145,7 +146,7 @@ def _parse_often(raw: dict[str, str]) -> TooOften:
     above, burst, name = (raw.pop(f"--hashlimit-{word}", "") for word in ("above", "burst", "name"))
     found = _OFTEN_NAME.fullmatch(name)
     if not found:
-        raise ValueError(f"not a count of ours: {name!r}")
+        raise ValueError(f"not a count of ours: {quoted(name)}")
     per_s = next(per_s for per_s, word in RATE_WORDS.items() if word == found[3])
     often = TooOften(Rate(int(found[2]), per_s), found[1])
     if (above, burst, name) != often_values(often):
@@ -167,7 +168,7 @@ def _parse_recent(raw: dict[str, str]) -> Recent:
         raise ValueError("one of --set and --rcheck")
     name, mask = raw.pop("--name", ""), raw.pop("--mask", "")
     if not _RECENT_NAME.fullmatch(name) or mask not in NO_BITS.values():
-        raise ValueError(f"not a mark of ours: {name!r} {mask!r}")
+        raise ValueError(f"not a mark of ours: {quoted(name)} {quoted(mask)}")
     family = next(family for family, bits in NO_BITS.items() if bits == mask)
     return Recent(name, family, is_set)
 
@@ -175,7 +176,7 @@ def _parse_recent(raw: dict[str, str]) -> Recent:
 def _parse_note(text: str) -> Note:
     found = _NOTE.fullmatch(text)
     if not found:
-        raise ValueError(f"not a note of ours: {text!r}")
+        raise ValueError(f"not a note of ours: {quoted(text)}")
     return Note(found[1], found[2])
 
 
@@ -197,7 +198,7 @@ def _parse_network(text: str) -> Address | Network:
 
 def _expect_one_of(wanted: tuple[str, ...], found: str) -> None:
     if found not in wanted:
-        raise ValueError(f"{found!r} is none of {wanted}")
+        raise ValueError(f"{quoted(found)} is none of {', '.join(wanted)}")
 
 
 # Option -> the field that it fills, and how its value is read. iptables 1.8.10 prints the number of

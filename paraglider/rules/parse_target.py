@@ -8,6 +8,7 @@ from ipaddress import ip_address
 from typing import NoReturn
 
 from paraglider.config.model import Endpoint, HashKey
+from paraglider.config.quote import quoted
 from paraglider.rules.names import SET_PATTERN
 from paraglider.rules.ruleset import (
     Dnat,
@@ -103,7 +104,7 @@ def parse_number(text: str) -> int:
     """Return a number as iptables prints it. Raises ValueError."""
     # At most the digits of 2**31: int() of a longer text is work for nothing.
     if not (text.isascii() and text.isdigit() and len(text) <= 10):
-        raise ValueError(f"not a number: {text!r}")
+        raise ValueError(f"not a number: {quoted(text)}")
     return int(text)
 
 
@@ -114,4 +115,4 @@ def parse_word(text: str, pattern: str) -> str:
 
 def refuse(text: str) -> NoReturn:
     """Raise ValueError."""
-    raise ValueError(f"not a word of ours: {text!r}")
+    raise ValueError(f"not a word of ours: {quoted(text)}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from paraglider.config.quote import printable
 from paraglider.errors import ParagliderError
 from paraglider.rules.names import owner_of
 from paraglider.rules.parse import RuleSyntaxError, parse_rule
@@ -171,7 +172,7 @@ def lint_restore(text: str) -> None:
     """
     for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
         if text and not _is_ours(line):
-            raise RuleSyntaxError(f"line {number} is not of our grammar: {line!r}")
+            raise RuleSyntaxError(f"line {number} is not of our grammar: {printable(line)}")
 
 
 def _is_ours(line: str) -> bool:

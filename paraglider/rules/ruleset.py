@@ -14,6 +14,7 @@ from enum import StrEnum
 from paraglider.config.clients import Network as Network  # noqa: PLC0414 - the rules' word too
 from paraglider.config.clients import Rate
 from paraglider.config.model import Address, Endpoint, Family, HashKey, Ports, Protocol
+from paraglider.config.quote import quoted
 
 PREFIX = "PARAGLIDER-"
 
@@ -283,7 +284,7 @@ def own_chain(suffix: str) -> str:
     """Return the name of our chain called `suffix`; ValueError where iptables could not hold it."""
     name = PREFIX + suffix
     if not _CHAIN_NAME.fullmatch(name):
-        raise ValueError(f"not a name for a chain: {name!r}")
+        raise ValueError(f"not a name for a chain: {quoted(name)}")
     return name
 
 

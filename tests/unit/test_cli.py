@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -13,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from paraglider import __version__
+from paraglider.cli.commands import COMMANDS
+from paraglider.cli.context import Context
 from paraglider.cli.main import main
-from paraglider.cli.parser import SHELLS, build_parser
+from paraglider.cli.parser import SHELLS, build_parser, parse_line
 
 SEED = Path(__file__).parents[1] / "golden/cases/seed.yaml"
 
@@ -23,8 +26,8 @@ Capture = pytest.CaptureFixture[str]
 
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("BIND", "PRIVATEIP", "BACKENDS", "IPTABLES"):
-        monkeypatch.delenv(f"PARAGLIDER_{name}", raising=False)
+    for name in [name for name in os.environ if name.startswith("PARAGLIDER_")]:
+        monkeypatch.delenv(name)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +65,7 @@ def test_a_line_gets_the_same_answer_from_the_parser_that_is_made_for_it(
     answers = []
     for parser in (build_parser(), build_parser(words)):
         with pytest.raises(SystemExit) as caught:
-            parser.parse_args(words)
+            parse_line(words, parser=parser)
         answers.append((caught.value.code, capsys.readouterr()))
     assert answers[0] == answers[1]
 
@@ -120,8 +123,34 @@ def test_render_prints_the_rules_of_the_variant_that_is_asked_for(
     assert main(["-config", str(SEED), "render"]) == 0
     assert "-m recent --rcheck" in capsys.readouterr().out
     monkeypatch.setenv("PARAGLIDER_IPTABLES", "ipset")
-    assert main(["-config", str(SEED), "render"]) == 2
-    assert "must be 'nft' or 'legacy'" in capsys.readouterr().err
+    assert main(["-config", str(SEED), "render"]) == 78
+    said = capsys.readouterr().err
+    assert said == (
+        "environment: PARAGLIDER_IPTABLES: 'ipset' is no variant of iptables; write nft or legacy\n"
+    )
+
+
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_a_time_without_a_unit_names_its_variable(
+    command: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 78: it is a setting, like the file."""
+    monkeypatch.setenv("PARAGLIDER_DRAIN", "30")
+    assert main([command, "-config", str(SEED)]) == 78
+    said = capsys.readouterr().err
+    assert "environment: PARAGLIDER_DRAIN: '30' has no unit; write 30s (or ms, m, h, d)" in said
+
+
+def test_an_unknown_variable_is_a_warning_or_with_strict_an_error(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the nearest that exists."""
+    monkeypatch.setenv("PARAGLIDER_BACKEND", "10.0.0.2:80")
+    assert main(["check", str(SEED)]) == 0
+    warned = "unknown environment variable PARAGLIDER_BACKEND; did you mean PARAGLIDER_BACKENDS?"
+    assert f"paraglider: warning: {warned}\n" in capsys.readouterr().err
+    assert main(["check", "--strict", str(SEED)]) == 78
+    assert f"{SEED}: {warned}\n" in capsys.readouterr().err
 
 
 def test_a_check_misses_what_affinity_needs(
@@ -174,11 +203,79 @@ def test_without_the_capability_it_is_a_matter_of_permission(command: str) -> No
     assert "docker run --cap-add=NET_ADMIN" in done.stderr
 
 
-def test_the_nearest_command_is_named(capsys: Capture) -> None:
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("stat", "status"),
+        ("sta", "status"),
+        ("stats", "status"),
+        ("chek", "check"),
+        ("hlep", "help"),
+    ],
+)
+def test_the_nearest_harmless_command_is_named(word: str, meant: str, capsys: Capture) -> None:
     """As the nearest key of a file is."""
+    assert f"no such command: {word}; did you mean {meant}?" in _usage_error([word], capsys)
+
+
+@pytest.mark.parametrize("word", ["strat", "startt", "stp", "stopp", "rum", "relaod", "drian"])
+def test_a_guess_never_suggests_to_change_anything(word: str, capsys: Capture) -> None:
+    """All commands are listed."""
+    said = _usage_error([word], capsys)
+    assert "did you mean" not in said
+    assert "commands: start, stop, run, check" in said
+
+
+def _usage_error(words: list[str], capsys: Capture) -> str:
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("status --jsn", ["[--json] [--quiet]", "not understood: --jsn; did you mean --json?"]),
+        ("drain", ["[--deadline TIME]", "BACKEND"]),
+        ("start glider.yaml", ["a file is named with -config glider.yaml"]),
+        ("glider.yaml start", ["a file is named with -config glider.yaml"]),
+        ("-t start", ["-t means check"]),
+        ("start -t", ["not understood: -t"]),
+        ("check a.yaml -f b.yaml", ["two files: b.yaml and a.yaml"]),
+        ("completion tcsh", ["tcsh is not known; choose one of: bash, zsh, fish"]),
+        ("help strat", ["no such command: strat"]),
+        ("", ["no command; commands: start, stop"]),
+    ],
+)
+def test_a_usage_error_shows_the_options_and_what_to_type(
+    line: str, told: list[str], capsys: Capture
+) -> None:
+    """Those of the command, where there is one."""
+    said = _usage_error(line.split(), capsys)
+    assert [text for text in told if text not in said] == []
+
+
+@pytest.mark.parametrize(
+    "line", ["-f FILE check", "check -f FILE", "-t -f FILE", "-config FILE -t", "check FILE"]
+)
+def test_habits_of_other_servers_check_the_file(line: str, capsys: Capture) -> None:
+    """`nginx -t`, `haproxy -f`."""
+    assert main(line.replace("FILE", str(SEED)).split()) == 0
+    assert "configuration OK" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("line", "same"),
+    [("help", "--help"), ("help drain", "drain --help"), ("version", "--version")],
+)
+def test_a_word_does_what_its_option_does(line: str, same: str, capsys: Capture) -> None:
+    """`help`, `version`."""
+    assert main(line.split()) == 0
+    answer = capsys.readouterr().out
     with pytest.raises(SystemExit):
-        main(["strat"])
-    assert "did you mean 'start'?" in capsys.readouterr().err
+        main(same.split())
+    assert answer == capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -191,6 +288,45 @@ def test_a_closed_or_full_stream_is_no_traceback(redirection: str, code: int) ->
     done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=False)
     assert done.returncode == code
     assert "Traceback" not in done.stderr
+
+
+def test_an_unreadable_log_changes_no_exit_code(tmp_path: Path) -> None:
+    """A full stderr: of a wrong file, and of a warning before the work."""
+    path = tmp_path / "glider.yaml"
+    path.write_text("frontend: {}\n")
+    for file, code in ((path, 78), (SEED, 0)):
+        command = f"{sys.executable} -m paraglider -config {file} check 2>/dev/full"
+        done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, check=False)
+        assert done.returncode == code
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            FileNotFoundError(errno.ENOENT, "No such file or directory", "/proc/x"),
+            "schema failed: /proc/x: No such file or directory",
+        ),
+        (PermissionError(errno.EPERM, "Operation not permitted"), "Operation not permitted"),
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), "schema failed: Broken pipe"),
+        (OSError(errno.EMFILE, "Too many open files"), "Too many open files (raise the limit"),
+        (TimeoutError("timed out"), "schema failed: timed out"),
+    ],
+)
+def test_an_error_of_the_system_is_told_by_its_own_cause(
+    error: OSError, told: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not as one of printing; without Python's notation."""
+
+    def fail(_: Context) -> int:
+        raise error
+
+    monkeypatch.setitem(COMMANDS, "schema", fail)
+    assert main(["schema"]) == 69
+    said = capsys.readouterr().err
+    assert told in said
+    assert "Errno" not in said
+    assert "print" not in said
 
 
 def test_check_imports_little() -> None:

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from paraglider.config.address import Refused, Role
 from paraglider.config.duration import parse_duration
 from paraglider.config.endpoint import parse_endpoint
-from paraglider.config.environment import VARIABLES, YAML, parse_environment
+from paraglider.config.environment import ADDRESS_VARIABLES, parse_environment
 from paraglider.config.model import HOST_PATTERN, NAME_PATTERN, Endpoint
 from paraglider.config.parse import parse_config
 from paraglider.config.server import parse_server
+from paraglider.config.variables import CONFIG_YAML
 from tests.unit.config_values import is_answered
 
 # A slow machine is no failure.
@@ -201,7 +202,11 @@ def test_values_that_may_well_be_right_are_answered(
 
 
 @settings(NO_CLOCK, max_examples=200)
-@given(st.dictionaries(st.sampled_from((*VARIABLES, YAML)), st.one_of(ENDPOINTS, st.text())))
+@given(
+    st.dictionaries(
+        st.sampled_from((*ADDRESS_VARIABLES, CONFIG_YAML)), st.one_of(ENDPOINTS, st.text())
+    )
+)
 def test_any_variables_are_answered(environment: dict[str, str]) -> None:
     assert is_answered(lambda: parse_environment(environment))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from paraglider.errors import UsageError
+from paraglider.errors import ConfigError
 from paraglider.kernel.host import Host
 from paraglider.kernel.iptables import Variant
 from paraglider.kernel.variant import Choice, Evidence, choose_variant, judge_evidence
@@ -54,7 +54,7 @@ def test_the_user_overrides_it(tmp_path: Path) -> None:
     assert choice == Choice(Variant.LEGACY, "PARAGLIDER_IPTABLES says so")
 
 
-def test_another_name_is_a_usage_error(tmp_path: Path) -> None:
-    """What it may be is said."""
-    with pytest.raises(UsageError, match="must be 'nft' or 'legacy'"):
+def test_another_name_is_a_wrong_setting(tmp_path: Path) -> None:
+    """The message has what it may be."""
+    with pytest.raises(ConfigError, match="'ebtables' is no variant of iptables; write nft or"):
         choose_variant(environment={"PARAGLIDER_IPTABLES": "ebtables"}, host=Host(tmp_path))
