@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from paraglider.agent.check_errors import CheckErrors
 from paraglider.agent.in_force import in_force_lines
 from paraglider.agent.loop import Loop
 from paraglider.agent.members import match_backend
@@ -66,6 +67,7 @@ class Agent:
         self._world = world
         self.record = Record(started_s=loop.clock())
         self._names = Names(world.report)
+        self._check_errors = CheckErrors(world.report, loop.clock)
         self._probing = Probing(loop, on_reports=self._take_reports, report=world.report)
         self._writer = Writer(
             loop,
@@ -184,9 +186,15 @@ class Agent:
             pair = self._keys.get(result.key)
             if pair is None:
                 continue
+            self._check_errors.end(pair)
             change = self._board.note(pair, is_good=result.is_good, told=result.told, now_s=now_s)
             if change is not None:
                 self._take_change(change)
+        for error in reports.errors:
+            pair = self._keys.get(error.key)
+            if pair is not None:
+                self._check_errors.begin(pair, self._board.name_of(pair), error.told)
+                self._board.fail(pair, error.told, now_s)
 
     def _take_addresses(self) -> None:
         """Addresses of this host have come or gone: a backend may be on it now, or no more."""
@@ -207,6 +215,7 @@ class Agent:
     def _order_probes(self) -> None:
         if self._config is not None:
             targets, self._keys = plan_targets(self._board.probed())
+            self._check_errors.keep(self._keys.values())
             self._probing.order(targets, wanted_names(self._config))
 
     # -- as time passes ----------------------------------------------------------------------------
@@ -291,6 +300,11 @@ class Agent:
     def views(self) -> tuple[FrontendView, ...]:
         """Return what is known of every frontend, in the order of `services`."""
         return self._board.views()
+
+    @property
+    def prober_error(self) -> tuple[str, float]:
+        """Why no backend can be probed, '' where one can, and since when."""
+        return self._probing.error, self._probing.error_since_s
 
     def full(self) -> Mapping[Bind, Collection[Endpoint]]:
         """Return those that are to get no connection because they have as many as they may."""

@@ -66,8 +66,12 @@ def _backend_metrics(frontends: Sequence[FrontendStatus]) -> Iterator[_Metric]:
         for backend in frontend.backends
     ]
     yield from _frontend_metrics(frontends)
-    up = [(labels, backend.percent > 0) for labels, backend in backends]
-    yield _Metric("backend_up", "gauge", "Whether the backend gets new connections.", up)
+    up = [(labels, backend.is_up) for labels, backend in backends]
+    told = "Whether the backend gets new connections; 0 where its check was never made."
+    yield _Metric("backend_up", "gauge", told, up)
+    failing = [(labels, bool(backend.check_error)) for labels, backend in backends]
+    told = "Whether the check of the backend cannot be made on this host."
+    yield _Metric("backend_check_error", "gauge", told, failing)
     states = [
         ({**labels, "state": health.value}, backend.health is health)
         for labels, backend in backends

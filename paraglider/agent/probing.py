@@ -2,7 +2,7 @@
 
 Whatever talks with strangers (probes, name lookups) is in a child that has given up every privilege
 before it opens its first socket. What it reports is checked, and a child that is gone or says
-nothing any more is replaced; until then everybody's health stays what it was.
+nothing any more is replaced; until then no check can be made, and all health states stay.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from paraglider.agent.loop import SIGNALS, Loop
 from paraglider.config.model import CheckKind
+from paraglider.errors import ParagliderError
 from paraglider.health.probe import Target
 from paraglider.health.prober_main import serve_probes
 from paraglider.health.resolver import Name
@@ -27,11 +28,15 @@ from paraglider.health.wire import (
     Reports,
     decode_reports,
     encode_orders,
+    encode_reports,
     receive,
 )
 from paraglider.kernel.privileges import drop_privileges
 
+# Between the end of a prober and the next one: doubled with each that did not last.
 _RESTART_S = 1.0
+_MAX_RESTART_S = 30.0
+_LASTS_S = 10.0
 # So many intervals without a word of any target, and a bit for a host that is busy.
 _SILENT_INTERVALS = 3
 _SILENT_MORE_S = 5.0
@@ -57,7 +62,13 @@ class Probing:
         self._targets: Sequence[Target] = ()
         self._names: Mapping[Name, float] = {}
         self._start_s = 0.0
+        self._began_s = 0.0
         self._heard_s = 0.0
+        self._ends = 0  # one after another, of probers that did not last
+        self._logged = ""
+        self._failure = ""  # what the prober said that it ends of
+        self.error = ""
+        self.error_since_s = 0.0
         self._patience_s = _SILENT_MORE_S
 
     @property
@@ -99,14 +110,13 @@ class Probing:
         heard_s = self._heard_s
         self._hear()  # what it said while we were busy
         if self._heard_s == heard_s and self._channel is not None:
-            self._end(f"the prober says nothing any more (process {self._pid}): replaced")
+            self._end(f"prober (process {self._pid}) does not answer")
 
     def _start(self) -> None:
         try:
             self._fork()
         except OSError as error:
-            self._report(f"cannot start a prober: {error}; trying again")
-            self._start_s = self._loop.clock() + _RESTART_S
+            self._end(f"cannot start a prober: {error}")
 
     def _fork(self) -> None:
         ours, theirs = socket.socketpair()
@@ -125,7 +135,8 @@ class Probing:
             gc.unfreeze()
             theirs.close()
         self._pid, self._channel, self._has_tls = pid, ours, needs_tls
-        self._heard_s = self._loop.clock()
+        self._began_s = self._heard_s = self._loop.clock()
+        self._failure = ""
         self._lines = LineBuffer(MAX_REPORTS_BYTES)
         self._loop.watch(ours.fileno(), self._hear)
         self._send()
@@ -137,7 +148,10 @@ class Probing:
         try:
             self._channel.sendall(encode_orders(self._targets, self._names))
         except OSError as error:
-            self._end(f"the prober cannot be told anything ({error}): replaced")
+            self._channel.setblocking(False)
+            self._hear()  # it may have said why
+            if self._channel is not None:
+                self._end(f"cannot send orders to the prober: {error}")
             return
         self._channel.setblocking(False)
 
@@ -148,21 +162,39 @@ class Probing:
         if data is None:
             return
         if not data:
-            self._end("the prober has ended: replaced, everybody's health stays what it was")
+            self._end(f"prober exited{self._failure and f': {self._failure}'}")
             return
         self._heard_s = self._loop.clock()
         try:
             reports = [decode_reports(line) for line in self._lines.feed(data)]
         except ValueError as error:
-            self._end(f"the prober says what no prober says ({error}): replaced")
+            self._end(f"invalid report from the prober: {error}")
             return
         for told in reports:
+            self._failure = told.failure or self._failure
             self._on_reports(told)
+        if not self._failure:
+            self._works()
+
+    def _works(self) -> None:
+        self.error = ""
+        if self._ends and self._heard_s - self._began_s >= _LASTS_S:
+            if self._ends > 1:
+                self._report(f"prober works again, after {self._ends} restarts")
+            self._ends, self._logged = 0, ""
 
     def _end(self, why: str) -> None:
         self.close()
-        self._report(why)
-        self._start_s = self._loop.clock() + _RESTART_S
+        now_s = self._loop.clock()
+        if not self.error:
+            self.error_since_s = now_s
+        self.error = why
+        restart_s = min(_MAX_RESTART_S, _RESTART_S * 2 ** min(self._ends, 10))
+        self._ends += 1
+        self._start_s = now_s + restart_s
+        if why != self._logged:
+            self._logged = why
+            self._report(f"{why}; restarting it, health states unchanged")
 
     def close(self) -> None:
         """End the prober."""
@@ -202,9 +234,17 @@ def _be_prober(channel: socket.socket, agent: int, *, needs_tls: bool) -> None:
         serve_probes(channel, random=_random)
         code = 0
     except Exception as error:  # noqa: BLE001 - the outermost loop of this process
-        os.write(2, f"paraglider: the prober cannot go on: {error!r}\n".encode())
+        _send_failure(channel, error)
     finally:
         os._exit(code)
+
+
+def _send_failure(channel: socket.socket, error: Exception) -> None:
+    """Tell the agent, which logs it once however often this happens."""
+    is_ours = isinstance(error, ParagliderError)
+    failure = str(error) if is_ours else f"{type(error).__name__}: {error}; please report it"
+    with contextlib.suppress(OSError):
+        channel.send(encode_reports(Reports(failure=failure)))
 
 
 def _random() -> float:

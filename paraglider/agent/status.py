@@ -29,7 +29,9 @@ class BackendStatus:
     `percent` of the largest share of new connections, 0 if none; `open` connections now, and how
     many were sent there since its rule was made. `told` is what its last probe found, `for_s` how
     long its health is what it is, `cut_in_s` how long it takes until what is left is cut. One that
-    is full has as many connections as it may.
+    is full has as many connections as it may. `check_error` is why its check cannot be made, ''
+    where it can, and `check_error_for_s` for how long; `host_name` is the name of the file that
+    its address comes from, '' where the file has the address.
     """
 
     backend: Endpoint
@@ -43,6 +45,14 @@ class BackendStatus:
     is_backup: bool = False
     is_leaving: bool = False
     is_full: bool = False
+    check_error: str = ""
+    check_error_for_s: float | None = None
+    host_name: str = ""
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it gets new connections, and not only because its check cannot be made."""
+        return self.percent > 0 and not (self.check_error and self.health is Health.UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True)

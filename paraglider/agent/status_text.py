@@ -96,6 +96,8 @@ def _note(backend: BackendStatus) -> str:
     notes = []
     if backend.for_s is not None and backend.health is not Health.UNKNOWN:
         notes.append(f"for {_span(backend.for_s)}")
+    if backend.host_name:
+        notes.append(f"of {backend.host_name}")
     if backend.is_leaving:
         notes.append("configured no more")
     if backend.cut_in_s is not None:
@@ -107,7 +109,10 @@ def _note(backend: BackendStatus) -> str:
         notes.append("max_connections reached")
     if 0 < backend.percent < FULL:
         notes.append(f"{backend.percent} % of a share")
-    if backend.health in (Health.DOWN, Health.UNKNOWN) and backend.told:
+    if backend.check_error:
+        for_ = f" for {_span(backend.check_error_for_s or 0.0)}"
+        notes.append(f"cannot be probed{for_}: {backend.check_error}")
+    elif backend.health in (Health.DOWN, Health.UNKNOWN) and backend.told:
         notes.append(backend.told)
     if backend.percent and backend.health in (Health.DOWN, *_ORDERED):
         notes.append("serving, as nobody else is up")
@@ -178,14 +183,21 @@ def _backend_json(backend: BackendStatus, wall_s: float) -> dict[str, object]:
     return {
         "backend": str(backend.backend),
         "health": backend.health.value,
-        "health_for_s": None if backend.for_s is None else round(backend.for_s, 3),
+        "health_for_s": _rounded(backend.for_s),
         "last_probe": backend.told or None,
         "share_percent": backend.percent,
         "connections_open": backend.open,
         "connections_total": backend.total,
-        "cut_in_s": None if cut_in_s is None else round(cut_in_s, 3),
+        "cut_in_s": _rounded(cut_in_s),
         "cut_at": None if cut_in_s is None else round(wall_s + cut_in_s),
         "backup": backend.is_backup,
         "leaving": backend.is_leaving,
         "full": backend.is_full,
+        "host_name": backend.host_name or None,
+        "check_error": backend.check_error or None,
+        "check_error_for_s": _rounded(backend.check_error_for_s),
     }
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)

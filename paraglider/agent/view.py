@@ -30,7 +30,7 @@ def read_view(agent: Agent, host: Host, now_s: float) -> Status:
     reading = read_kernel(choice, host, now_s)
     full = agent.full()
     frontends = tuple(
-        _frontend(view, service, reading, full.get(service.bind, ()), now_s)
+        _frontend(view, service, reading, full.get(service.bind, ()), agent.prober_error)
         for view, service in zip(agent.views(), agent.services(), strict=True)
     )
     record = agent.record
@@ -43,20 +43,33 @@ def _frontend(
     service: Service,
     reading: Reading,
     full: Collection[Endpoint],
-    now_s: float,
+    prober_error: tuple[str, float],
 ) -> FrontendStatus:
     serving = tuple(share for share in service.serving if share.backend not in full)
     found = frontend_status(replace(service, serving=serving), reading)
+    now_s = reading.now_s
     backends = (
-        replace(_with_standing(b, view.members[b.backend], now_s), is_full=b.backend in full)
+        replace(
+            _with_standing(b, view.members[b.backend], prober_error, now_s),
+            is_full=b.backend in full,
+        )
         for b in found.backends
     )
     return replace(found, backends=tuple(backends))
 
 
-def _with_standing(found: BackendStatus, standing: Standing, now_s: float) -> BackendStatus:
+def _with_standing(
+    found: BackendStatus, standing: Standing, prober_error: tuple[str, float], now_s: float
+) -> BackendStatus:
+    error, since_s = standing.error, standing.error_since_s
+    if not error and standing.is_probed:
+        error, since_s = prober_error
+    host = None if standing.backend is None else standing.backend.host
     return replace(
         found,
+        check_error=error,
+        check_error_for_s=now_s - since_s if error else None,
+        host_name=host if isinstance(host, str) else "",
         told=standing.told,
         for_s=now_s - standing.since_s,
         is_backup=standing.is_backup,

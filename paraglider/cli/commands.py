@@ -27,7 +27,7 @@ _STOP_ANSWER_S = 10.0
 def start(context: Context) -> int:
     """Apply the configuration; say what is balanced now."""
     from paraglider.agent.in_force import in_force_lines
-    from paraglider.cli.findings import survey
+    from paraglider.cli.findings import certificate_findings, survey
     from paraglider.cli.flows import forget_flows, read_served
     from paraglider.cli.names import resolve_names
     from paraglider.config.effect import agent_findings
@@ -42,7 +42,8 @@ def start(context: Context) -> int:
     _warn_of_variables(context)
     config = context.load_config()
     choice = context.choose_variant()
-    for finding in (*survey(context, config), *agent_findings(config)):
+    findings = (*survey(context, config), *agent_findings(config), *certificate_findings(config))
+    for finding in findings:
         context.report(f"warning: {finding}")
     services = standing_services(config, resolve_names(config))
     is_legacy = choice.variant is Variant.LEGACY

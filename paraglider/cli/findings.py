@@ -23,7 +23,23 @@ def survey(context: Context, config: Config) -> Sequence[str]:
 
 def check_findings(context: Context, config: Config) -> Sequence[str]:
     """Return what can be told without starting a program, and what `start` would end with here."""
-    return [*_without_programs(context, config), *_missing_programs(config)]
+    return [
+        *_without_programs(context, config),
+        *_missing_programs(config),
+        *certificate_findings(config),
+    ]
+
+
+def certificate_findings(config: Config) -> list[str]:
+    """Return which HTTPS checks cannot be made here; a running agent learns it from its prober."""
+    from paraglider.config.model import CheckKind
+
+    checks = (backend.check.kind for frontend in config.frontends for backend in frontend.backends)
+    if CheckKind.HTTPS not in checks:
+        return []
+    from paraglider.agent.check_trial import https_findings
+
+    return https_findings(config)
 
 
 def _without_programs(context: Context, config: Config) -> list[str]:

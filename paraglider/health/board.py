@@ -116,6 +116,11 @@ class Board:
         why = told if count == 1 else f"{count} {quality} probes in a row, the last: {told}"
         return Change(key, roster.name, was.health, health, why)
 
+    def fail(self, key: Pair, error: str, now_s: float) -> None:
+        """Take in that a probe could not be made, and why: its health stays what it was."""
+        if (found := self._find(key)) is not None:
+            found[0].put(key[1], found[1].fail(error, now_s))
+
     def drain(self, key: Pair, until_s: int | None, now_s: float) -> Change | None:
         """Order that it gets no new connections, with a deadline (of the same clock) for those that
         it has, or None. The last order holds: one that was disabled drains then."""

@@ -32,7 +32,7 @@ from paraglider.health.verdict import (
 _CHUNK_BYTES = 16 << 10
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
-# What this host lacks: files, memory, ports, an address family, or the leave of its own firewall.
+# Faults of this host: no files, memory, ports or address family, or a rule of its own firewall.
 _OWN_ERRORS = frozenset(
     {
         errno.EACCES,
@@ -158,7 +158,7 @@ class Probe:
             yield EVENT_WRITE
             code = self._connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code in _OWN_ERRORS:
-            raise CannotProbe(f"cannot connect to {self._address}: {describe_errno(code)}")
+            raise CannotProbe(f"cannot connect: {_describe_own_error(code)}")
         if code:
             raise ProbeFailed(describe_errno(code))
 
@@ -186,6 +186,13 @@ class Probe:
             if not data:
                 return
             answer.feed(data)
+
+
+def _describe_own_error(code: int) -> str:
+    told = describe_errno(code)
+    if code in (errno.EPERM, errno.EACCES):
+        return f"{told}; a firewall rule or a route of this host forbids it"
+    return told
 
 
 def _finish(call: Callable[[], _T], events: int) -> Generator[int, None, _T]:

@@ -1,8 +1,8 @@
 """Many probes at once, each at its time, on one selector.
 
 Owns when a target is probed, and for how long at most. No target ever waits for another one, and
-no target is probed twice at once. What this host itself lacks is a note for the log, never a bad
-result: a shortage here must not take every backend away.
+no target is probed twice at once. A probe that this host cannot make is an error with its reason,
+never a bad result: a shortage here must not take every backend away.
 """
 
 from __future__ import annotations
@@ -24,9 +24,6 @@ from paraglider.health.verdict import CannotProbe, Verdict
 _FIRST_WITHIN_S = 1.0
 # Of the interval, in both directions: probes that began together drift apart.
 _JITTER = 0.05
-# The same trouble is noted once in this time, and no more than so many troubles.
-_NOTE_AGAIN_S = 60.0
-_MAX_NOTES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +34,14 @@ class Result:
     is_good: bool
     told: str
     took_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeError:
+    """A probe of a target that could not be made here, and why."""
+
+    key: str
+    told: str
 
 
 @dataclass(slots=True, eq=False)
@@ -75,8 +80,7 @@ class Prober:
         self._heap: list[tuple[float, int, _Slot]] = []
         self._serial = itertools.count()
         self._results: list[Result] = []
-        self._notes: list[str] = []
-        self._noted_s: dict[str, float] = {}
+        self._errors: list[ProbeError] = []
 
     def set_targets(self, targets: Iterable[Target], now: float) -> None:
         """Probe these from `now` on, and no others; keys are unique.
@@ -113,10 +117,10 @@ class Prober:
         results, self._results = self._results, []
         return results
 
-    def take_notes(self) -> list[str]:
-        """Return what is to be logged since the last call."""
-        notes, self._notes = self._notes, []
-        return notes
+    def take_errors(self) -> list[ProbeError]:
+        """Return the probes that could not be made since the last call."""
+        errors, self._errors = self._errors, []
+        return errors
 
     def close(self) -> None:
         """End all probes, and all targets."""
@@ -139,6 +143,7 @@ class Prober:
     def _go_on(self, slot: _Slot) -> None:
         """Begin the probe, or go on with it, and end it once there is a verdict."""
         verdict = None
+        key = slot.target.key
         try:
             if slot.probe is None:
                 slot.probe = Probe(slot.target, self._contexts, self._open)
@@ -147,13 +152,14 @@ class Prober:
                 self._watch(slot, slot.probe)
                 return
         except CannotProbe as cannot:
-            self._note(str(cannot))
+            self._errors.append(ProbeError(key, str(cannot)))
         except Exception as error:  # noqa: BLE001 - the outermost frame of one probe
             # What strangers can cause is named, and has a verdict in Probe: this is a mistake of
             # ours. To end the process would be louder, but its successor would meet the same target
             # within a second, and so on: no probe would live to its timeout, and one backend that
             # has found the mistake would keep all that hang from being found down.
-            self._note(f"cannot probe {slot.target.key}: {error!r}")
+            told = f"error in the prober ({type(error).__name__}: {error}): please report it"
+            self._errors.append(ProbeError(key, told))
         self._end(slot, verdict, self._clock())
 
     def _watch(self, slot: _Slot, probe: Probe) -> None:
@@ -186,11 +192,3 @@ class Prober:
     def _sleep(self, slot: _Slot, until_s: float) -> None:
         slot.wake_at_s = until_s
         heapq.heappush(self._heap, (until_s, next(self._serial), slot))
-
-    def _note(self, text: str) -> None:
-        now = self._clock()
-        recent = {known: at for known, at in self._noted_s.items() if now - at < _NOTE_AGAIN_S}
-        if text not in recent and len(recent) < _MAX_NOTES:
-            recent[text] = now
-            self._notes.append(text)
-        self._noted_s = recent

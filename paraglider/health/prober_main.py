@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from paraglider.health.prober import Prober, Result
+from paraglider.health.prober import ProbeError, Prober, Result
 from paraglider.health.resolver import Name, Resolved, Resolver
 from paraglider.health.wire import (
     MAX_ORDERS_BYTES,
@@ -56,11 +56,12 @@ def raise_file_limit() -> None:
 
 class Outbox:
     """Reports on their way to a reader who may be slow: at most one batch that is being written,
-    and behind it the last result of each target and the last answer for each name."""
+    and behind it the last result or error of each target and the last answer for each name."""
 
     def __init__(self) -> None:
         self._unsent = b""
         self._results: dict[str, Result] = {}
+        self._errors: dict[str, ProbeError] = {}
         self._resolved: dict[Name, Resolved] = {}
         self._notes: deque[str] = deque(maxlen=_MAX_NOTES)
         self._is_due = False
@@ -72,7 +73,10 @@ class Outbox:
     def put(self, reports: Reports) -> None:
         """Add these, in the place of older ones about the same; none at all are a line as well."""
         self._is_due = True
-        self._results.update({result.key: result for result in reports.results})
+        for result in reports.results:
+            self._errors.pop(result.key, None)
+            self._results[result.key] = result
+        self._errors.update({error.key: error for error in reports.errors})
         self._resolved.update({(it.name, it.family): it for it in reports.resolved})
         self._notes.extend(reports.notes)
 
@@ -87,9 +91,15 @@ class Outbox:
             return
 
     def _take(self) -> bytes:
-        results, resolved = tuple(self._results.values()), tuple(self._resolved.values())
-        line = encode_reports(Reports(results, resolved, tuple(self._notes)))
+        reports = Reports(
+            tuple(self._results.values()),
+            tuple(self._errors.values()),
+            tuple(self._resolved.values()),
+            tuple(self._notes),
+        )
+        line = encode_reports(reports)
         self._results.clear()
+        self._errors.clear()
         self._resolved.clear()
         self._notes.clear()
         self._is_due = False
@@ -123,10 +133,10 @@ class _Loop:
             results = self._prober.poll(min(self._resolver.due_s, self._beat_s) - self._clock())
             now = self._clock()
             resolved = self._resolver.poll(now)
-            notes = self._prober.take_notes()
-            if results or resolved or notes or now >= self._beat_s:
+            errors = self._prober.take_errors()
+            if results or errors or resolved or now >= self._beat_s:
                 self._beat_s = now + _BEAT_S
-                self._outbox.put(Reports(tuple(results), tuple(resolved), tuple(notes)))
+                self._outbox.put(Reports(tuple(results), tuple(errors), tuple(resolved)))
                 self._write()
         self._prober.close()
 

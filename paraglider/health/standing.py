@@ -20,7 +20,8 @@ class Standing:
 
     `backend` is its entry of the file, None of one that is leaving. `order` is draining, disabled
     or None, and `until_s` (of the clock, as `since_s`) the deadline of a drain. `told` is what the
-    last probe said. `rose_s` is when it last came up after it had been down.
+    last probe said. `rose_s` is when it last came up after it had been down. `error` is why its
+    last probe could not be made, '' where it could, and `error_since_s` since when.
     """
 
     since_s: float
@@ -30,6 +31,8 @@ class Standing:
     until_s: int | None = None
     told: str = ""
     rose_s: float | None = None
+    error: str = ""
+    error_since_s: float = 0.0
 
     @property
     def health(self) -> Health:
@@ -75,11 +78,14 @@ class Standing:
             track, told = Track(Health.UP), ""
         elif self.backend is None or self.backend.check != backend.check:
             track = Track(track.health)
-        return self._dated(replace(self, backend=backend, track=track, told=told), now_s)
+        entered = replace(self, backend=backend, track=track, told=told)
+        if self.backend is None or self.backend.check != backend.check:
+            entered = replace(entered, error="")
+        return self._dated(entered, now_s)
 
     def leave(self, now_s: float) -> Standing:
         """It is not in the file any more. What was ordered is not forgotten if it comes back."""
-        return self._dated(replace(self, backend=None), now_s)
+        return self._dated(replace(self, backend=None, error=""), now_s)
 
     def note(self, *, is_good: bool, told: str, now_s: float) -> Standing:
         """A probe has ended; that of one which is not to be probed was under way too long."""
@@ -88,7 +94,15 @@ class Standing:
         track = advance(self.track, self.backend.check, is_good=is_good)
         has_risen = self.track.health is Health.DOWN and track.health is Health.UP
         rose_s = now_s if has_risen else self.rose_s
-        return self._dated(replace(self, track=track, told=told, rose_s=rose_s), now_s)
+        noted = replace(self, track=track, told=told, rose_s=rose_s, error="")
+        return self._dated(noted, now_s)
+
+    def fail(self, error: str, now_s: float) -> Standing:
+        """A probe could not be made, which says nothing about the backend."""
+        if not self.is_probed:
+            return self
+        since_s = self.error_since_s if self.error else now_s
+        return replace(self, error=error, error_since_s=since_s)
 
     def drain(self, until_s: int | None, now_s: float) -> Standing:
         """No new connections; those that it has may go on, to the deadline if there is one."""
@@ -102,7 +116,7 @@ class Standing:
         health = Health.DOWN if self.track.health is Health.DOWN else Health.UNKNOWN
         if self.backend.check.kind is CheckKind.NONE:
             health = Health.UP
-        disabled = replace(self, order=Health.DISABLED, until_s=None, rose_s=None)
+        disabled = replace(self, order=Health.DISABLED, until_s=None, rose_s=None, error="")
         return self._dated(replace(disabled, track=Track(health)), now_s)
 
     def release(self, order: Health, now_s: float) -> Standing:

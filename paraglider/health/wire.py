@@ -2,7 +2,8 @@
 
     {"requests": [...], "checks": [...], "names": [],
      "targets": [["web/172.19.0.2:80", "", "172.19.0.2", 80, 0]]}
-    {"results": [["web/172.19.0.2:80", true, "connected", 0.0004]], "resolved": [], "notes": []}
+    {"results": [["web/172.19.0.2:80", true, "connected", 0.0004]], "errors": [], "resolved": [],
+     "notes": [], "failure": ""}
 
 Orders go to the prober, and each holds everything that is to be probed and looked up: the one
 before it is void. Reports come back. The prober talks with strangers, so the agent believes it
@@ -21,7 +22,7 @@ from itertools import islice
 from paraglider.config.address import Refused, Role, parse_address
 from paraglider.config.model import MAX_HOST_CHARACTERS, Address, Check, Family, HttpRequest
 from paraglider.health.probe import Target
-from paraglider.health.prober import Result
+from paraglider.health.prober import ProbeError, Result
 from paraglider.health.resolver import MAX_ADDRESSES, Name, Resolved
 from paraglider.health.verdict import clip, is_told
 from paraglider.health.wire_check import (
@@ -44,7 +45,8 @@ from paraglider.health.wire_value import (
 MAX_ORDERS_BYTES = 16 << 20
 MAX_REPORTS_BYTES = 1 << 20
 # So many are below MAX_REPORTS_BYTES together, whatever is in them.
-_RESULTS_A_LINE = 300
+_RESULTS_A_LINE = 200
+_ERRORS_A_LINE = 200
 _RESOLVED_A_LINE = 40
 _NOTES_A_LINE = 100
 MAX_KEY_CHARACTERS = 400
@@ -61,11 +63,14 @@ class Orders:
 
 @dataclass(frozen=True, slots=True)
 class Reports:
-    """What probes and lookups found, and notes for the log."""
+    """What probes and lookups found, which probes could not be made, and notes for the log;
+    `failure` is why the prober ends, '' while it does not."""
 
     results: tuple[Result, ...] = ()
+    errors: tuple[ProbeError, ...] = ()
     resolved: tuple[Resolved, ...] = ()
     notes: tuple[str, ...] = ()
+    failure: str = ""
 
 
 class LineBuffer:
@@ -138,14 +143,17 @@ def decode_orders(line: bytes) -> Orders:
 def encode_reports(reports: Reports) -> bytes:
     """Return as many lines as it takes, one at least, none longer than `MAX_REPORTS_BYTES`."""
     results, resolved, notes = iter(reports.results), iter(reports.resolved), iter(reports.notes)
+    errors, failure = iter(reports.errors), clip(reports.failure)
     lines: list[bytes] = []
     while True:
         fields = {
             "results": [
                 (r.key, r.is_good, clip(r.told), r.took_s) for r in islice(results, _RESULTS_A_LINE)
             ],
+            "errors": [(e.key, clip(e.told)) for e in islice(errors, _ERRORS_A_LINE)],
             "resolved": [_pack_resolved(it) for it in islice(resolved, _RESOLVED_A_LINE)],
             "notes": [clip(note) for note in islice(notes, _NOTES_A_LINE)],
+            "failure": "" if lines else failure,
         }
         if lines and not any(fields.values()):
             return b"".join(lines)
@@ -154,11 +162,13 @@ def encode_reports(reports: Reports) -> bytes:
 
 def decode_reports(line: bytes) -> Reports:
     """Read a line of reports, from whoever it comes. Raises ValueError."""
-    fields = as_object(_parse(line), ("results", "resolved", "notes"))
+    names = ("results", "errors", "resolved", "notes", "failure")
+    fields = as_object(_parse(line), names)
     results = tuple(_unpack_result(value) for value in as_items(fields["results"]))
+    errors = tuple(_unpack_error(value) for value in as_items(fields["errors"]))
     resolved = tuple(_unpack_resolved(value) for value in as_items(fields["resolved"]))
     notes = tuple(_as_told(value) for value in as_items(fields["notes"]))
-    return Reports(results, resolved, notes)
+    return Reports(results, errors, resolved, notes, _as_told(fields["failure"]))
 
 
 def _line(fields: Mapping[str, object]) -> bytes:
@@ -192,6 +202,11 @@ def _unpack_result(value: object) -> Result:
         _as_told(told),
         as_number(took_s, 0, MAX_SECONDS),
     )
+
+
+def _unpack_error(value: object) -> ProbeError:
+    key, told = as_items(value, 2)
+    return ProbeError(as_text(key, MAX_KEY_CHARACTERS), _as_told(told))
 
 
 def _pack_resolved(resolved: Resolved) -> tuple[object, ...]:

@@ -121,6 +121,9 @@ def test_a_program_is_told_the_same() -> None:
         "backup": False,
         "leaving": False,
         "full": False,
+        "host_name": None,
+        "check_error": None,
+        "check_error_for_s": None,
     }
     assert json.loads(status_json(WITHOUT_AGENT))["agent"] is None
 
@@ -141,6 +144,7 @@ def test_prometheus_is_told_how_each_backend_is() -> None:
     down = 'frontend="web",backend="10.0.0.12:8080"'
     assert [line for line in lines if down in line] == [
         f"paraglider_backend_up{{{down}}} 0",
+        f"paraglider_backend_check_error{{{down}}} 0",
         f'paraglider_backend_status{{{down},state="unknown"}} 0',
         f'paraglider_backend_status{{{down},state="up"}} 0',
         f'paraglider_backend_status{{{down},state="down"}} 1',
@@ -178,3 +182,30 @@ def test_a_frontend_of_both_families_is_one_series() -> None:
         'paraglider_frontend_source_ports_used_ratio{frontend="web"} 0.6',
     ]
     assert "; 3 refused; 10 % of its ports in use" in status_text(replace(STATUS, frontends=both))
+
+
+def test_a_check_that_cannot_be_made_is_shown_with_reason_and_time() -> None:
+    """In the status, as JSON and in the metrics; a backend that was up before still counts so."""
+    why = "cannot read ca /ca.pem"
+    up, _, _, unknown = WEB.backends
+    backends = tuple(
+        replace(found, check_error=why, check_error_for_s=61.0) for found in (up, unknown)
+    )
+    status = replace(STATUS, frontends=(replace(WEB, backends=backends),))
+    assert status_text(status).count(f"cannot be probed for 61 s: {why}") == 2
+    shown = json.loads(status_json(status))["frontends"][0]["backends"][1]
+    assert (shown["check_error"], shown["check_error_for_s"]) == (why, 61.0)
+    lines = metrics_text(status).splitlines()
+    for address, is_up in (("10.0.0.11:8080", 1), ("10.0.0.14:8080", 0)):
+        labels = f'{{frontend="web",backend="{address}"}}'
+        assert f"paraglider_backend_up{labels} {is_up}" in lines
+        assert f"paraglider_backend_check_error{labels} 1" in lines
+
+
+def test_a_backend_of_a_name_says_which() -> None:
+    """So that whoever reads of an address knows what to change."""
+    named = replace(WEB.backends[0], host_name="shop")
+    status = replace(STATUS, frontends=(replace(WEB, backends=(named,)),))
+    shown = json.loads(status_json(status))["frontends"][0]["backends"][0]
+    assert shown["host_name"] == "shop"
+    assert "for 60 min, of shop" in status_text(status)

@@ -99,3 +99,39 @@ def test_a_frontend_to_which_nothing_happens_is_the_same_object() -> None:
     boarded.probe("a", "-")
     assert boarded.service() is not known
     assert boarded.service(OTHER_BIND) is before[1]
+
+
+def test_a_probe_that_could_not_be_made_changes_no_health() -> None:
+    """It is kept with the time since when, until one is made; neither good nor bad."""
+    boarded = Boarded(web("ab"))
+    boarded.probe("a", "++")
+    boarded.probe("b", "--")
+    for _ in range(5):
+        boarded.board.fail(key_of("a"), "no files", boarded.now_s)
+        boarded.board.fail(key_of("b"), "no files", boarded.now_s)
+        boarded.now_s += 1.0
+    standing = boarded.board.views()[0].members[endpoint_of("a")]
+    assert (standing.health, standing.error, standing.error_since_s) == (
+        Health.UP,
+        "no files",
+        1000.0,
+    )
+    assert boarded.health("b") is Health.UNKNOWN
+    boarded.probe("b", "-")
+    assert boarded.health("b") is Health.DOWN
+    assert boarded.board.views()[0].members[endpoint_of("b")].error == ""
+
+
+def test_an_error_of_a_check_ends_with_that_check() -> None:
+    """Another check, none, an order that ends all probes, or its end in the file."""
+    boarded = Boarded(web("abcd"))
+    for letter in "abcd":
+        boarded.board.fail(key_of(letter), "no files", boarded.now_s)
+    boarded.board.disable(key_of("a"), boarded.now_s)
+    boarded.board.fail(key_of("a"), "no files", boarded.now_s)
+    boarded.configure(web("ad"))
+    errors = [standing.error for standing in boarded.board.views()[0].members.values()]
+    assert errors == ["", "no files", "", ""]
+    boarded.configure(web("ad", check=NO_CHECK))
+    errors = [standing.error for standing in boarded.board.views()[0].members.values()]
+    assert errors == ["", "", "", ""]

@@ -12,7 +12,7 @@ import pytest
 
 from paraglider.config.model import Check, CheckKind, Family, HttpRequest
 from paraglider.health.probe import Target
-from paraglider.health.prober import Result
+from paraglider.health.prober import ProbeError, Result
 from paraglider.health.prober_main import Outbox, serve_probes
 from paraglider.health.resolver import Resolved
 from paraglider.health.wire import (
@@ -26,6 +26,7 @@ from tests.unit.probe_sockets import ADDRESS
 
 GOOD = Result("web", True, "connected", 0.1)
 BAD = Result("web", False, "refused", 0.1)
+FAILED = ProbeError("web", "cannot open a socket")
 
 
 @pytest.fixture
@@ -79,7 +80,9 @@ def test_it_obeys_and_reports(agent: socket.socket) -> None:
     """With a check that no packet leaves for: its request cannot be made."""
     check = Check(kind=CheckKind.HTTP, interval_s=0.01, http=HttpRequest(path="/ /"))
     agent.sendall(encode_orders([Target("web", "", ADDRESS, 80, check)], {}))
-    assert read_note(agent).startswith("cannot ask '/ /' over HTTP")
+    error = next(error for reports in read_lines(agent) for error in reports.errors)
+    assert error.key == "web"
+    assert error.told.startswith("cannot ask '/ /' over HTTP")
 
 
 class Channel:
@@ -103,7 +106,8 @@ class Channel:
 
 def test_reports_go_out_in_one_line() -> None:
     outbox, channel = Outbox(), Channel(1 << 20)
-    reports = Reports((GOOD,), (Resolved("db", Family.IPV4, None, "gone"),), ("a note",))
+    resolved = Resolved("db", Family.IPV4, None, "gone")
+    reports = Reports((GOOD,), (FAILED,), (resolved,), ("a note",))
     outbox.put(reports)
     outbox.flush(channel.send)
     assert channel.reports() == [reports]
@@ -123,6 +127,18 @@ def test_a_reader_who_comes_late_has_the_newest_of_each() -> None:
     outbox.flush(channel.send)
     assert [report.results for report in channel.reports()] == [(GOOD,), (BAD, other)]
     assert len(channel.reports()[1].notes) == 100
+
+
+def test_an_error_that_is_over_is_not_reported() -> None:
+    """A result that came before it counts all the same."""
+    outbox, channel = Outbox(), Channel(1 << 20)
+    outbox.put(Reports(errors=(FAILED,)))
+    outbox.put(Reports((GOOD,)))
+    outbox.flush(channel.send)
+    outbox.put(Reports((GOOD,)))
+    outbox.put(Reports(errors=(FAILED,)))
+    outbox.flush(channel.send)
+    assert channel.reports() == [Reports((GOOD,)), Reports((GOOD,), (FAILED,))]
 
 
 def test_a_reader_who_is_gone_is_an_error() -> None:

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from paraglider.config.model import Check, CheckKind, HttpRequest
+from paraglider.config.model import Check, CheckKind
 from paraglider.health.probe import Target
-from paraglider.health.prober import Prober, Result
+from paraglider.health.prober import ProbeError, Prober, Result
 from tests.unit.probe_sockets import Network, make_target
 
 TALK = Check(send=b"PING", expect=b"+PONG")
@@ -158,22 +158,15 @@ def test_lost_time_is_not_made_up_for(world: World) -> None:
     assert len(world.run(4.0)) in (2, 3)
 
 
-def test_want_of_sockets_is_a_note_once_a_minute_and_no_result(world: World) -> None:
+def test_want_of_sockets_is_an_error_of_each_target_and_no_result(world: World) -> None:
     world.network.refuses_to_open = OSError(errno.EMFILE, "too many")
     world.set(make_target("web"), make_target("db"))
     assert world.run(50.0) == []
-    assert world.prober.take_notes() == ["cannot open a socket: too many open files"]
-    world.run(20.0)
-    assert len(world.prober.take_notes()) == 1
+    told = "cannot open a socket: too many open files"
+    assert set(world.prober.take_errors()) == {ProbeError("web", told), ProbeError("db", told)}
+    assert world.prober.take_errors() == []
     world.network.refuses_to_open = None
     assert {result.key for _, result in world.run(3.0)} == {"web", "db"}
-
-
-def test_notes_have_a_limit_whatever_their_text(world: World) -> None:
-    bad = [Check(kind=CheckKind.HTTP, http=HttpRequest(path=f"/ {n}")) for n in range(100)]
-    world.set(*(make_target(f"b{n}", check) for n, check in enumerate(bad)))
-    world.run(3.0)
-    assert len(world.prober.take_notes()) == 20
 
 
 def test_target_that_no_socket_takes_costs_itself_alone(world: World) -> None:
@@ -181,7 +174,10 @@ def test_target_that_no_socket_takes_costs_itself_alone(world: World) -> None:
     bad = Target("bad", "", make_target().address, 80, Check(expect="text"))  # type: ignore[arg-type]
     world.set(bad, make_target("web"))
     assert {result.key for _, result in world.run(3.0)} == {"web"}
-    assert [note.split(":")[0] for note in world.prober.take_notes()] == ["cannot probe bad"]
+    errors = world.prober.take_errors()
+    assert {error.key for error in errors} == {"bad"}
+    assert errors[0].told.startswith("error in the prober (AttributeError: ")
+    assert errors[0].told.endswith("): please report it")
 
 
 def test_poll_calls_what_else_is_on_the_selector(world: World) -> None:

@@ -13,7 +13,7 @@ from paraglider.config.address import Refused, Role, parse_address
 from paraglider.config.headers import HEADER_NAME_PATTERN, HEADER_VALUE_PATTERN
 from paraglider.config.model import Address, Check, CheckKind, Family, HttpRequest
 from paraglider.health.probe import Target
-from paraglider.health.prober import Result
+from paraglider.health.prober import ProbeError, Result
 from paraglider.health.resolver import MAX_ADDRESSES, Resolved
 from paraglider.health.verdict import MAX_TOLD_CHARACTERS, is_told
 from paraglider.health.wire import (
@@ -91,6 +91,7 @@ _BACKENDS = {
 _RESULTS = st.builds(
     Result, key=_TEXTS, is_good=st.booleans(), told=_TEXTS, took_s=st.floats(0, 100)
 )
+_ERRORS = st.builds(ProbeError, key=_TEXTS, told=_TEXTS)
 _RESOLVED = st.sampled_from(Family).flatmap(
     lambda family: st.builds(
         Resolved,
@@ -103,8 +104,10 @@ _RESOLVED = st.sampled_from(Family).flatmap(
 _REPORTS = st.builds(
     Reports,
     results=st.lists(_RESULTS, min_size=1, max_size=5).map(tuple),
+    errors=st.lists(_ERRORS, max_size=3).map(tuple),
     resolved=st.lists(_RESOLVED, max_size=3).map(tuple),
     notes=st.lists(_TEXTS, max_size=3).map(tuple),
+    failure=_TEXTS,
 )
 
 
@@ -154,26 +157,32 @@ def test_many_reports_are_lines_of_a_length_that_is_read() -> None:
     addresses = tuple(longest + 0x1000 + n for n in range(MAX_ADDRESSES))
     reports = Reports(
         tuple(Result(key, False, told, 1 / 3) for _ in range(1000)),
+        tuple(ProbeError(key, told) for _ in range(1000)),
         tuple(Resolved('"' * 253, Family.IPV6, addresses, told) for _ in range(100)),
         (told,) * 300,
+        told,
     )
     encoded = encode_reports(reports)
     parts = [decode_reports(line) for line in LineBuffer(MAX_REPORTS_BYTES).feed(encoded)]
     assert tuple(it for part in parts for it in part.results) == reports.results
+    assert tuple(it for part in parts for it in part.errors) == reports.errors
+    assert [part.failure for part in parts if part.failure] == [told]
     assert tuple(it for part in parts for it in part.resolved) == reports.resolved
     assert tuple(it for part in parts for it in part.notes) == reports.notes
 
 
 @pytest.mark.parametrize("text", ["x" * 5000, "tab\there", "\x1b[2J", "ü", "\udcff"])
 def test_what_could_do_harm_in_a_log_is_made_harmless(text: str) -> None:
-    reports = Reports((Result("web", True, text, 0.1),), notes=(text,))
+    reports = Reports((Result("web", True, text, 0.1),), (ProbeError("web", text),), notes=(text,))
     decoded = decode_reports(one_line(encode_reports(reports)))
     assert is_told(decoded.results[0].told)
+    assert is_told(decoded.errors[0].told)
     assert is_told(decoded.notes[0])
 
 
 def _report(**fields: object) -> bytes:
-    return json.dumps({"results": [], "resolved": [], "notes": [], **fields}).encode()
+    empty = {"results": [], "errors": [], "resolved": [], "notes": [], "failure": ""}
+    return json.dumps({**empty, **fields}).encode()
 
 
 @pytest.mark.parametrize(
@@ -187,10 +196,16 @@ def _report(**fields: object) -> bytes:
         b"[" * 500_000,
         b'{"results":' * 100_000,
         b'{"results": []}',
-        b'{"results": [], "resolved": [], "notes": [], "more": []}',
-        b'{"results": [["web", true, "up", NaN]], "resolved": [], "notes": []}',
-        b'{"results": [["web", true, "up", 1e999]], "resolved": [], "notes": []}',
-        b'{"results": [["web", true, "up", ' + b"9" * 5000 + b']], "resolved": [], "notes": []}',
+        _report(more=[]),
+        _report(results=[["web", True, "up", "?"]]).replace(b'"?"', b"NaN"),
+        _report(results=[["web", True, "up", "?"]]).replace(b'"?"', b"1e999"),
+        _report(results=[["web", True, "up", "?"]]).replace(b'"?"', b"9" * 5000),
+        _report(errors=[["web"]]),
+        _report(errors=[["web", "a\nb"]]),
+        _report(errors=[["x" * 401, "no files"]]),
+        _report(errors=[["web", "x" * 201]]),
+        _report(failure=7),
+        _report(failure="a\x1b[2J"),
         _report(results={}),
         _report(results=["web"]),
         _report(results=[["web", True, "up"]]),
@@ -236,11 +251,11 @@ _VALUES = st.recursive(
 )
 
 
-@given(_VALUES, _VALUES, _VALUES)
+@given(_VALUES, _VALUES, _VALUES, _VALUES)
 def test_any_values_are_reports_or_a_value_error(
-    results: object, resolved: object, notes: object
+    results: object, errors: object, resolved: object, notes: object
 ) -> None:
-    line = _report(results=[results], resolved=[resolved], notes=notes)
+    line = _report(results=[results], errors=[errors], resolved=[resolved], notes=notes)
     try:
         decode_reports(line)
     except ValueError:
