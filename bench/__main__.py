@@ -17,6 +17,7 @@ from bench.compare.run import ROUNDS, SECONDS, measure_compare
 from bench.files import measure_files
 from bench.markdown import describe_software
 from bench.probes import measure_probes
+from bench.reloads import measure_reloads
 from bench.scale import measure_scale
 from bench.startup import measure_startup
 from bench.sustained import measure_sustained
@@ -26,6 +27,10 @@ BENCHES: Mapping[str, tuple[str, Callable[[], Iterator[str]]]] = {
     "files": ("time and memory of hostile and of large configuration files", measure_files),
     "probes": ("the prober's processor time and memory, at 1,000 backends", measure_probes),
     "agent": ("decisions, reloads, flushes by others, and rest; as root", measure_agent),
+    "reloads": (
+        "the agent's memory over 5,000 reloads, each of another file; as root",
+        measure_reloads,
+    ),
     "scale": ("connections and changes at 1,000 frontends of 100; as root", measure_scale),
     "sustained": ("15,000 new connections a second for a minute; as root", measure_sustained),
     "compare": ("a connection beside HAProxy, nginx, kube-proxy; as root", measure_compare),

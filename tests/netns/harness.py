@@ -293,11 +293,18 @@ class Agent:
 
     def prober(self) -> int:
         """Return the process of its prober: the child that is a copy of it."""
+        deadline = time.monotonic() + 15
+        # A program that the agent has just started is a copy, too, until it calls exec.
+        while len(copies := self._copies()) != 1:
+            assert time.monotonic() < deadline, copies
+            time.sleep(0.01)
+        return copies[0]
+
+    def _copies(self) -> list[int]:
         pid = self.running.pid
-        own = Path(f"/proc/{pid}/cmdline").read_bytes()
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        (prober,) = (c for c in children if Path(f"/proc/{c}/cmdline").read_bytes() == own)
-        return int(prober)
+        lines = {int(child): _command_line(child) for child in children}
+        return [child for child, line in lines.items() if line == _command_line(str(pid))]
 
     def until(self, text: str, *, timeout_s: float = 15.0) -> str:
         """Read what it says until `text` is among it; return what was said since the last call."""
@@ -322,6 +329,14 @@ class Agent:
         """Return what status says of each backend of the first frontend, by ADDRESS:PORT."""
         status = json.loads(self.balancer.paraglider("status", "--json").stdout)
         return {b["backend"]: b for b in status["frontends"][0]["backends"]}
+
+
+def _command_line(pid: str) -> bytes:
+    """Return what a process was started with; nothing of one that has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 def build_topology(lab: Lab, *, addresses: AddressPlan, variant: Variant) -> Topology:
