@@ -1,6 +1,8 @@
 """The exception tree: one class for each way a command can end, one exit code each.
 
     ParagliderError          1   the live rules differ, or nothing is running
+    │                        3   the rules are in place, but a frontend has no backend that serves
+    │                            (a result of `status`, no exception)
     ├── UsageError           2   the command line is not one of ours
     ├── UnavailableError    69   the kernel, a tool or the host lacks something
     │   ├── NotHereError         the kernel, or this host's tools, do not have it at all
@@ -18,6 +20,9 @@ import errno
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+# Of `status`, where the rules are in place and a frontend has no backend that serves.
+NO_BACKEND_EXIT_CODE = 3
 
 
 class ParagliderError(Exception):

@@ -90,6 +90,9 @@ def _frontend_metrics(frontends: Sequence[FrontendStatus]) -> Iterator[_Metric]:
     # One of the file may be two here, of both families.
     names = dict.fromkeys(frontend.name for frontend in frontends)
     of_name = {name: [f for f in frontends if f.name == name] for name in names}
+    served = [({"frontend": n}, all(f.is_served for f in found)) for n, found in of_name.items()]
+    told = "Whether a backend serves the frontend, in each address family that it has."
+    yield _Metric("frontend_up", "gauge", told, served)
     refused = [({"frontend": n}, sum(f.refused for f in found)) for n, found in of_name.items()]
     told = "Packets that would have begun connections, and may not."
     yield _Metric("frontend_refused_total", "counter", told, refused)
@@ -107,6 +110,8 @@ def _agent_metrics(agent: AgentStatus) -> Iterator[_Metric]:
     yield _single("sync_failures_total", "counter", told, record.sync_failures)
     told = "Configurations put in force."
     yield _single("config_reloads_total", "counter", told, record.reloads)
+    told = "Whether the configuration file is gone."
+    yield _single("config_file_missing", "gauge", told, bool(record.config_missing))
     told = "Whether what is configured is in force."
     yield _single("config_last_reload_successful", "gauge", told, not record.reload_error)
     told = "When a configuration was put in force last."

@@ -51,7 +51,7 @@ class Orders:
             case "status":
                 status = self._view()
                 text = status_json(status) if request.is_json else status_text(status)
-                return Answer(0 if status.is_whole else 1, text)
+                return Answer(status.exit_code, text)
             case "metrics":
                 return Answer(0, metrics_text(self._view()))
             case "reload":

@@ -140,10 +140,18 @@ class _Runner:
 
     def _look_at_file(self) -> None:
         self._file_s = self._loop.clock() + LOOK_S
-        if self._running.watch.is_changed():
+        is_changed = self._running.watch.is_changed()
+        self._tell_of_missing()
+        if is_changed:
             self._try_reload("the file was changed")
         elif self._again_s is not None and self._loop.clock() >= self._again_s:
             self._try_reload("trying again")
+
+    def _tell_of_missing(self) -> None:
+        missing, record = self._running.watch.missing, self._agent.record
+        if missing != record.config_missing:
+            self._report(missing or "the configuration file is back")
+            record.config_missing = missing
 
     def _look_at_closing(self, until_s: float) -> None:
         left: int | None = None

@@ -13,6 +13,7 @@ from paraglider.agent.port_watch import Use, count_room, count_use
 from paraglider.agent.record import Record
 from paraglider.config.clients import SourceKind
 from paraglider.config.model import Bind, Endpoint, Family
+from paraglider.errors import NO_BACKEND_EXIT_CODE, ParagliderError
 from paraglider.health.service import FULL, Health, Pair, Service, bound_deadline
 from paraglider.kernel.apply import find_missing_anchors, read_states
 from paraglider.kernel.conntrack import count_connections, count_tracked
@@ -68,6 +69,17 @@ class FrontendStatus:
     refused: int = 0
     ports_used: float = 0.0
 
+    @property
+    def is_served(self) -> bool:
+        """Whether some backend can take a connection: it has a share, or all that it may have.
+
+        Those that are served as if they were up (`no_backend: serve-all`) do not count.
+        """
+        return any(
+            backend.health in (Health.UP, Health.UNKNOWN) and (backend.percent or backend.is_full)
+            for backend in self.backends
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class AgentStatus:
@@ -94,6 +106,19 @@ class Status:
     def is_running(self) -> bool:
         """Whether there are any rules of ours."""
         return bool(self.forwarding)
+
+    @property
+    def unserved(self) -> tuple[str, ...]:
+        """The names of the configured frontends that no backend serves."""
+        lost = (f.name for f in self.frontends if not (f.is_leaving or f.is_served))
+        return tuple(dict.fromkeys(lost))
+
+    @property
+    def exit_code(self) -> int:
+        """What the command `status` ends with."""
+        if not self.is_whole:
+            return ParagliderError.exit_code
+        return NO_BACKEND_EXIT_CODE if self.unserved else 0
 
 
 @dataclass(frozen=True, slots=True)

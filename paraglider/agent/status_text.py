@@ -35,6 +35,8 @@ def _lines(status: Status, unasked: str) -> Iterator[str]:
         yield unasked
     elif status.is_running:
         yield "no agent: nobody checks the backends; 'paraglider run' does"
+    if status.unserved:
+        yield f"no backend serves: {', '.join(status.unserved)}"
     for frontend in status.frontends:
         yield f"{frontend.name}: {_what(frontend)}"
         yield from _backend_lines(frontend)
@@ -64,6 +66,8 @@ def _agent_lines(agent: AgentStatus) -> Iterator[str]:
     record = agent.record
     repairs = f", {record.repairs} repairs (last: {record.last_repair})" if record.repairs else ""
     yield f"agent: process {agent.pid}, up {_span(agent.up_s)}, {record.config}{repairs}"
+    if record.config_missing:
+        yield record.config_missing
     if record.reload_error:
         yield f"the configuration that is there now is NOT in force: {record.reload_error}"
     if record.trouble:
@@ -159,6 +163,7 @@ def _agent_json(agent: AgentStatus) -> dict[str, object]:
         "pid": agent.pid,
         "up_s": round(agent.up_s, 3),
         "config": record.config,
+        "config_missing": record.config_missing or None,
         "reload_error": record.reload_error or None,
         "repairs_total": record.repairs,
         "last_repair": record.last_repair or None,
@@ -174,6 +179,7 @@ def _frontend_json(frontend: FrontendStatus, wall_s: float) -> dict[str, object]
         "refused_total": frontend.refused,
         "source_ports_used_ratio": round(frontend.ports_used, 4),
         "leaving": frontend.is_leaving,
+        "served": frontend.is_served,
         "backends": [_backend_json(backend, wall_s) for backend in frontend.backends],
     }
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from paraglider import __version__
 from paraglider.cli.context import Context
-from paraglider.errors import ConfigError, Problem, UnavailableError
+from paraglider.errors import ConfigError, ParagliderError, Problem, UnavailableError
 
 if TYPE_CHECKING:
     from paraglider.agent.protocol import Answer
@@ -242,7 +242,7 @@ def _status_here(context: Context, *, is_silent: bool) -> Answer:
         agent = find_agent()
         why = "does not answer" if is_silent else "keeps the rules, and cannot be asked from here"
         text = status_text(found, unasked=f"{agent} {why}" if agent else "")
-    return Answer(0 if found.is_whole and not is_silent else 1, text)
+    return Answer(ParagliderError.exit_code if is_silent else found.exit_code, text)
 
 
 def metrics(context: Context) -> int:

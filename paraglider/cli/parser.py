@@ -43,8 +43,9 @@ and, while it runs:     paraglider drain 10.0.0.11:8080 --deadline 30s
                         paraglider undrain 10.0.0.11:8080
                         paraglider reload
 
-exit codes: 0 done; 1 differs or not running; 2 usage; 69 the kernel, the host or a tool lacks
-something, or there is no agent; 77 no permission; 78 bad configuration
+exit codes: 0 done; 1 differs or not running; 2 usage; 3 a frontend has no backend that serves
+(status); 69 the kernel, the host or a tool lacks something, or there is no agent; 77 no permission;
+78 bad configuration
 """
 
 
@@ -96,8 +97,8 @@ _COMMANDS = (
     _Command(
         "status",
         "show what is balanced now, and how the backends are",
-        "Asks the agent; without one, reads the live rules. Exit code 1 where nothing runs or "
-        "rules are damaged.",
+        "Asks the agent; without one, reads the live rules. Exit code 1: nothing runs, rules are "
+        "damaged, or the agent does not answer; 3: a frontend has no backend that serves.",
     ),
     _Command(
         "drain",

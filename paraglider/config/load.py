@@ -44,7 +44,7 @@ def load_config(
     """
     file = find_file(path, environment=environment, default_path=default_path)
     if file is not None:
-        text = _read_file(file, _NO_DEFAULT if path is None else _NO_FILE)
+        text = read_file(file, _NO_DEFAULT if path is None else _NO_FILE)
         return parse_config(text, source=printable(file))
     if path == STDIN_PATH:
         return parse_config(_read_stdin(stdin), source=STDIN_SOURCE)
@@ -61,7 +61,8 @@ def find_file(
     return None if is_configured(environment) else default_path
 
 
-def _read_file(path: str, when_missing: str) -> bytes:
+def read_file(path: str, when_missing: str = _NO_FILE) -> bytes:
+    """Return the content of a file. Raises ConfigError; `when_missing` says what to do then."""
     # Not blocking: opening a FIFO that nobody writes to would wait for ever.
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
     try:

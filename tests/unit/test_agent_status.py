@@ -6,6 +6,8 @@ import json
 from dataclasses import replace
 from ipaddress import ip_address
 
+import pytest
+
 from paraglider.agent.metrics import metrics_text
 from paraglider.agent.record import Record
 from paraglider.agent.status import AgentStatus, BackendStatus, FrontendStatus, Status
@@ -55,6 +57,7 @@ RECORD = Record(
     config="/etc/paraglider/glider.yaml",
     reloads=2,
     reloaded_s=1764000000.5,
+    config_missing="f is gone",
     reload_error="f:1:1: wrong",
     repairs=1,
     last_repair="nat PREROUTING",
@@ -77,6 +80,7 @@ def test_a_person_is_told_what_is_what() -> None:
     assert status_text(STATUS).splitlines() == [
         "running, in iptables (nft)",
         "agent: process 7, up 90 s, /etc/paraglider/glider.yaml, 1 repairs (last: nat PREROUTING)",
+        "f is gone",
         "the configuration that is there now is NOT in force: f:1:1: wrong",
         "trouble: cannot change the rules: x",
         "web: 192.0.2.10:80 as 10.0.0.4",
@@ -103,6 +107,7 @@ def test_a_program_is_told_the_same() -> None:
         "pid": 7,
         "up_s": 90.25,
         "config": "/etc/paraglider/glider.yaml",
+        "config_missing": "f is gone",
         "reload_error": "f:1:1: wrong",
         "repairs_total": 1,
         "last_repair": "nat PREROUTING",
@@ -167,6 +172,7 @@ def test_prometheus_is_told_how_the_agent_is() -> None:
         "paraglider_rules_repairs_total 1",
         "paraglider_sync_failures_total 3",
         "paraglider_config_reloads_total 2",
+        "paraglider_config_file_missing 1",
         "paraglider_config_last_reload_successful 0",
         "paraglider_config_last_reload_success_timestamp_seconds 1764000000.5",
     ]
@@ -178,6 +184,7 @@ def test_a_frontend_of_both_families_is_one_series() -> None:
     both = (replace(WEB, refused=3, ports_used=0.1), replace(WEB, refused=4, ports_used=0.6))
     lines = metrics_text(replace(STATUS, frontends=both)).splitlines()
     assert [line for line in lines if line.startswith("paraglider_frontend_")] == [
+        'paraglider_frontend_up{frontend="web"} 1',
         'paraglider_frontend_refused_total{frontend="web"} 7',
         'paraglider_frontend_source_ports_used_ratio{frontend="web"} 0.6',
     ]
@@ -209,3 +216,45 @@ def test_a_backend_of_a_name_says_which() -> None:
     shown = json.loads(status_json(status))["frontends"][0]["backends"][0]
     assert shown["host_name"] == "shop"
     assert "for 60 min, of shop" in status_text(status)
+
+
+@pytest.mark.parametrize(
+    ("health", "percent", "is_full", "is_served"),
+    [
+        (Health.UP, 100, False, True),
+        (Health.UNKNOWN, 100, False, True),
+        (Health.UP, 0, True, True),
+        (Health.UP, 0, False, False),  # no quorum, or weight 0
+        (Health.UNKNOWN, 0, False, False),  # start: down
+        (Health.DOWN, 0, False, False),
+        (Health.DOWN, 100, False, False),  # no_backend: serve-all
+        (Health.DRAINING, 0, False, False),
+        (Health.DISABLED, 0, False, False),
+    ],
+)
+def test_a_frontend_is_served_by_a_backend_that_may_be_up(
+    health: Health, percent: int, is_full: bool, is_served: bool
+) -> None:
+    """One with all the connections that it may have serves, too."""
+    backend = replace(WEB.backends[0], health=health, percent=percent, is_full=is_full)
+    status = replace(STATUS, frontends=(replace(WEB, backends=(backend,)), LEFT))
+    assert status.exit_code == (0 if is_served else 3)
+    assert ("no backend serves: web" in status_text(status).splitlines()) is not is_served
+    served = json.loads(status_json(status))["frontends"][0]["served"]
+    assert served is is_served
+    up = f'paraglider_frontend_up{{frontend="web"}} {is_served:d}'
+    assert up in metrics_text(status).splitlines()
+
+
+def test_a_family_without_a_backend_is_a_frontend_without_one() -> None:
+    """Clients of the other family are served; these are not. It is named once."""
+    lost = replace(WEB, backends=WEB.backends[1:2])
+    status = replace(STATUS, frontends=(WEB, lost, lost))
+    assert (status.unserved, status.exit_code) == (("web",), 3)
+    assert 'paraglider_frontend_up{frontend="web"} 0' in metrics_text(status)
+
+
+def test_damaged_rules_come_before_a_frontend_without_backends() -> None:
+    """One exit code; the worse thing has it."""
+    lost = replace(STATUS, frontends=(replace(WEB, backends=()),), is_whole=False)
+    assert lost.exit_code == 1
