@@ -1,18 +1,23 @@
 """Admin: the unix socket through which commands reach the agent.
 
 Owns the socket, its folder and who may open it: the agent's user, root, and its group. Requests are
-answered in the agent's own loop, one after another; a client that says nothing holds up nobody.
+answered in the agent's own loop, one after another. No client holds up the loop or another client:
+nothing here waits, a slow reader's answer stays in memory, and where there are too many clients the
+user with most of them loses the oldest.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import stat
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
-from paraglider.agent.loop import Loop
+from paraglider.agent.loop import REST_S, Loop
 from paraglider.agent.protocol import MAX_LINE_BYTES, Answer, Request, decode_request, encode
 from paraglider.errors import UnavailableError, UsageError
 from paraglider.health.wire import receive
@@ -20,18 +25,47 @@ from paraglider.kernel.unix_peer import read_peer
 
 _MAX_CLIENTS = 16
 _CLIENT_WAIT_S = 5.0
+_BACKLOG = 16
+_ACCEPTED_AT_ONCE = 16
+# What changes nothing has the same answer for all who ask within REST_S.
+_LOOKS = ("status", "metrics")
+_NO_FILES = Answer(
+    UnavailableError.exit_code,
+    "the agent cannot answer: no file descriptors are left (EMFILE or ENFILE); raise its limit "
+    "(ulimit -n) or that of the host (sysctl fs.file-max), and restart it",
+)
+
+
+@dataclass(slots=True, eq=False)
+class _Client:
+    connection: socket.socket
+    uid: int
+    since_s: float
+    line: bytearray = field(default_factory=bytearray)
+    unsent: bytes = b""
 
 
 class AdminServer:
     """Listens at `path` and answers with what `answer` makes of each request."""
 
-    def __init__(self, loop: Loop, path: str, answer: Callable[[Request], Answer]) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        path: str,
+        answer: Callable[[Request], Answer],
+        *,
+        may_ask: Callable[[int], bool] = lambda uid: is_welcome(uid, os.geteuid()),
+    ) -> None:
+        self._may_ask = may_ask
         self._loop = loop
         self._path = path
         self._answer = answer
-        self._clients: dict[socket.socket, tuple[bytearray, float]] = {}
+        self._clients: list[_Client] = []
+        self._looked: tuple[float, Request, Answer] | None = None
         self._listener = _listen(path)
-        loop.watch(self._listener.fileno(), self._accept)
+        # Given up for a moment where there is no other left to accept, and refuse, a client with.
+        self._spare = _open_spare()
+        loop.watch(self._listener.fileno(), self._accept, rest_s=REST_S)
 
     def close(self) -> None:
         """Stop listening, and remove the socket."""
@@ -39,37 +73,70 @@ class AdminServer:
             self._drop(client)
         self._loop.forget(self._listener.fileno())
         self._listener.close()
+        self._close_spare()
         with contextlib.suppress(OSError):
             os.unlink(self._path)
 
     def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            client, _ = self._listener.accept()
-            peer = read_peer(client)
-            if peer is None or not is_welcome(peer.uid, os.geteuid()):
-                client.close()
-                return
-            client.setblocking(False)
-            now_s = self._loop.clock()
-            for old, (_, since_s) in list(self._clients.items()):
-                if now_s - since_s > _CLIENT_WAIT_S or len(self._clients) >= _MAX_CLIENTS:
-                    self._drop(old)
-            self._clients[client] = bytearray(), now_s
-            self._loop.watch(client.fileno(), lambda: self._read(client))
+        for _ in range(_ACCEPTED_AT_ONCE):
+            try:
+                connection, _ = self._listener.accept()
+            except OSError as error:
+                if error.errno not in (errno.EMFILE, errno.ENFILE) or self._spare < 0:
+                    return
+                self._refuse_one()
+                continue
+            self._take(connection)
 
-    def _read(self, client: socket.socket) -> None:
-        if client not in self._clients:
+    def _refuse_one(self) -> None:
+        self._close_spare()
+        with contextlib.suppress(OSError):
+            connection, _ = self._listener.accept()
+            with connection:
+                connection.setblocking(False)
+                connection.send(encode(_NO_FILES))
+                connection.recv(MAX_LINE_BYTES)  # unread, it would turn the end into a reset
+        self._spare = _open_spare()
+
+    def _close_spare(self) -> None:
+        if self._spare >= 0:
+            os.close(self._spare)
+        self._spare = -1
+
+    def _take(self, connection: socket.socket) -> None:
+        peer = read_peer(connection)
+        if peer is None or not self._may_ask(peer.uid):
+            connection.close()
             return
-        line, _ = self._clients[client]
-        part = receive(client)
+        connection.setblocking(False)
+        now_s = self._loop.clock()
+        for old in [c for c in self._clients if now_s - c.since_s > _CLIENT_WAIT_S]:
+            self._drop(old)
+        client = _Client(connection, peer.uid, now_s)
+        try:
+            self._loop.watch(connection.fileno(), lambda: self._read(client))
+        except OSError:  # the kernel watches no more files for us
+            connection.close()
+            return
+        self._clients.append(client)
+        self._read(client)  # before others push it out: most have asked by now
+        if len(self._clients) > _MAX_CLIENTS:
+            self._drop(self._most_dispensable())
+
+    def _most_dispensable(self) -> _Client:
+        """Return the oldest client of the user with most of them."""
+        counts = Counter(client.uid for client in self._clients)
+        most = max(counts.values())
+        return next(client for client in self._clients if counts[client.uid] == most)
+
+    def _read(self, client: _Client) -> None:
+        part = receive(client.connection)
         if part is None:
             return
-        line += part
-        if line.endswith(b"\n") and len(line) <= MAX_LINE_BYTES:
-            self._loop.forget(client.fileno())
-            del self._clients[client]
-            _reply(client, self._answer_line(bytes(line)))
-        elif not part or len(line) > MAX_LINE_BYTES:
+        client.line += part
+        if client.line.endswith(b"\n") and len(client.line) <= MAX_LINE_BYTES:
+            self._reply(client, self._answer_line(bytes(client.line)))
+        elif not part or len(client.line) > MAX_LINE_BYTES:
             self._drop(client)
 
     def _answer_line(self, line: bytes) -> Answer:
@@ -77,12 +144,40 @@ class AdminServer:
             request = decode_request(line)
         except (ValueError, TypeError) as error:
             return Answer(UsageError.exit_code, f"not a request: {error}")
-        return self._answer(request)
+        if request.command not in _LOOKS:
+            self._looked = None
+            return self._answer(request)
+        now_s = self._loop.clock()
+        if self._looked is None or self._looked[1] != request or now_s > self._looked[0] + REST_S:
+            self._looked = now_s, request, self._answer(request)
+        return self._looked[2]
 
-    def _drop(self, client: socket.socket) -> None:
-        del self._clients[client]
-        self._loop.forget(client.fileno())
-        client.close()
+    def _reply(self, client: _Client, answer: Answer) -> None:
+        """Send what the client takes now, and the rest when it takes more."""
+        descriptor = client.connection.fileno()
+        self._loop.forget(descriptor)
+        client.unsent = encode(answer)
+        self._send(client)
+        if client.unsent:
+            try:
+                self._loop.watch(descriptor, lambda: self._send(client), is_writing=True)
+            except OSError:
+                self._drop(client)
+
+    def _send(self, client: _Client) -> None:
+        try:
+            with contextlib.suppress(BlockingIOError):
+                client.unsent = client.unsent[client.connection.send(client.unsent) :]
+        except OSError:
+            client.unsent = b""
+        if not client.unsent:
+            self._drop(client)
+
+    def _drop(self, client: _Client) -> None:
+        if client in self._clients:
+            self._clients.remove(client)
+            self._loop.forget(client.connection.fileno())
+            client.connection.close()
 
 
 def is_welcome(peer_uid: int, own_uid: int) -> bool:
@@ -91,10 +186,11 @@ def is_welcome(peer_uid: int, own_uid: int) -> bool:
     return peer_uid == 0 or peer_uid != own_uid
 
 
-def _reply(client: socket.socket, answer: Answer) -> None:
-    with client, contextlib.suppress(OSError):
-        client.settimeout(1.0)  # an answer fits the socket's buffer, or its reader is there
-        client.sendall(encode(answer))
+def _open_spare() -> int:
+    try:
+        return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1
 
 
 def _listen(path: str) -> socket.socket:
@@ -107,7 +203,7 @@ def _listen(path: str) -> socket.socket:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)  # of an agent that was killed: whoever holds the lock is alone here
         listener.bind(path)
-        listener.listen(_MAX_CLIENTS)
+        listener.listen(_BACKLOG)
         listener.setblocking(False)
     except OSError as error:
         listener.close()

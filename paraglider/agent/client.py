@@ -6,6 +6,7 @@ import socket
 
 from paraglider.agent.protocol import Answer, Request, decode_answer, encode
 from paraglider.errors import UnavailableError
+from paraglider.kernel.unix_peer import connect_within
 
 # A reload or a drain waits for what holds the lock of the rules.
 ANSWER_WAIT_S = 40.0
@@ -17,16 +18,13 @@ def ask_agent(path: str, request: Request, *, wait_s: float = ANSWER_WAIT_S) -> 
     UnavailableError where it does not answer, or this process may not ask it.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(wait_s)
         try:
-            connection.connect(path)
+            connect_within(connection, path, wait_s)
         except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
             return None
         except OSError as error:
-            raise UnavailableError(
-                f"cannot reach the agent at {path}: {error.strerror}; its socket is for root and "
-                "its own group"
-            ) from error
+            raise UnavailableError(f"cannot reach the agent at {path}: {_why(error)}") from error
+        connection.settimeout(wait_s)
         try:
             connection.sendall(encode(request))
             return decode_answer(_read_line(connection))
@@ -36,6 +34,14 @@ def ask_agent(path: str, request: Request, *, wait_s: float = ANSWER_WAIT_S) -> 
             ) from error
         except (OSError, ValueError) as error:
             raise UnavailableError(f"the agent ended before it answered ({error})") from error
+
+
+def _why(error: OSError) -> str:
+    if isinstance(error, BlockingIOError):
+        return "too many clients wait for it, and its queue stayed full; try again"
+    if isinstance(error, PermissionError):
+        return f"{error.strerror}; its socket is for root and its own group"
+    return str(error.strerror)
 
 
 def _read_line(connection: socket.socket) -> bytes:

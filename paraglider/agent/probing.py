@@ -14,7 +14,7 @@ import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
 
-from paraglider.agent.loop import SIGNALS, Loop
+from paraglider.agent.loop import MEANINGLESS, SIGNALS, Loop
 from paraglider.config.model import CheckKind
 from paraglider.errors import ParagliderError
 from paraglider.health.probe import Target
@@ -218,7 +218,7 @@ def _be_prober(channel: socket.socket, agent: int, *, needs_tls: bool) -> None:
     """
     code = 1
     try:
-        for number in SIGNALS:  # a terminal's Ctrl-C is for the agent to answer
+        for number in (*SIGNALS, *MEANINGLESS):  # a terminal's Ctrl-C is for the agent to answer
             signal.signal(number, signal.SIG_IGN)
         signal.set_wakeup_fd(-1)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)

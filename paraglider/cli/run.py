@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from paraglider.agent.agent import Agent, World
-from paraglider.agent.loop import Loop
+from paraglider.agent.loop import REST_S, Loop
 from paraglider.agent.memory import recall
 from paraglider.agent.protocol import socket_path
 from paraglider.agent.run import Running, run_agent
@@ -69,9 +69,13 @@ def run_here(
         drain_s=drain_s,
     )
     report = context.report
-    with hold_agent_lock(report=report) as agent_lock, hold_rules_lock(report=report) as rules_lock:
+    with (
+        loop.ignoring_signals(report),
+        hold_agent_lock(report=report) as agent_lock,
+        hold_rules_lock(report=report) as rules_lock,
+    ):
         for lock in (agent_lock, rules_lock):
             if lock.fileno() >= 0:
-                loop.watch(lock.fileno(), lock.see_off)
+                loop.watch(lock.fileno(), lock.see_off, rest_s=REST_S)
         run_agent(loop, agent, running)
     return 0

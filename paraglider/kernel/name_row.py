@@ -32,7 +32,7 @@ Report = Callable[[str], None]
 # Connections of those who asked for the holder, which it has not accepted yet.
 _BACKLOG = 4096
 # How many of them a holder closes at once; the rest wait for the next time.
-_SEEN_OFF_AT_ONCE = 64
+_SEEN_OFF_AT_ONCE = 32
 # For a place in that queue. Where it stays full, the holder is unknown; for so long it counts.
 _CONNECT_WAIT_S = 0.1
 _FULL_WAIT_S = 2.0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from paraglider.lab.actors import read_line
-from tests.netns.harness import BALANCER, CHECK, IPV4, PARAGLIDER, Topology
+from tests.netns.harness import BALANCER, CHECK, IPV4, PARAGLIDER, Topology, Variant
 
 pytestmark = pytest.mark.parametrize("addresses", [IPV4], ids=["ipv4"], indirect=True)
 
@@ -36,7 +38,25 @@ fcntl.flock(namespace, fcntl.LOCK_EX)
 print("taken", flush=True)
 time.sleep(600)
 """
-_STRANGER = ("setpriv", "--reuid=65533", "--clear-groups")
+# Connects again and again to a socket, says what it is given, and reads nothing.
+_FLOOD = """
+import socket, sys
+address, said = sys.argv[1].replace("@", chr(0)), sys.argv[2].encode()
+print("taken", flush=True)
+kept = []
+while True:
+    client = socket.socket(socket.AF_UNIX)
+    try:
+        client.connect(address)
+        client.sendall(said)
+    except OSError:
+        client.close()
+    kept.append(client)
+    if len(kept) > 200:
+        kept.pop(0).close()
+"""
+_STRANGER = ("setpriv", "--reuid=65533", "--regid=65533", "--clear-groups")
+_IN_THE_GROUP = ("setpriv", "--reuid=65533", "--regid=0", "--clear-groups")
 _POWERLESS_ROOT = ("setpriv", "--inh-caps=-all", "--bounding-set=-all")
 _ROWS = ("paraglider/agent", "paraglider/rules")
 _FIRST = _ROWS
@@ -168,3 +188,58 @@ def test_a_start_waits_for_what_a_killed_one_still_writes(
     assert stopped.returncode == 0
     assert balancer.paraglider("start", config=topology.config).returncode == 0
     assert topology.connect(3).failures == ()
+
+
+_ADMIN = "/run/paraglider/admin.sock"
+
+
+@pytest.mark.parametrize("variant", [Variant.NFT], ids=["nft"], indirect=True)
+@pytest.mark.parametrize(
+    ("within", "address", "said"),
+    [
+        pytest.param(_STRANGER, "@paraglider/agent", "", id="the agent's name"),
+        pytest.param(_STRANGER, "@paraglider/rules", "", id="the name for rules"),
+        pytest.param(_IN_THE_GROUP, _ADMIN, "", id="the admin socket, saying nothing"),
+        pytest.param(_IN_THE_GROUP, _ADMIN, '{"command":"status"}\n', id="and not reading"),
+    ],
+)
+def test_a_flood_of_connections_leaves_status_answering(
+    topology: Topology, within: Sequence[str], address: str, said: str
+) -> None:
+    """The agent's own answer, again and again, and another agent is refused by name."""
+    agent = topology.start_agent()
+    for _ in range(3):
+        start_stranger(topology, _FLOOD, address, said, within=within)
+    for _ in range(5):
+        status = topology.balancer.paraglider("status", "--json")
+        assert status.stderr == ""
+        assert json.loads(status.stdout)["agent"]["pid"] == agent.running.pid
+    second = topology.balancer.paraglider("run", config=topology.config)
+    assert second.returncode == 69
+    assert f"an agent (process {agent.running.pid}: " in second.stderr
+
+
+@pytest.mark.parametrize("variant", [Variant.NFT], ids=["nft"], indirect=True)
+def test_strangers_cannot_open_the_admin_socket(topology: Topology) -> None:
+    """The kernel refuses them; the agent is not even woken."""
+    topology.start_agent()
+    program = f"import socket; socket.socket(socket.AF_UNIX).connect('{_ADMIN}')"
+    argv = [*_STRANGER, os.path.realpath(sys.executable), "-I", "-c", program]
+    refused = topology.balancer.run(*argv, check=False)
+    assert "PermissionError" in refused.stderr
+
+
+@pytest.mark.parametrize("variant", [Variant.NFT], ids=["nft"], indirect=True)
+def test_an_agent_without_file_descriptors_says_so(topology: Topology) -> None:
+    """And answers again when it has some."""
+    agent = topology.start_agent()
+    pid = agent.running.pid
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    opened = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+    first_free = min(set(range(1024)) - opened)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (first_free, limits[1]))
+    refused = topology.balancer.paraglider("status")
+    assert refused.returncode == 69
+    assert "no file descriptors are left" in refused.stdout
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+    assert topology.balancer.paraglider("status").returncode == 0
