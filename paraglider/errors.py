@@ -6,7 +6,8 @@
     ├── UsageError           2   the command line is not one of ours
     ├── UnavailableError    69   the kernel, a tool or the host lacks something
     │   ├── NotHereError         the kernel, or this host's tools, do not have it at all
-    │   └── LockHeldError        another program keeps a lock; trying at once again is of no use
+    │   ├── LockHeldError        another program keeps a lock; trying at once again is of no use
+    │   └── DidNotEndError       a program that was started did not end in time, and was killed
     ├── PermissionDenied    77   the process may not change the rules
     └── ConfigError         78   the configuration is wrong; carries every problem found
 
@@ -49,6 +50,10 @@ class NotHereError(UnavailableError):
 
 class LockHeldError(UnavailableError):
     """Another program kept the lock of the rules for longer than was waited."""
+
+
+class DidNotEndError(UnavailableError):
+    """A program that was started did not end in time; it was killed."""
 
 
 class PermissionDenied(ParagliderError):

@@ -140,7 +140,7 @@ def read_kernel(choice: Choice, host: Host, now_s: float) -> Reading:
     """Read the rules of this host, and its connections."""
     states = read_states(choice.variant, host)
     description = describe_states(states)
-    is_whole = description.is_whole and not find_missing_anchors(choice.variant, states)
+    is_whole = description.is_whole and not find_missing_anchors(choice.variant, states, host)
     counts = count_connections(description.services)
     return Reading(
         now_s,

@@ -201,7 +201,7 @@ def diff(context: Context) -> int:
         starts_anywhere=variant is Variant.LEGACY,
         local=find_local(backend_addresses(services)),
     )
-    unanchored = find_missing_anchors(variant, wanted)
+    unanchored = find_missing_anchors(variant, wanted, context.host)
     is_different = False
     for family in Family:
         lines = diff_states(live.get(family, NOTHING), wanted.get(family, NOTHING))

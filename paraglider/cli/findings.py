@@ -17,7 +17,7 @@ def survey(context: Context, config: Config) -> Sequence[str]:
     from paraglider.kernel.process import find_program
 
     families = {frontend.family for frontend in config.frontends}
-    firewall = survey_firewall(families, nft_path=find_program("nft"))
+    firewall = survey_firewall(families, nft_path=find_program("nft"), run=context.host.run)
     return [*_without_programs(context, config), *firewall]
 
 

@@ -75,11 +75,13 @@ def read_states(variant: Variant, host: Host) -> Mapping[Family, State]:
     return MappingProxyType({f: state for f, state in states.items() if not state.is_empty})
 
 
-def find_missing_anchors(variant: Variant, families: Collection[Family]) -> list[Family]:
+def find_missing_anchors(
+    variant: Variant, families: Collection[Family], host: Host
+) -> list[Family]:
     """Return the families whose established connections nothing keeps alive, where it could."""
     if variant is not Variant.NFT:
         return []
-    anchors = [find_anchor(family) for family in families]
+    anchors = [find_anchor(family, host.run) for family in families]
     return [a.family for a in anchors if a.nft_path is not None and not a.is_whole()]
 
 
@@ -90,7 +92,7 @@ def _read_all(
     passed over where the kernel does not have it."""
     found = {tools.family: tools for tools in find_all(host) if tools.variant is variant}
     for family in wanted:
-        found.setdefault(family, find_iptables(variant, family))
+        found.setdefault(family, find_iptables(variant, family, host.run))
     read = []
     for family, tools in sorted(found.items()):
         try:
@@ -131,7 +133,7 @@ def _bring_up(steps: Sequence[Step], report: Report) -> bool:
 
 def put_anchor(step: Step, report: Report) -> bool:
     """Make the anchor of a wanted family whole; return whether it was not."""
-    anchor = find_anchor(step.tools.family)
+    anchor = find_anchor(step.tools.family, step.tools.run)
     if step.tools.variant is not Variant.NFT or step.wanted.is_empty or anchor.is_whole():
         return False
     if anchor.nft_path is None:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from paraglider.config.model import Family
 from paraglider.errors import NotHereError, ParagliderError, PermissionDenied, UnavailableError
 from paraglider.kernel.host import NET_RAW, Host, grant_mend
-from paraglider.kernel.process import Finished, find_program, run_program
+from paraglider.kernel.process import Finished, Run, find_program
 from paraglider.rules.affinity import render_set
 from paraglider.rules.ruleset import PREFIX
 from paraglider.rules.state import State
@@ -40,9 +40,9 @@ def client_sets(
     try:
         yield
     except BaseException:
-        _destroy(made)
+        _destroy(made, host.run)
         raise
-    remove_client_sets(kept=names_of(states), report=report)
+    remove_client_sets(host=host, kept=names_of(states), report=report)
 
 
 def find_ipset() -> str:
@@ -75,26 +75,28 @@ def put_client_sets(states: Mapping[Family, State], host: Host) -> Sequence[str]
             "affinity: this process may not name sets to iptables, which needs NET_RAW: "
             f"{grant_mend('NET_ADMIN', 'NET_RAW')}"
         )
-    missing = sorted(wanted.keys() - _list_sets())
+    missing = sorted(wanted.keys() - _list_sets(host.run))
     if missing:
-        done = _restore(wanted[name] for name in missing)
+        done = _restore((wanted[name] for name in missing), host.run)
         if done.returncode != 0:
-            _destroy(missing)
+            _destroy(missing, host.run)
             raise _explain(done)
     return missing
 
 
-def remove_client_sets(*, kept: Collection[str] = (), report: Callable[[str], None]) -> bool:
+def remove_client_sets(
+    *, host: Host, kept: Collection[str] = (), report: Callable[[str], None]
+) -> bool:
     """Take away our sets other than those `kept`; return whether there were any. Those that
     somebody's rules speak of stay, and are reported."""
     if not os.path.exists(_MODULE) or find_program("ipset") is None:
         return False
     try:
-        there = _list_sets()
+        there = _list_sets(host.run)
     except ParagliderError:
         return False  # whoever has no sets need not know what is wrong with them
     gone = {name for name in there if name.startswith(PREFIX)}.difference(kept)
-    for name in _destroy(gone):
+    for name in _destroy(gone, host.run):
         report(
             f"the set {name} stays, for rules that are not ours speak of it: delete these, then "
             f"run: ipset destroy {name}"
@@ -102,16 +104,16 @@ def remove_client_sets(*, kept: Collection[str] = (), report: Callable[[str], No
     return bool(gone)
 
 
-def _destroy(names: Iterable[str]) -> list[str]:
+def _destroy(names: Iterable[str], run: Run) -> list[str]:
     """Take sets away; return those that stay. It never raises: the rules are as they should be."""
     left = sorted(names)
     deadline_s = time.monotonic() + _RELEASED_WITHIN_S
     try:
         while left and time.monotonic() < deadline_s:
             # It ends at the first that is in use, which is tried last the next time.
-            if _restore(f"destroy {name}" for name in left).returncode == 0:
+            if _restore((f"destroy {name}" for name in left), run).returncode == 0:
                 return []
-            there = _list_sets()
+            there = _list_sets(run)
             left = [name for name in left if name in there]
             left = [*left[1:], *left[:1]]
             time.sleep(_POLL_S)  # the kernel does not tell when it lets go
@@ -120,19 +122,15 @@ def _destroy(names: Iterable[str]) -> list[str]:
     return left
 
 
-def _list_sets() -> set[str]:
-    done = _run("list", "-name")
+def _list_sets(run: Run) -> set[str]:
+    done = run([find_ipset(), "list", "-name"])
     if done.returncode != 0:
         raise _explain(done)
     return set(done.stdout.split("\n"))
 
 
-def _restore(lines: Iterable[str]) -> Finished:
-    return _run("restore", text="".join(f"{line}\n" for line in lines))
-
-
-def _run(*arguments: str, text: str = "") -> Finished:
-    return run_program([find_ipset(), *arguments], text=text)
+def _restore(lines: Iterable[str], run: Run) -> Finished:
+    return run([find_ipset(), "restore"], text="".join(f"{line}\n" for line in lines))
 
 
 def _explain(done: Finished) -> ParagliderError:

@@ -6,10 +6,10 @@ It looks, through nft, and changes nothing: what a firewall lets through is for 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 
 from paraglider.config.model import Family
-from paraglider.kernel.process import Finished, run_program
+from paraglider.kernel.process import Run, run_program
 
 # A base chain as `nft list chains` prints it; iptables' own tables hold our accept, and pass.
 _TABLE_LINE = re.compile(r"table (\w+) (\S+) \{")
@@ -23,7 +23,7 @@ def survey_firewall(
     families: Collection[Family],
     *,
     nft_path: str | None,
-    run: Callable[..., Finished] = run_program,
+    run: Run = run_program,
 ) -> list[str]:
     """Return one sentence for each chain of nftables that drops what we accept.
 

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from paraglider.config.model import Address, Family, Ports, Protocol
 from paraglider.errors import UnavailableError
+from paraglider.kernel.process import Run, run_program
 
 # Bits of the capability mask in /proc/self/status (linux/capability.h).
 NET_ADMIN = 12
@@ -94,10 +95,12 @@ def _write(path: str, text: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """This host as /proc shows it; `proc` is where that is, `write` changes a file there."""
+    """This host as /proc shows it; `proc` is where that is, `write` changes a file there, and `run`
+    starts the programs that read and change rules."""
 
     proc: str | os.PathLike[str] = "/proc"
     write: Callable[[str, str], object] = _write
+    run: Run = run_program
 
     def has_capability(self, number: int) -> bool:
         """Return whether this process has the capability in its effective set."""

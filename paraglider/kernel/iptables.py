@@ -21,7 +21,7 @@ from paraglider.errors import (
     UnavailableError,
 )
 from paraglider.kernel.host import grant_mend
-from paraglider.kernel.process import Finished, find_program, run_program
+from paraglider.kernel.process import Finished, Run, find_program, run_program
 from paraglider.rules.ruleset import TableName
 from paraglider.rules.seal import Chains
 from paraglider.rules.state import NOTHING, State, parse_save
@@ -58,7 +58,7 @@ class Iptables:
     family: Family
     save_path: str
     restore_path: str
-    run: Callable[..., Finished] = run_program
+    run: Run = run_program
     lock_wait_s: int = LOCK_WAIT_S
     report: Callable[[str], None] | None = None
 
@@ -114,7 +114,7 @@ class Iptables:
     def _restore_within(self, wait_s: int, text: str, *options: str) -> None:
         wait = ["--wait", str(wait_s)]
         argv = [self.restore_path, "--noflush", "--counters", *wait, *options]
-        done = self.run(argv, text=text)
+        done = self.run(argv, text=text, wait_s=wait_s)
         if done.returncode != 0:
             raise explain(done, self.variant, text)
 
@@ -134,19 +134,19 @@ def _cut_out(saved: str, chain: str) -> str:
     return head + saved[start:end]
 
 
-def find_iptables(variant: Variant, family: Family) -> Iptables:
+def find_iptables(variant: Variant, family: Family, run: Run = run_program) -> Iptables:
     """Return the tools of `variant`; NotHereError where they are not installed."""
-    save = _find_tool(variant, family, "save")
-    restore = _find_tool(variant, family, "restore")
+    save = _find_tool(variant, family, "save", run)
+    restore = _find_tool(variant, family, "restore", run)
     if save is None or restore is None:
         raise NotHereError(
             f"{_COMMANDS[family]} for {variant.value} is not installed: install the package "
             "'iptables' (apt-get install iptables)"
         )
-    return Iptables(variant, family, save, restore)
+    return Iptables(variant, family, save, restore, run)
 
 
-def default_variant() -> Variant | None:
+def default_variant(run: Run = run_program) -> Variant | None:
     """Return the variant that the host's plain `iptables` is, None where there is none.
 
     It says so itself: ``iptables v1.8.9 (nf_tables)``.
@@ -154,16 +154,17 @@ def default_variant() -> Variant | None:
     path = find_program("iptables")
     if path is None:
         return None
-    said = run_program([path, "--version"]).stdout
+    said = run([path, "--version"]).stdout
     return Variant.NFT if "nf_tables" in said else Variant.LEGACY
 
 
-def _find_tool(variant: Variant, family: Family, action: str) -> str | None:
+def _find_tool(variant: Variant, family: Family, action: str, run: Run) -> str | None:
     named = find_program(f"{_COMMANDS[family]}-{variant.value}-{action}")
     if named is not None:
         return named
     # Some distributions install one variant alone, under the plain name.
-    return find_program(f"{_COMMANDS[family]}-{action}") if default_variant() is variant else None
+    is_plain = default_variant(run) is variant
+    return find_program(f"{_COMMANDS[family]}-{action}") if is_plain else None
 
 
 def explain(done: Finished, variant: Variant, text: str = "") -> ParagliderError:

@@ -19,12 +19,12 @@ Only where nf_tables holds the rules: x_tables never drops a table.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from paraglider.config.model import Family
 from paraglider.errors import ParagliderError, PermissionDenied, UnavailableError
-from paraglider.kernel.process import Finished, find_program, run_program
+from paraglider.kernel.process import Finished, Run, find_program, run_program
 
 TABLE = "paraglider"
 # Of its chains, by their hooks: beside those of iptables' own.
@@ -44,7 +44,7 @@ class NatAnchor:
 
     family: Family
     nft_path: str | None
-    run: Callable[..., Finished] = run_program
+    run: Run = run_program
 
     def read(self) -> str | None:
         """Return the table as nft prints it, None where it is not there."""
@@ -119,6 +119,6 @@ def _failure(action: str, done: Finished) -> ParagliderError:
     )
 
 
-def find_anchor(family: Family) -> NatAnchor:
-    """Return the anchor of `family`."""
-    return NatAnchor(family, find_program("nft"))
+def find_anchor(family: Family, run: Run = run_program) -> NatAnchor:
+    """Return the anchor of `family`; `run` starts nft."""
+    return NatAnchor(family, find_program("nft"), run)

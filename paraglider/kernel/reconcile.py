@@ -103,7 +103,9 @@ class Reconciler:
         self._wanted = dict(wanted)
         self._client_sets = names_of(wanted)
         self._held = {}
-        self._is_anchored = all(find_anchor(family).nft_path for family in self._wanted)
+        self._is_anchored = all(
+            find_anchor(family, self._host.run).nft_path for family in self._wanted
+        )
         self._is_due, self._rest_until_s = True, 0.0
         return is_changed
 
@@ -126,7 +128,7 @@ class Reconciler:
         put_client_sets(wanted, self._host)
         is_known = all(self._write(family, state) for family, state in wanted.items())
         if is_known and names != self._client_sets:
-            remove_client_sets(kept=names, report=self._report)
+            remove_client_sets(host=self._host, kept=names, report=self._report)
         if not is_known:
             return self.take_over(wanted, self._variant)
         self._client_sets = names
@@ -216,7 +218,9 @@ class Reconciler:
     def _tools(self, family: Family) -> Iptables:
         if self._variant is None:
             raise RuntimeError("nothing was taken over")
-        return replace(find_iptables(self._variant, family), lock_wait_s=_LOCK_WAIT_S)
+        return replace(
+            find_iptables(self._variant, family, self._host.run), lock_wait_s=_LOCK_WAIT_S
+        )
 
     def close(self) -> None:
         """Listen no more; the rules stay."""

@@ -48,7 +48,7 @@ def remove_rules(*, host: Host, report: Callable[[str], None]) -> Removal:
     require_capabilities(host, Variant.NFT)
     with defer_signals():
         removal = remove_from(find_all(host))
-        return replace(removal, found=remove_client_sets(report=report) or removal.found)
+        return replace(removal, found=remove_client_sets(host=host, report=report) or removal.found)
 
 
 def remove_from(all_tools: Sequence[Iptables]) -> Removal:
@@ -96,7 +96,7 @@ def _remove_one(tools: Iptables) -> bool:
 def remove_anchor(tools: Iptables) -> bool:
     """Delete the NAT anchor of a family that has nothing of ours left, and the tables that were
     made for us and that nobody has come to use; return whether there was one."""
-    anchor = find_anchor(tools.family)
+    anchor = find_anchor(tools.family, tools.run)
     if tools.variant is not Variant.NFT or anchor.read() is None:
         return False
     # The anchor last: it is what remembers the tables, should this process end in between.

@@ -77,7 +77,7 @@ def choose_variant(
         raise type(unread[0])(f"{unread[0]}\n{hint}")
     if choice := judge_evidence(seen, where_ours_are=where_ours_are):
         return choice
-    default = default_variant()
+    default = default_variant(host.run)
     if default in seen:
         return Choice(default, "it is what the iptables command is, and no rules say otherwise")
     if seen:
@@ -110,7 +110,7 @@ def judge_evidence(
 
 
 def _examine(variant: Variant, host: Host) -> Evidence:
-    find_iptables(variant, Family.IPV4)  # without it the variant does not count
+    find_iptables(variant, Family.IPV4, host.run)  # without it the variant does not count
     text = ""
     for tools in find_all(host):
         if tools.variant is variant:
@@ -137,7 +137,7 @@ def find_all(host: Host) -> list[Iptables]:
             if variant is Variant.LEGACY and not host.has_legacy_tables(family):
                 continue
             try:
-                found.append(find_iptables(variant, family))
+                found.append(find_iptables(variant, family, host.run))
             except NotHereError:
                 continue  # where the tools are not installed, they made no rules
     return found

@@ -18,7 +18,7 @@ from paraglider.kernel.process import Finished
 
 
 def _failing(stderr: str, returncode: int, variant: Variant = Variant.NFT) -> Iptables:
-    def run(argv: Sequence[str], *, text: str = "") -> Finished:  # noqa: ARG001
+    def run(argv: Sequence[str], **_: object) -> Finished:
         return Finished(tuple(argv), returncode, "", stderr)
 
     return Iptables(variant, Family.IPV4, "iptables-save", "/usr/sbin/iptables-restore", run)
@@ -130,7 +130,7 @@ def test_iptables_restore_is_told_to_leave_others_alone_and_to_wait() -> None:
     """--noflush keeps what is not ours; --counters keeps totals; --wait takes turns."""
     seen: list[tuple[Sequence[str], str]] = []
 
-    def run(argv: Sequence[str], *, text: str = "") -> Finished:
+    def run(argv: Sequence[str], *, text: str = "", **_: object) -> Finished:
         seen.append((argv, text))
         return Finished(tuple(argv), 0, "", "")
 
