@@ -17,7 +17,7 @@ from paraglider.agent.check_errors import CheckErrors
 from paraglider.agent.in_force import in_force_lines
 from paraglider.agent.loop import Loop
 from paraglider.agent.members import match_backend
-from paraglider.agent.names import Names, wanted_names
+from paraglider.agent.names import Names, NameStatus, wanted_names
 from paraglider.agent.port_watch import PortWatch
 from paraglider.agent.probing import Probing
 from paraglider.agent.record import Record
@@ -140,6 +140,7 @@ class Agent:
         services = self.services()
         is_changed = self._writer.take_over(services, choice.variant)
         self._config, self._choice = config, choice
+        self._names.follow(config)
         self.record.config, self.record.reload_error = config.source, ""
         self.record.reloads += 1
         self.record.reloaded_s = self._world.wall_clock()
@@ -176,11 +177,9 @@ class Agent:
             self._world.report(note)
         is_renamed = False
         for resolved in reports.resolved:
-            is_renamed |= self._names.note(resolved)
-        if is_renamed and self._config is not None:
-            self._untold += self._configure(self._config)
-            self._order_probes()
-            self._writer.want()
+            is_renamed |= self._names.note(resolved, self._loop.clock())
+        if is_renamed:
+            self._follow_names()
         now_s = self._loop.clock()
         for result in reports.results:
             pair = self._keys.get(result.key)
@@ -195,6 +194,13 @@ class Agent:
             if pair is not None:
                 self._check_errors.begin(pair, self._board.name_of(pair), error.told)
                 self._board.fail(pair, error.told, now_s)
+
+    def _follow_names(self) -> None:
+        """Names stand for other addresses. The names have reported it; each backend is not."""
+        if self._config is not None:
+            self._configure(self._config)
+            self._order_probes()
+            self._writer.want()
 
     def _take_addresses(self) -> None:
         """Addresses of this host have come or gone: a backend may be on it now, or no more."""
@@ -231,6 +237,7 @@ class Agent:
         """Return when `tick` is to be called again at the latest, on the clock of the loop."""
         times = [
             self._step_s,
+            self._names.next_s(),
             self._writer.next_s(),
             self._probing.next_s(),
             self._fill.next_s(),
@@ -243,6 +250,8 @@ class Agent:
         self._probing.look()
         self._fill.look()
         self._ports.look(self.services)
+        if self._names.expire(self._loop.clock()):
+            self._follow_names()
         if self._step_s is not None and self._step_s <= self._loop.clock():
             self._writer.want()
         self._sync()
@@ -300,6 +309,10 @@ class Agent:
     def views(self) -> tuple[FrontendView, ...]:
         """Return what is known of every frontend, in the order of `services`."""
         return self._board.views()
+
+    def names(self) -> Sequence[NameStatus]:
+        """Return how it stands with the host names of the file."""
+        return self._names.statuses(self._config, self._loop.clock()) if self._config else ()
 
     @property
     def prober_error(self) -> tuple[str, float]:

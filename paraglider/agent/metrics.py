@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from paraglider import __version__
+from paraglider.agent.names import NameStatus
 from paraglider.agent.status import AgentStatus, FrontendStatus, Status
 from paraglider.health.service import Health
 
@@ -69,6 +70,9 @@ def _backend_metrics(frontends: Sequence[FrontendStatus]) -> Iterator[_Metric]:
     up = [(labels, backend.is_up) for labels, backend in backends]
     told = "Whether the backend gets new connections; 0 where its check was never made."
     yield _Metric("backend_up", "gauge", told, up)
+    named = [({**labels, "host_name": b.host_name}, 1) for labels, b in backends if b.host_name]
+    told = "1, with the host name that the address of the backend comes from."
+    yield _Metric("backend_info", "gauge", told, named)
     failing = [(labels, bool(backend.check_error)) for labels, backend in backends]
     told = "Whether the check of the backend cannot be made on this host."
     yield _Metric("backend_check_error", "gauge", told, failing)
@@ -101,7 +105,20 @@ def _frontend_metrics(frontends: Sequence[FrontendStatus]) -> Iterator[_Metric]:
     yield _Metric("frontend_source_ports_used_ratio", "gauge", told, used)
 
 
+def _name_metrics(names: Sequence[NameStatus]) -> Iterator[_Metric]:
+    labelled = [({"name": it.name, "family": f"ipv{it.family.value}"}, it) for it in names]
+    counts = [(labels, len(name.addresses)) for labels, name in labelled]
+    yield _Metric("name_addresses", "gauge", "Addresses that the host name stands for.", counts)
+    failing = [(labels, bool(name.error)) for labels, name in labelled]
+    told = "Whether the host name cannot be looked up."
+    yield _Metric("name_lookup_error", "gauge", told, failing)
+    times = [(labels, name.error_for_s or 0.0) for labels, name in labelled]
+    told = "For how long the host name has had no answer; 0 while it has one."
+    yield _Metric("name_lookup_error_seconds", "gauge", told, times)
+
+
 def _agent_metrics(agent: AgentStatus) -> Iterator[_Metric]:
+    yield from _name_metrics(agent.names)
     record = agent.record
     yield _single("uptime_seconds", "gauge", "How long the agent has run.", agent.up_s)
     told = "Changes of our rules by others, undone."

@@ -1,16 +1,34 @@
-"""Names: the addresses of host names, as they were resolved last.
+"""Names: the addresses that host names stand for, and which names have no answer.
 
-A name that stops resolving keeps the addresses that it had: a name server that is down takes no
-backend away.
+A name that stops resolving keeps the addresses that it had. What changes is one line of the log,
+however many addresses it concerns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from paraglider.config.model import Address, Config
+from paraglider.agent.listing import listed
+from paraglider.config.model import Address, Bind, Config, Endpoint, Family
+from paraglider.health.name_state import NameState
 from paraglider.health.resolver import Name, Resolved
 from paraglider.health.service import Pair
+
+
+@dataclass(frozen=True, slots=True)
+class NameStatus:
+    """One name, to be shown: `missing_for_s` are those of `addresses` that are not in its answers
+    now, and for how long; `error` is why it has no answer now, '' where it has, and `error_for_s`
+    for how long (None: from the beginning)."""
+
+    name: str
+    family: Family
+    addresses: tuple[Address, ...]
+    missing_for_s: Mapping[Address, float]
+    error: str = ""
+    error_for_s: float | None = None
 
 
 class Names:
@@ -18,56 +36,104 @@ class Names:
 
     def __init__(self, report: Callable[[str], None]) -> None:
         self._report = report
-        self._addresses: dict[Name, tuple[Address, ...]] = {}
+        self._states: dict[Name, NameState] = {}
         self._answered: set[Name] = set()
+        self._holds: Mapping[Name, float] = {}
 
     @property
     def addresses(self) -> Mapping[Name, tuple[Address, ...]]:
         """The addresses of each name, none of one that never resolved."""
-        return self._addresses
+        return {name: found for name, it in self._states.items() if (found := it.addresses)}
+
+    def follow(self, config: Config) -> None:
+        """Hold the addresses of its names for as long as `config` says."""
+        self._holds = wanted_holds(config)
 
     def is_waiting(self, config: Config) -> bool:
         """Return whether some name of `config` has had no answer yet, good or bad."""
         return bool(wanted_names(config).keys() - self._answered)
 
-    def note(self, resolved: Resolved) -> bool:
+    def note(self, resolved: Resolved, now_s: float) -> bool:
         """Take in an answer; return whether it changes who the backends are."""
         name = resolved.name, resolved.family
         is_first = name not in self._answered
         self._answered.add(name)
+        before = self._states.get(name, NameState())
         if not resolved.addresses:
-            stays = "its last addresses stay" if self._addresses.get(name) else "it has no backends"
-            why = resolved.told or "no addresses"
-            self._report(f"{resolved.name} cannot be resolved: {why}; {stays}")
+            self._states[name] = before.fail(resolved.told or "no addresses", now_s)
+            if not before.error:
+                stays = "its addresses stay" if before.addresses else "it has no backends"
+                self._report(f"cannot look up {_text(name)}: {self._states[name].error}; {stays}")
             return is_first
-        is_changed = self._addresses.get(name) != resolved.addresses
-        self._addresses[name] = resolved.addresses
-        if is_changed:
-            listed = ", ".join(str(address) for address in resolved.addresses)
-            told = f" ({resolved.told})" if resolved.told else ""
-            self._report(f"{resolved.name} stands for {listed}{told}")
-        return is_changed
+        after = before.answer(resolved.addresses, now_s).expire(self._hold_s(name), now_s)
+        return self._change(name, before, after, resolved.told)
+
+    def expire(self, now_s: float) -> bool:
+        """Let addresses go that have been missing for too long; return whether there were any."""
+        due = [name for name, at_s in self._times() if at_s <= now_s]
+        for name in due:
+            state = self._states[name]
+            self._change(name, state, state.expire(self._hold_s(name), now_s))
+        return bool(due)
+
+    def next_s(self) -> float | None:
+        """Return when `expire` has something to do; None for never."""
+        return min((at_s for _, at_s in self._times()), default=None)
+
+    def _times(self) -> list[tuple[Name, float]]:
+        found = ((name, it.next_s(self._hold_s(name))) for name, it in self._states.items())
+        return [(name, at_s) for name, at_s in found if at_s is not None]
+
+    def _hold_s(self, name: Name) -> float:
+        return self._holds.get(name, 0.0)
+
+    def _change(self, name: Name, before: NameState, after: NameState, told: str = "") -> bool:
+        """Keep `after`, and report what is another address; return whether any is."""
+        self._states[name] = after
+        old, new, hold_s = before.addresses, after.addresses, self._hold_s(name)
+        if old == new and not before.error:
+            return False
+        parts = [f"{_text(name)} resolves{' again' if before.error else ''}: {_count(new)}"]
+        if added := [address for address in new if address not in set(old)]:
+            parts.append(f"added {listed(added)}" if old else listed(added))
+        if removed := [address for address in old if address not in set(new)]:
+            missing = f", missing from answers for {hold_s:g} s" if hold_s else ""
+            parts.append(f"removed {listed(removed)}{missing}")
+        if told:
+            parts.append(told)
+        self._report("; ".join(parts))
+        return old != new
 
     def adopt(self, config: Config, serving: Iterable[Pair]) -> None:
         """Where a name does not resolve, let it stand for those backends that have connections
         (pairs of bind and backend) and no other entry of the file: those it stood for before."""
-        pairs = list(serving)
+        served = defaultdict[tuple[Bind, int], list[Endpoint]](list)
+        for bind, endpoint in serving:
+            served[bind, endpoint.port].append(endpoint)
         for frontend in config.frontends:
-            named = [b for b in frontend.backends if isinstance(b.host, str)]
             literal = {b.endpoint for b in frontend.backends}
-            for backend in named:
+            for backend in frontend.backends:
                 name = str(backend.host), frontend.family
-                if self._addresses.get(name):
+                state = self._states.get(name, NameState())
+                if not isinstance(backend.host, str) or state.addresses:
                     continue
-                known = {
-                    endpoint.address
-                    for bind, endpoint in pairs
-                    if bind == frontend.bind
-                    and endpoint.port == backend.port
-                    and endpoint not in literal
-                }
+                found = served.get((frontend.bind, backend.port), ())
+                known = {it.address for it in found if it not in literal}
                 if known:
-                    self._addresses[name] = tuple(sorted(known, key=int))
+                    present = tuple(sorted(known, key=int))
+                    self._states[name] = NameState(present, {}, state.error, state.error_since_s)
+
+    def statuses(self, config: Config, now_s: float) -> Sequence[NameStatus]:
+        """Return how it stands with each name of `config`, in the order of the file."""
+        return [self._status(name, now_s) for name in wanted_names(config)]
+
+    def _status(self, name: Name, now_s: float) -> NameStatus:
+        state = self._states.get(name, NameState())
+        missing_for_s = {address: now_s - at_s for address, at_s in state.missing_s.items()}
+        if name not in self._answered:
+            return NameStatus(*name, state.addresses, missing_for_s, "no answer yet")
+        for_s = now_s - state.error_since_s if state.error else None
+        return NameStatus(*name, state.addresses, missing_for_s, state.error, for_s)
 
 
 def wanted_names(config: Config) -> dict[Name, float]:
@@ -79,3 +145,23 @@ def wanted_names(config: Config) -> dict[Name, float]:
                 name = backend.host, frontend.family
                 found[name] = min(frontend.resolve_s, found.get(name, frontend.resolve_s))
     return found
+
+
+def wanted_holds(config: Config) -> dict[Name, float]:
+    """Return for how long the addresses of each name are held: the longest time of frontends that
+    have the name."""
+    found: dict[Name, float] = {}
+    for frontend in config.frontends:
+        for backend in frontend.backends:
+            if isinstance(backend.host, str):
+                name = backend.host, frontend.family
+                found[name] = max(frontend.hold_s, found.get(name, 0.0))
+    return found
+
+
+def _text(name: Name) -> str:
+    return f"{name[0]} (IPv{name[1].value})"
+
+
+def _count(addresses: Sequence[Address]) -> str:
+    return f"{len(addresses)} address{'es' * (len(addresses) != 1)}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from paraglider.agent.names import NameStatus
 from paraglider.agent.port_watch import Use, count_room, count_use
 from paraglider.agent.record import Record
 from paraglider.config.clients import SourceKind
@@ -83,11 +84,13 @@ class FrontendStatus:
 
 @dataclass(frozen=True, slots=True)
 class AgentStatus:
-    """The agent that keeps all this true: its process, how long it has run, and what happened."""
+    """The agent that keeps all this true: its process, how long it has run, what happened, and
+    what host names stand for."""
 
     pid: int
     up_s: float
     record: Record
+    names: tuple[NameStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

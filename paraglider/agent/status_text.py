@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 
+from paraglider.agent.names import NameStatus
 from paraglider.agent.status import AgentStatus, BackendStatus, FrontendStatus, Status
 from paraglider.health.service import FULL, Health
 from paraglider.kernel.conntrack_table import Conntrack
@@ -72,6 +73,13 @@ def _agent_lines(agent: AgentStatus) -> Iterator[str]:
         yield f"the configuration that is there now is NOT in force: {record.reload_error}"
     if record.trouble:
         yield f"trouble: {record.trouble}"
+    yield from (_name_line(name) for name in agent.names if name.error)
+
+
+def _name_line(name: NameStatus) -> str:
+    for_ = "" if name.error_for_s is None else f" for {_span(name.error_for_s)}"
+    stays = "its addresses stay" if name.addresses else "it has no backends"
+    return f"{name.name} (IPv{name.family.value}) has no answer{for_}: {name.error}; {stays}"
 
 
 def _backend_lines(frontend: FrontendStatus) -> Iterator[str]:
@@ -168,6 +176,18 @@ def _agent_json(agent: AgentStatus) -> dict[str, object]:
         "repairs_total": record.repairs,
         "last_repair": record.last_repair or None,
         "trouble": record.trouble or None,
+        "names": [_name_json(name) for name in agent.names],
+    }
+
+
+def _name_json(name: NameStatus) -> dict[str, object]:
+    return {
+        "name": name.name,
+        "family": f"ipv{name.family.value}",
+        "addresses": [str(address) for address in name.addresses],
+        "missing_for_s": {str(it): _rounded(for_s) for it, for_s in name.missing_for_s.items()},
+        "error": name.error or None,
+        "error_for_s": _rounded(name.error_for_s),
     }
 
 

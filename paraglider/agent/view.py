@@ -34,7 +34,7 @@ def read_view(agent: Agent, host: Host, now_s: float) -> Status:
         for view, service in zip(agent.views(), agent.services(), strict=True)
     )
     record = agent.record
-    itself = AgentStatus(os.getpid(), now_s - record.started_s, record)
+    itself = AgentStatus(os.getpid(), now_s - record.started_s, record, tuple(agent.names()))
     return make_status(choice, host, reading, frontends, itself)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from paraglider.agent.drains import Drains
 from paraglider.agent.leveler import Leveler
+from paraglider.agent.listing import listed
 from paraglider.agent.loop import Loop
 from paraglider.agent.record import Record, Trouble
 from paraglider.config.model import Address, Bind, Endpoint, Family, Protocol
@@ -190,9 +191,12 @@ class Writer:
             ended = f"{number} connection{'s' * (number != 1)} cut"
             self._report(f"{backend}: its time to drain is over, {ended}")
         leaving = {service.bind for service in self._services if service.is_leaving}
+        empty: dict[str, list[Endpoint]] = {}
         for bind, backend in drained.ended:
-            where = f" at {bind}" if bind in leaving else ""
-            self._report(f"{backend}: has no connections left{where}")
+            empty.setdefault(f" at {bind}" if bind in leaving else "", []).append(backend)
+        for where, found in empty.items():
+            verb = "has" if len(found) == 1 else "have"
+            self._report(f"{listed(found)}: {verb} no connections left{where}")
         return drained.empty
 
     def _try(self, what: str, action: Callable[[], object]) -> bool:

@@ -268,7 +268,8 @@ class Frontend:
     them, `backends` the servers behind it (one or more); all of one family.
 
     A backend that comes back up has its full share after `slow_start_s` (0: at once). Clients come
-    back to their backend within `affinity_s` (0: not). Host names are resolved every `resolve_s`.
+    back to their backend within `affinity_s` (0: not). Host names are resolved every `resolve_s`,
+    and an address that is missing from answers stays for `hold_s` (0: it leaves at once).
     """
 
     name: str
@@ -283,6 +284,7 @@ class Frontend:
     slow_start_s: float = 0.0
     affinity_s: float = 0.0
     resolve_s: float = 5.0
+    hold_s: float = 30.0
     access: Access = EVERYBODY
 
     @property

@@ -9,6 +9,7 @@ Sample input, the keys of a frontend beside its backends::
     slow_start: 30s
     affinity: 3h
     resolve: 10s
+    hold: 1m
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ MAX_WEIGHT = 1000
 # Bounds in seconds.
 SLOW_START_S = (0.0, 3600.0)
 RESOLVE_S = (1.0, 3600.0)
+HOLD_S = (0.0, 86400.0)
 AFFINITY_S = (0.0, 24 * 86400.0)  # the kernel reckons in milliseconds, of 31 bits
 
 BALANCE = {word.value: word for word in Balance}
@@ -45,6 +47,7 @@ _KEYS: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "slow_start": ("slow_start_s", lambda text: parse_duration(text, *SLOW_START_S)),
     "affinity": ("affinity_s", lambda text: parse_duration(text, *AFFINITY_S)),
     "resolve": ("resolve_s", lambda text: parse_duration(text, *RESOLVE_S)),
+    "hold": ("hold_s", lambda text: parse_duration(text, *HOLD_S)),
 }
 
 

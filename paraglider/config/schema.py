@@ -120,6 +120,7 @@ def _frontend() -> Schema:
         "slow_start": duration_schema(0.0),
         "affinity": duration_schema(0.0),
         "resolve": duration_schema(5.0),
+        "hold": duration_schema(30.0),
         "allow": _one_or_list(_network(), MAX_NETWORKS),
         "deny": _one_or_list(_network(), MAX_NETWORKS),
         "max_connections": whole_schema(*CONNECTIONS),

@@ -227,5 +227,5 @@ def _why(configured: Collection[Backend], was: Standing, standing: Standing) -> 
     if standing.backend is not None:
         return "it is not checked any more"
     if was.backend in configured:
-        return f"{was.backend.host} does not stand for it any more"
+        return f"it is no address of {was.backend.host} any more"
     return "it is not configured any more"

@@ -140,9 +140,9 @@ class _Schedule:
     last: Resolved | None = None
 
     def is_news(self, resolved: Resolved) -> bool:
-        """Tell whether the addresses are others than the last time, or the first ones."""
+        """Tell whether it is another answer than the last one, or another reason for none."""
         last, self.last = self.last, resolved
-        return last is None or last.addresses != resolved.addresses
+        return last != resolved
 
 
 def judge_answer(name: Name, answer: Sequence[str] | str) -> Resolved:

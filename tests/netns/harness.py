@@ -327,8 +327,12 @@ class Agent:
 
     def backends(self) -> dict[str, dict[str, Any]]:
         """Return what status says of each backend of the first frontend, by ADDRESS:PORT."""
-        status = json.loads(self.balancer.paraglider("status", "--json").stdout)
-        return {b["backend"]: b for b in status["frontends"][0]["backends"]}
+        return {b["backend"]: b for b in self.status()["frontends"][0]["backends"]}
+
+    def status(self) -> dict[str, Any]:
+        """Return the whole status."""
+        found: dict[str, Any] = json.loads(self.balancer.paraglider("status", "--json").stdout)
+        return found
 
 
 def _command_line(pid: str) -> bytes:

@@ -123,6 +123,7 @@ def is_frontend(value: object) -> bool:
         and value.quorum.live > value.quorum.hysteresis >= 0
         and 0 <= value.slow_start_s <= 3600
         and 1 <= value.resolve_s <= 3600
+        and 0 <= value.hold_s <= 86400
     )
 
 

@@ -9,6 +9,7 @@ from ipaddress import ip_address
 import pytest
 
 from paraglider.agent.metrics import metrics_text
+from paraglider.agent.names import NameStatus
 from paraglider.agent.record import Record
 from paraglider.agent.status import AgentStatus, BackendStatus, FrontendStatus, Status
 from paraglider.agent.status_text import status_json, status_text
@@ -112,6 +113,7 @@ def test_a_program_is_told_the_same() -> None:
         "repairs_total": 1,
         "last_repair": "nat PREROUTING",
         "trouble": "cannot change the rules: x",
+        "names": [],
     }
     assert told["frontends"][0]["backends"][1] == {
         "backend": "10.0.0.12:8080",
@@ -215,6 +217,8 @@ def test_a_backend_of_a_name_says_which() -> None:
     status = replace(STATUS, frontends=(replace(WEB, backends=(named,)),))
     shown = json.loads(status_json(status))["frontends"][0]["backends"][0]
     assert shown["host_name"] == "shop"
+    labels = '{frontend="web",backend="10.0.0.11:8080",host_name="shop"}'
+    assert f"paraglider_backend_info{labels} 1" in metrics_text(status).splitlines()
     assert "for 60 min, of shop" in status_text(status)
 
 
@@ -258,3 +262,35 @@ def test_damaged_rules_come_before_a_frontend_without_backends() -> None:
     """One exit code; the worse thing has it."""
     lost = replace(STATUS, frontends=(replace(WEB, backends=()),), is_whole=False)
     assert lost.exit_code == 1
+
+
+def test_a_name_without_an_answer_is_shown_with_reason_and_time() -> None:
+    """In the status, as JSON and in the metrics; one that resolves takes no line."""
+    one, two = ip_address("10.0.0.1"), ip_address("10.0.0.2")
+    names = (
+        NameStatus("shop", Family.IPV4, (one, two), {two: 12.0}),
+        NameStatus("db", Family.IPV6, (), {}, "no answer yet"),
+        NameStatus("web", Family.IPV4, (one,), {}, "name or service not known", 61.0),
+    )
+    status = replace(STATUS, agent=AgentStatus(7, 90.25, RECORD, names))
+    lines = status_text(status).splitlines()
+    assert [line for line in lines if " has no answer" in line] == [
+        "db (IPv6) has no answer: no answer yet; it has no backends",
+        "web (IPv4) has no answer for 61 s: name or service not known; its addresses stay",
+    ]
+    told = json.loads(status_json(status))["agent"]["names"]
+    assert told[0] == {
+        "name": "shop",
+        "family": "ipv4",
+        "addresses": ["10.0.0.1", "10.0.0.2"],
+        "missing_for_s": {"10.0.0.2": 12.0},
+        "error": None,
+        "error_for_s": None,
+    }
+    assert (told[2]["error"], told[2]["error_for_s"]) == ("name or service not known", 61.0)
+    metrics = metrics_text(status).splitlines()
+    web, shop = ('{name="web",family="ipv4"}', '{name="shop",family="ipv4"}')
+    assert f"paraglider_name_lookup_error{web} 1" in metrics
+    assert f"paraglider_name_lookup_error_seconds{web} 61" in metrics
+    assert f"paraglider_name_lookup_error{shop} 0" in metrics
+    assert f"paraglider_name_addresses{shop} 2" in metrics

@@ -10,13 +10,14 @@ THREE = "[10.0.0.2:80, 10.0.0.3:80, 10.0.0.4:80, {address: 10.0.0.5:80, backup: 
 
 def test_a_frontend_that_says_nothing_cuts_and_rejects_at_once() -> None:
     found = frontend_of()
-    expected = (OnDown.CUT, NoBackend.REJECT, Quorum(1, 0), 0.0, 5.0)
+    expected = (OnDown.CUT, NoBackend.REJECT, Quorum(1, 0), 0.0, 5.0, 30.0)
     assert expected == (
         found.on_down,
         found.no_backend,
         found.quorum,
         found.slow_start_s,
         found.resolve_s,
+        found.hold_s,
     )
 
 
@@ -35,6 +36,9 @@ def test_a_frontend_that_says_nothing_cuts_and_rejects_at_once() -> None:
         ("affinity: 24d", "affinity_s", 2073600.0),
         ("resolve: 1s", "resolve_s", 1.0),
         ("resolve: 1h", "resolve_s", 3600.0),
+        ("hold: 0s", "hold_s", 0.0),
+        ("hold: 90s", "hold_s", 90.0),
+        ("hold: 1d", "hold_s", 86400.0),
         ("quorum: 2", "quorum", Quorum(2)),
         ("quorum: 3", "quorum", Quorum(3)),
         ("quorum: {live: 2}", "quorum", Quorum(2)),
@@ -71,6 +75,8 @@ NUMBER = "is not a whole number from"
         ("affinity: 25d", "13: frontend.affinity: 25d is out of range; allowed is 0s to 24d"),
         ("resolve: 500ms", "12: frontend.resolve: 500ms is out of range; allowed is 1s to 1h"),
         ("resolve: 2h", "12: frontend.resolve: 2h is out of range; allowed is 1s to 1h"),
+        ("hold: 2d", "9: frontend.hold: 2d is out of range; allowed is 0s to 1d"),
+        ("hold: 30", "9: frontend.hold: '30' has no unit; write 30s (or ms, m, h, d)"),
         ("quorum: 0", f"11: frontend.quorum: '0' {NUMBER} 1 to 10000"),
         ("quorum: 10001", f"11: frontend.quorum: '10001' {NUMBER} 1 to 10000"),
         ("quorum: half", f"11: frontend.quorum: 'half' {NUMBER} 1 to 10000"),

@@ -127,6 +127,7 @@ FRONTENDS = st.fixed_dictionaries(
         ),
         "slow_start": DURATIONS,
         "resolve": DURATIONS,
+        "hold": DURATIONS,
         "protocol": one_of("tcp", "udp", "tcp+udp"),
         "allow": NETWORKS,
         "deny": NETWORKS,

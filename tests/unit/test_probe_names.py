@@ -92,6 +92,16 @@ def test_failure_is_news_once_and_tried_again(world: World) -> None:
     assert world.answer(110.0) == [Resolved("web", Family.IPV4, (ip_address("10.0.0.1"),))]
 
 
+def test_another_reason_for_no_answer_is_news(world: World) -> None:
+    """The status has the last one."""
+    world.answers[WEB] = socket.gaierror(-2, "Name or service not known")
+    world.resolver.set_names({WEB: 5.0}, 100.0)
+    world.answer(100.0)
+    world.answers[WEB] = socket.gaierror(-3, "Temporary failure in name resolution")
+    failed = Resolved("web", Family.IPV4, None, "temporary failure in name resolution")
+    assert world.answer(105.0) == [failed]
+
+
 def test_slow_lookup_holds_nobody_up_and_is_not_asked_twice(world: World) -> None:
     world.resolver.set_names({WEB: 5.0, DB: 5.0}, 100.0)
     assert world.resolver.poll(100.0) == []
