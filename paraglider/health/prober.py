@@ -98,6 +98,8 @@ class Prober:
         for slot in self._slots.values():
             self._close(slot)
         self._slots = slots
+        checks = (slot.target.check for slot in slots.values())
+        self._contexts.keep(it.http for it in checks if it.kind is CheckKind.HTTPS)
         self._heap = [(slot.wake_at_s, next(self._serial), slot) for slot in slots.values()]
         heapq.heapify(self._heap)
 

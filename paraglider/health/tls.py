@@ -11,7 +11,7 @@ import os
 import re
 import socket
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import TYPE_CHECKING, TypeVar
 
@@ -120,14 +120,25 @@ class TlsContexts:
         """Return what trusts the authority of `request`. Raises CannotProbe where there is none."""
         if not self._contexts:
             load_tls()
-        ca, is_verified = request.ca if request.is_verified else "", request.is_verified
+        ca, is_verified = key = _key(request)
         stamp = [_stamp(path) for path in _trusted_paths(ca)] if is_verified else []
-        known = self._contexts.get((ca, is_verified))
+        known = self._contexts.get(key)
         if known is not None and known[0] == stamp:
             return known[1]
         context = _make_context(ca, is_verified)
-        self._contexts[ca, is_verified] = (stamp, context)
+        self._contexts[key] = (stamp, context)
         return context
+
+    def keep(self, requests: Iterable[HttpRequest]) -> None:
+        """Forget what none of `requests` needs: 144 authorities take 0.8 MiB, and every reload may
+        name another file."""
+        wanted = {_key(request) for request in requests}
+        self._contexts = {key: it for key, it in self._contexts.items() if key in wanted}
+
+
+def _key(request: HttpRequest) -> tuple[str, bool]:
+    """Return the authority's file, '' for the system's or none, and whether it has to vouch."""
+    return (request.ca, True) if request.is_verified else ("", False)
 
 
 def _trusted_paths(ca: str) -> Sequence[str]:

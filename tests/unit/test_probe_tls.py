@@ -56,6 +56,19 @@ def subjects(contexts: TlsContexts, request: HttpRequest) -> list[str]:
     return sorted(names[der] for der in contexts.find(request).get_ca_certs(binary_form=True))
 
 
+def test_an_authority_that_no_check_has_any_more_is_forgotten(bundle: Path) -> None:
+    """Each takes memory, and a file may name another one with each reload."""
+    contexts, kept, gone = (
+        TlsContexts(),
+        HttpRequest(ca=str(bundle)),
+        HttpRequest(is_verified=False),
+    )
+    first, second = contexts.find(kept), contexts.find(gone)
+    contexts.keep([HttpRequest(ca=str(bundle), path="/other")])
+    assert contexts.find(kept) is first
+    assert contexts.find(gone) is not second
+
+
 def test_files_that_stay_the_same_are_read_once(bundle: Path) -> None:
     contexts, request = TlsContexts(), HttpRequest(ca=str(bundle))
     assert contexts.find(request) is contexts.find(request)
