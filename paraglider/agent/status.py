@@ -7,7 +7,7 @@ is down, how long, what it repaired) it adds.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from paraglider.agent.names import NameStatus
 from paraglider.agent.port_watch import Use, count_room, count_use
@@ -20,8 +20,11 @@ from paraglider.kernel.apply import find_missing_anchors, read_states
 from paraglider.kernel.conntrack import count_connections, count_tracked
 from paraglider.kernel.conntrack_table import Conntrack, read_conntrack
 from paraglider.kernel.host import Host
+from paraglider.kernel.policy_routing import PolicyWatch
 from paraglider.kernel.variant import Choice
 from paraglider.rules.describe import describe_states
+from paraglider.rules.return_path import find_tables
+from paraglider.rules.ruleset import Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,7 @@ class AgentStatus:
 @dataclass(frozen=True, slots=True)
 class Status:
     """What the kernel does, and what it runs on. `forwarding` holds the families in use only;
+    `answer_tables` are the routing tables of answers from some address, where policy rules choose;
     `is_whole` is whether every rule, and the NAT anchor, is in place."""
 
     is_whole: bool
@@ -104,6 +108,7 @@ class Status:
     forwarding: Mapping[Family, bool]
     frontends: tuple[FrontendStatus, ...]
     agent: AgentStatus | None = None
+    answer_tables: Mapping[Network, Sequence[int]] = field(default_factory=dict)
 
     @property
     def is_running(self) -> bool:
@@ -137,6 +142,7 @@ class Reading:
     ports: Use
     families: Sequence[Family]
     is_whole: bool
+    answer_tables: Mapping[Network, Sequence[int]] = field(default_factory=dict)
 
 
 def read_kernel(choice: Choice, host: Host, now_s: float) -> Reading:
@@ -144,6 +150,7 @@ def read_kernel(choice: Choice, host: Host, now_s: float) -> Reading:
     states = read_states(choice.variant, host)
     description = describe_states(states)
     is_whole = description.is_whole and not find_missing_anchors(choice.variant, states, host)
+    tables, is_routed = find_tables(PolicyWatch().rules(), description.marks)
     counts = count_connections(description.services)
     return Reading(
         now_s,
@@ -153,7 +160,8 @@ def read_kernel(choice: Choice, host: Host, now_s: float) -> Reading:
         description.refused,
         count_use(description.services, count_tracked(description.services)),
         sorted(states),
-        is_whole,
+        is_whole and is_routed,
+        tables,
     )
 
 
@@ -174,7 +182,15 @@ def make_status(
     """Return the status of `frontends`, with what else this host says."""
     forwarding = {family: host.is_forwarding(family) for family in reading.families}
     conntrack = read_conntrack(host)
-    return Status(reading.is_whole, choice, conntrack, forwarding, frontends, agent)
+    return Status(
+        reading.is_whole,
+        choice,
+        conntrack,
+        forwarding,
+        frontends,
+        agent,
+        reading.answer_tables,
+    )
 
 
 def frontend_status(service: Service, reading: Reading) -> FrontendStatus:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from paraglider.agent.answer_routes import AnswerRoutes
 from paraglider.agent.drains import Drains
 from paraglider.agent.leveler import Leveler
 from paraglider.agent.listing import listed
@@ -30,6 +31,7 @@ _CHANGE = "cannot change the rules"
 _CUT = "cannot cut connections"
 _COUNT = "cannot count connections"
 _REPAIR = "cannot look after the rules"
+_ROUTES = "cannot look after policy rules"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class Writer:
         self._record = record
         self._report = report
         self._trouble = Trouble(report, record)
+        self._routes = AnswerRoutes(loop, reconciler, record, report=report, on_change=self.want)
         self._drains = Drains(
             count=connections.count,
             cut=connections.cut,
@@ -94,6 +97,7 @@ class Writer:
         wanted = self._plan(planner, services)
         is_changed = self._reconciler.take_over(wanted, variant)
         self._planner = planner
+        self._routes.note(planner.problems, is_told=True)  # by the survey
         self._is_due = False
         self._services = services
         self._drains.follow(services)
@@ -103,7 +107,7 @@ class Writer:
 
     def _plan(self, planner: Planner, services: Sequence[Service]) -> Mapping[Family, State]:
         local = self._local(backend_addresses(services))
-        return planner.plan(self._leveler.level(services), local)
+        return planner.plan(self._leveler.level(services), local, self._routes.read())
 
     def want(self) -> None:
         """Something was decided: the next `sync` writes it."""
@@ -132,6 +136,8 @@ class Writer:
                 self._services = decided
                 self._drains.follow(decided)
                 self._has_stale = True
+                self._routes.look_again()
+                self._routes.note(self._planner.problems)
         if self._to_cut and not self._is_due and self._may(_CUT):
             self._try(_CUT, self._cut)
         if self._has_stale and not self._is_due and self._may(_CUT):
@@ -157,6 +163,8 @@ class Writer:
         no connections."""
         if self._may(_REPAIR):
             self._try(_REPAIR, self._repair)
+        if self._routes.is_due() and not self._is_due and self._may(_ROUTES):
+            self._try(_ROUTES, self._routes.repair)
         if self._is_time(self._leveler.next_s()):
             self._try(_COUNT, self._level)
         empty = list[Pair]()
@@ -221,6 +229,7 @@ class Writer:
             _CUT: 0.0 if (self._to_cut or self._has_stale) and not self._is_due else None,
             _COUNT: None if self._is_due else _earlier(self._drains, self._leveler),
             _REPAIR: self._reconciler.next_s(),
+            _ROUTES: None if self._is_due else self._routes.due_s,
         }
         due = (
             max(time_s, self._retry_s.get(what, 0.0))
@@ -236,6 +245,7 @@ class Writer:
     def close(self) -> None:
         """Look after the rules no more; they stay."""
         self._unlisten()
+        self._routes.close()
         self._reconciler.close()
 
     def _listen(self) -> None:

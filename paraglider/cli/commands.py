@@ -35,6 +35,7 @@ def start(context: Context) -> int:
     from paraglider.kernel.apply import apply_states
     from paraglider.kernel.iptables import Variant
     from paraglider.kernel.lock import hold_rules_lock
+    from paraglider.kernel.policy_routing import PolicyWatch
     from paraglider.kernel.routes import find_local
     from paraglider.rules.wanted import plan_states
 
@@ -48,11 +49,12 @@ def start(context: Context) -> int:
     services = standing_services(config, resolve_names(config))
     is_legacy = choice.variant is Variant.LEGACY
     local = find_local(backend_addresses(services))
+    policy = PolicyWatch(report=context.report).rules()
     with hold_rules_lock(report=context.report):
         _refuse_beside_agent(context)  # one may have come and gone on without the lock
         before = read_served(context, choice.variant)
         is_changed = apply_states(
-            plan_states(services, starts_anywhere=is_legacy, local=local),
+            plan_states(services, starts_anywhere=is_legacy, local=local, policy=policy),
             variant=choice.variant,
             host=context.host,
             report=context.report,
@@ -183,6 +185,7 @@ def diff(context: Context) -> int:
     from paraglider.health.service import backend_addresses
     from paraglider.kernel.apply import find_missing_anchors, read_states
     from paraglider.kernel.iptables import Variant
+    from paraglider.kernel.policy_routing import PolicyWatch, differing_policy
     from paraglider.kernel.routes import find_local
     from paraglider.rules.diff import diff_states
     from paraglider.rules.state import NOTHING
@@ -196,17 +199,21 @@ def diff(context: Context) -> int:
     board = Board(recall(live))
     board.configure(config, resolve_names(config), 0.0)
     services = board.services(0.0)
+    policy = PolicyWatch(report=context.report).rules()
     wanted = plan_states(
         services,
         starts_anywhere=variant is Variant.LEGACY,
         local=find_local(backend_addresses(services)),
+        policy=policy,
     )
+    rerouted = differing_policy(policy, wanted)
     unanchored = find_missing_anchors(variant, wanted, context.host)
     is_different = False
     for family in Family:
         lines = diff_states(live.get(family, NOTHING), wanted.get(family, NOTHING))
         if family in unanchored:
             lines.append("nft\n+ table paraglider, which keeps connections alive")
+        lines += rerouted.get(family, [])
         if lines:
             is_different = True
             context.say("\n".join([f"IPv{family.value}:", *lines]))

@@ -8,7 +8,9 @@ from paraglider.cli.context import Context
 from paraglider.config.effect import effect_findings
 from paraglider.config.model import Config
 from paraglider.errors import NotHereError
+from paraglider.kernel.policy_routing import PolicyWatch
 from paraglider.kernel.survey import survey_host
+from paraglider.rules.return_path import find_problems
 
 
 def survey(context: Context, config: Config) -> Sequence[str]:
@@ -19,6 +21,11 @@ def survey(context: Context, config: Config) -> Sequence[str]:
     families = {frontend.family for frontend in config.frontends}
     firewall = survey_firewall(families, nft_path=find_program("nft"), run=context.host.run)
     return [*_without_programs(context, config), *firewall]
+
+
+def _policy_findings(config: Config) -> list[str]:
+    """Return the policy rules of this host that answers cannot follow."""
+    return find_problems(config.frontends, PolicyWatch().rules())
 
 
 def check_findings(context: Context, config: Config) -> Sequence[str]:
@@ -43,7 +50,7 @@ def certificate_findings(config: Config) -> list[str]:
 
 
 def _without_programs(context: Context, config: Config) -> list[str]:
-    return [*effect_findings(config), *survey_host(config, context.host)]
+    return [*effect_findings(config), *survey_host(config, context.host), *_policy_findings(config)]
 
 
 def _missing_programs(config: Config) -> list[str]:

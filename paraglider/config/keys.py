@@ -30,6 +30,8 @@ FRONTEND_KEYS = {
     "slow_start": "how long a backend that came back takes to its full share, such as 30s",
     "resolve": "how often host names are looked up again, such as 5s",
     "hold": "how long an address stays that is missing from the answers for its name, such as 30s",
+    "return_path": "how answers are routed: policy, by this host's rules for the address that the"
+    " client connected to, or plain, as other packets of the backend",
     "allow": "the clients that may connect, and no others: a list such as [10.0.0.0/8]",
     "deny": "the clients that may not connect: a list such as [192.0.2.7, 198.51.100.0/24]",
     "max_connections": "how many connections a client may have at a time, such as 100",

@@ -251,6 +251,14 @@ class NoBackend(StrEnum):
     SERVE_ALL = "serve-all"
 
 
+class ReturnPath(StrEnum):
+    """How answers of balanced connections are routed: by the host's policy rules for the address
+    that the client connected to, or as any packet that comes from the backend."""
+
+    POLICY = "policy"
+    PLAIN = "plain"
+
+
 class Quorum(NamedTuple):
     """How many backends, backups aside, must be up for them to be used: lost below
     ``live - hysteresis``, and at 0; reached again at ``live + hysteresis``."""
@@ -285,6 +293,7 @@ class Frontend:
     affinity_s: float = 0.0
     resolve_s: float = 5.0
     hold_s: float = 30.0
+    return_path: ReturnPath = ReturnPath.POLICY
     access: Access = EVERYBODY
 
     @property

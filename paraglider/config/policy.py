@@ -10,6 +10,7 @@ Sample input, the keys of a frontend beside its backends::
     affinity: 3h
     resolve: 10s
     hold: 1m
+    return_path: plain
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from paraglider.config.document import Document, Kind
 from paraglider.config.duration import parse_duration
 from paraglider.config.keys import FRONTEND_KEYS, QUORUM_KEYS
 from paraglider.config.mapping import read_keys
-from paraglider.config.model import Balance, HashKey, NoBackend, OnDown, Quorum
+from paraglider.config.model import Balance, HashKey, NoBackend, OnDown, Quorum, ReturnPath
 from paraglider.config.problems import Place, Problems
 from paraglider.config.value import parse_whole, parse_word, read_value
 
@@ -37,6 +38,7 @@ BALANCE = {word.value: word for word in Balance}
 HASH_KEY = {word.value: word for word in HashKey}
 ON_DOWN = {word.value: word for word in OnDown}
 NO_BACKEND = {word.value: word for word in NoBackend}
+RETURN_PATH = {word.value: word for word in ReturnPath}
 
 # Key -> its field in Frontend, and how its text is read (which may raise Refused).
 _KEYS: Mapping[str, tuple[str, Callable[[str], object]]] = {
@@ -46,6 +48,7 @@ _KEYS: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "no_backend": ("no_backend", lambda text: parse_word(text, NO_BACKEND)),
     "slow_start": ("slow_start_s", lambda text: parse_duration(text, *SLOW_START_S)),
     "affinity": ("affinity_s", lambda text: parse_duration(text, *AFFINITY_S)),
+    "return_path": ("return_path", lambda text: parse_word(text, RETURN_PATH)),
     "resolve": ("resolve_s", lambda text: parse_duration(text, *RESOLVE_S)),
     "hold": ("hold_s", lambda text: parse_duration(text, *HOLD_S)),
 }

@@ -34,8 +34,17 @@ from paraglider.config.model import (
     NoBackend,
     OnDown,
     Protocol,
+    ReturnPath,
 )
-from paraglider.config.policy import BALANCE, HASH_KEY, MAX_LIVE, MAX_WEIGHT, NO_BACKEND, ON_DOWN
+from paraglider.config.policy import (
+    BALANCE,
+    HASH_KEY,
+    MAX_LIVE,
+    MAX_WEIGHT,
+    NO_BACKEND,
+    ON_DOWN,
+    RETURN_PATH,
+)
 from paraglider.config.ports import PORTS_PATTERN, RANGE_PATTERN
 from paraglider.config.schema_check import (
     Schema,
@@ -121,6 +130,7 @@ def _frontend() -> Schema:
         "affinity": duration_schema(0.0),
         "resolve": duration_schema(5.0),
         "hold": duration_schema(30.0),
+        "return_path": words_schema(RETURN_PATH, default=ReturnPath.POLICY.value),
         "allow": _one_or_list(_network(), MAX_NETWORKS),
         "deny": _one_or_list(_network(), MAX_NETWORKS),
         "max_connections": whole_schema(*CONNECTIONS),

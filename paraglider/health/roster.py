@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from paraglider.config.clients import Source
-from paraglider.config.model import Backend, Bind, Endpoint, Frontend, first_bind
+from paraglider.config.model import Backend, Bind, Endpoint, Frontend, ReturnPath, first_bind
 from paraglider.health.service import Member, Service, Share, find_home
 from paraglider.health.serving import choose_serving, find_next_share_s, has_quorum, share_out
 from paraglider.health.standing import Standing
@@ -108,6 +108,7 @@ class Roster:
             home=find_home(self.frontend, self._backends()),
             access=self.frontend.access,
             affinity_s=self.frontend.affinity_s,
+            is_policy_routed=self.frontend.return_path is ReturnPath.POLICY,
         )
 
     def _backends(self) -> dict[Endpoint, Backend]:

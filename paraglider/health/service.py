@@ -22,6 +22,7 @@ from paraglider.config.model import (
     Family,
     Frontend,
     HashKey,
+    ReturnPath,
     first_bind,
 )
 
@@ -83,7 +84,8 @@ class Service:
     `home` is for `source-hash`: those whom clients are dealt to as if all of them served.
 
     One that `is_leaving` is configured no more: its address and port are the host's again, and
-    only the connections that it has run on.
+    only the connections that it has run on. Answers of one that `is_policy_routed` take the route
+    that the host's policy rules have for the address that the client connected to.
     """
 
     name: str
@@ -97,6 +99,7 @@ class Service:
     access: Access = EVERYBODY
     affinity_s: float = 0.0
     is_leaving: bool = False
+    is_policy_routed: bool = True
 
     @property
     def bind(self) -> Bind:
@@ -156,6 +159,7 @@ def standing_services(config: Config, addresses: Addresses) -> tuple[Service, ..
                 find_home(frontend, backends),
                 frontend.access,
                 frontend.affinity_s,
+                is_policy_routed=frontend.return_path is ReturnPath.POLICY,
             )
         )
     return tuple(services)

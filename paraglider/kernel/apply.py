@@ -18,6 +18,7 @@ from paraglider.kernel.host import Host
 from paraglider.kernel.iptables import Iptables, Variant, find_iptables
 from paraglider.kernel.lock import defer_signals
 from paraglider.kernel.nat_anchor import find_anchor
+from paraglider.kernel.policy_routing import policy_rules
 from paraglider.kernel.removal import remove_anchor, remove_from
 from paraglider.kernel.variant import find_all, require_capabilities
 from paraglider.rules.restore import check_restore, is_complete, plan_restore
@@ -51,7 +52,7 @@ def apply_states(
     caller holds the rules lock.
     """
     require_capabilities(host, variant)
-    with client_sets(wanted, host, report):
+    with client_sets(wanted, host, report), policy_rules(wanted, report) as is_rerouted:
         steps = [
             plan_step(replace(tools, report=report), before, wanted.get(tools.family, NOTHING))
             for tools, before in _read_all(variant, wanted, host)
@@ -65,7 +66,7 @@ def apply_states(
             is_moved = _leave_other_variant(variant, host, report)
     if wanted:
         shorten_time_wait(host, report)
-    return any(step.text for step in steps) or is_anchored or is_moved
+    return any(step.text for step in steps) or is_anchored or is_moved or is_rerouted
 
 
 def read_states(variant: Variant, host: Host) -> Mapping[Family, State]:

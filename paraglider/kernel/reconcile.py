@@ -8,11 +8,13 @@ again. The caller holds the rules lock for as long as it reconciles.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from paraglider.config.model import Family
+from paraglider.errors import ParagliderError
 from paraglider.kernel.anchor_revival import revive_anchors
 from paraglider.kernel.apply import Report, Step, apply_states, plan_step, put_anchor
 from paraglider.kernel.changes import Changes
@@ -20,6 +22,7 @@ from paraglider.kernel.client_sets import names_of, put_client_sets, remove_clie
 from paraglider.kernel.host import Host
 from paraglider.kernel.iptables import Iptables, Variant, find_iptables
 from paraglider.kernel.nat_anchor import TABLE, find_anchor
+from paraglider.kernel.policy_routing import PolicyWatch, put_policy
 from paraglider.rules.diff import differing_chains
 from paraglider.rules.restore import differing
 from paraglider.rules.ruleset import TableName
@@ -55,7 +58,10 @@ class Reconciler:
         report: Report,
         listen: Callable[[Variant], Changes] = Changes,
         clock: Callable[[], float] = time.monotonic,
+        policy: PolicyWatch | None = None,
     ) -> None:
+        # The policy rules of this host, ours among them.
+        self.policy = policy or PolicyWatch(report=report)
         self._host = host
         self._report = report
         self._listen = listen
@@ -126,6 +132,8 @@ class Reconciler:
             return self.take_over(wanted, self._variant)
         self._client_sets |= names  # until it has come to its end
         put_client_sets(wanted, self._host)
+        with contextlib.suppress(ParagliderError):  # `put_policy` finds the same
+            put_policy(wanted)
         is_known = all(self._write(family, state) for family, state in wanted.items())
         if is_known and names != self._client_sets:
             remove_client_sets(host=self._host, kept=names, report=self._report)
@@ -204,6 +212,11 @@ class Reconciler:
             tools.apply_restore(step.text)
         self._held[family] = _as_written(live, wanted)
         return chains
+
+    def put_policy(self) -> list[str]:
+        """Set right what others have changed of our policy rules; return ``ip rule PRIORITY`` for
+        each. Raises PermissionDenied or UnavailableError."""
+        return [] if self._variant is None else put_policy(self._wanted)
 
     def _note_changes(self) -> None:
         seen = self._changes.seen() if self._changes is not None else None

@@ -21,6 +21,7 @@ from paraglider.kernel.host import Host
 from paraglider.kernel.iptables import Iptables, Variant
 from paraglider.kernel.lock import defer_signals
 from paraglider.kernel.nat_anchor import find_anchor
+from paraglider.kernel.policy_routing import remove_policy
 from paraglider.kernel.variant import find_all, require_capabilities
 from paraglider.rules.restore import check_restore, plan_restore
 from paraglider.rules.state import NOTHING
@@ -48,7 +49,9 @@ def remove_rules(*, host: Host, report: Callable[[str], None]) -> Removal:
     require_capabilities(host, Variant.NFT)
     with defer_signals():
         removal = remove_from(find_all(host))
-        return replace(removal, found=remove_client_sets(host=host, report=report) or removal.found)
+        has_sets = remove_client_sets(host=host, report=report)
+        has_policy = remove_policy()
+        return replace(removal, found=removal.found or has_sets or has_policy)
 
 
 def remove_from(all_tools: Sequence[Iptables]) -> Removal:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from ipaddress import ip_network
 
 from paraglider.config.clients import AddressRange, Source, SourceKind
 from paraglider.config.model import NAME_PATTERN, Address, Bind, Endpoint, Family, Ports
@@ -22,6 +23,7 @@ from paraglider.rules.plan import (
     LOCAL_CHAIN,
     SNAT_CHAIN,
 )
+from paraglider.rules.return_path import UPLINK_CHAIN
 from paraglider.rules.ruleset import (
     CERTAIN,
     EVERY_MOST,
@@ -33,6 +35,7 @@ from paraglider.rules.ruleset import (
     Network,
     Nth,
     Rule,
+    SetMark,
     Snat,
     TableName,
     Verdict,
@@ -54,13 +57,15 @@ class Description:
     """What the kernel does for clients.
 
     `connections` counts, for each (bind, backend), the connections that were sent there since its
-    rule was made, `refused` for each bind the packets that began none. `is_whole` is false where
-    rules are missing, changed or out of place.
+    rule was made, `refused` for each bind the packets that began none. `marks` are those that
+    answers get, by family and the prefix that clients connected to. `is_whole` is false where rules
+    are missing, changed or out of place.
     """
 
     services: tuple[Service, ...]
     connections: Mapping[Pair, int]
     refused: Mapping[Bind, int]
+    marks: Mapping[Family, Mapping[Network, int]]
     is_whole: bool
 
 
@@ -70,9 +75,11 @@ def describe_states(states: Mapping[Family, State]) -> Description:
     services: list[Service] = []
     connections: dict[Pair, int] = {}
     refused: dict[Bind, int] = {}
+    marks: dict[Family, Mapping[Network, int]] = {}
     for family in sorted(states):
         live = _Live(family, states[family])
         notes = live.notes()
+        marks[family] = live.marks()
         for service, counts in live.services():
             noted = notes.get(service.bind, {})
             serving = [Member(s.backend) for s in service.serving if s.backend not in noted]
@@ -80,7 +87,7 @@ def describe_states(states: Mapping[Family, State]) -> Description:
             connections |= {(service.bind, backend): n for backend, n in counts.items()}
             refused[service.bind] = live.count_refused(service.binds)
     is_whole = bool(services) and all(map(_is_whole, states.values()))
-    return Description(tuple(services), connections, refused, is_whole)
+    return Description(tuple(services), connections, refused, marks, is_whole)
 
 
 def _is_whole(state: State) -> bool:
@@ -171,6 +178,16 @@ class _Live:
                 until_s = int(rule.note.value) if rule.note and rule.note.word == UNTIL else None
                 notes.setdefault(bind, {})[backend] = Member(backend, health, until_s)
         return notes
+
+    def marks(self) -> dict[Network, int]:
+        """Return the mark that answers get, by the prefix that clients connected to."""
+        return {
+            rule.ct_address
+            if isinstance(rule.ct_address, Network)
+            else ip_network(rule.ct_address): rule.target.value
+            for rule, _ in _parsed(self._mangle.get(UPLINK_CHAIN, ()))
+            if isinstance(rule.target, SetMark) and rule.ct_address is not None
+        }
 
     def count_refused(self, binds: Iterable[Bind]) -> int:
         """Return how many packets were refused that would have begun connections."""

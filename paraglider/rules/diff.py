@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from paraglider.rules.ruleset import TableName
 from paraglider.rules.seal import without_seal
-from paraglider.rules.state import HookLine, State, TableState
+from paraglider.rules.state import LAST, HookLine, State, TableState
 
 
 def diff_states(live: State, wanted: State) -> list[str]:
@@ -45,7 +45,11 @@ def _pairs(live: TableState, wanted: TableState) -> Iterator[tuple[str, list[str
 
 
 def _hooks(hooks: frozenset[HookLine], chain: str) -> list[str]:
-    return [f"{h.text}  (rule {h.position})" for h in sorted(hooks) if h.chain == chain]
+    return [f"{h.text}  ({_position(h)})" for h in sorted(hooks) if h.chain == chain]
+
+
+def _position(hook: HookLine) -> str:
+    return "last rule" if hook.position == LAST else f"rule {hook.position}"
 
 
 def _rules(table: TableState, chain: str) -> list[str]:

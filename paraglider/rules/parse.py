@@ -71,6 +71,7 @@ class _Options(TypedDict, total=False):
     ct_protocol: Protocol
     ct_address: Address | Network
     ct_ports: Ports
+    is_reply: bool
     statistic: Statistic
     recent: Recent
     mark: Mark
@@ -213,6 +214,7 @@ _FIELDS: Mapping[str, tuple[str, Callable[[str], object]]] = {
     "--ctproto": ("ct_protocol", _parse_protocol),
     "--ctorigdst": ("ct_address", _parse_network),
     "--ctorigdstport": ("ct_ports", _parse_ports),
+    "--ctdir": ("is_reply", lambda text: text == "REPLY" or refuse(text)),
     "--comment": ("note", _parse_note),
     "--mark": ("mark", _parse_mark),
     "--match-set": ("client_set", lambda text: parse_word(text, SET_PATTERN)),

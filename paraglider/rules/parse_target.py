@@ -18,6 +18,7 @@ from paraglider.rules.ruleset import (
     Marking,
     Masquerade,
     Remember,
+    SetMark,
     Snat,
     Target,
     TcpReset,
@@ -30,6 +31,7 @@ from paraglider.rules.text import ALL_OF_ADDRESS, UNREACHABLE, render_hmark
 _DESTINATION = re.compile(
     r"(?:\[([0-9a-f:.]+)\]|([0-9a-f:]+:[0-9a-f:.]*|[0-9.]+))(?::([0-9]+)(?:-([0-9]+)/([0-9]+))?)?"
 )
+_SET_MARK = re.compile(r"MARK --set-xmark 0x([0-9a-f]{1,8})/0x([0-9a-f]{1,8})")
 _REFUSALS: Mapping[str, Target] = {
     "tcp-reset": TcpReset(),
     **{word: Unreachable(family) for family, word in UNREACHABLE.items()},
@@ -82,9 +84,9 @@ def _parse_set(options: list[str]) -> Remember | Forget:
     raise ValueError(f"not a set of ours: {options}")
 
 
-def _parse_marking(words: list[str]) -> Hmark | Marking:
+def _parse_marking(words: list[str]) -> Hmark | Marking | SetMark:
     if words[:1] != ["HMARK"]:
-        return Marking(" ".join(words))  # or a ValueError
+        return _parse_mark(" ".join(words))
     words = words[1:]
     options = dict(zip(words[::2], words[1::2], strict=True))
     number, offset = options.get("--hmark-mod", ""), options.get("--hmark-offset", "0")
@@ -98,6 +100,13 @@ def _parse_marking(words: list[str]) -> Hmark | Marking:
     if sorted(render_hmark(target).split(" ")) != sorted(words):
         raise ValueError(f"not as we mark: {words}")
     return target
+
+
+def _parse_mark(text: str) -> Marking | SetMark:
+    found = _SET_MARK.fullmatch(text)
+    if not found or text == Marking.CLEAR:
+        return Marking(text)  # or a ValueError
+    return SetMark(int(found[1], 16), int(found[2], 16))
 
 
 def parse_number(text: str) -> int:

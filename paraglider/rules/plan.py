@@ -7,7 +7,8 @@ Read it from top to bottom. A packet of a client meets it in this order:
 2. filter FORWARD: packets of balanced connections pass, both ways (`_filter_table`).
 3. nat POSTROUTING: the first packet gets the frontend's privateip as its source.
 
-What is in mangle meets no packet (notes.py).
+What is in mangle meets no packet (notes.py), but on a host with several uplinks, where answers are
+marked there for the uplink that they belong to (return_path.py).
 
 A backend may be on this host. Then the packet meets filter INPUT in place of FORWARD, and nat INPUT
 in place of POSTROUTING; the rules for it are there only where there is such a backend (`local`).
@@ -36,7 +37,9 @@ from paraglider.health.service import Service
 from paraglider.rules.dispatch import Area, Dispatch, Place
 from paraglider.rules.gate import has_gate, plan_entry, plan_gate, refusal
 from paraglider.rules.notes import plan_notes, plan_pin
+from paraglider.rules.return_path import NO_MARKS, UNMARK_CHAIN, plan_marking
 from paraglider.rules.ruleset import (
+    REPLY_CHAIN,
     Chain,
     CtState,
     Hook,
@@ -69,6 +72,13 @@ _HOOKS = {
         Hook("DOCKER-USER", FORWARD_CHAIN),
         Hook("FORWARD", FORWARD_CHAIN),
         Hook("INPUT", INPUT_CHAIN),
+    ),
+    TableName.MANGLE: (
+        Hook("FORWARD", UNMARK_CHAIN),
+        Hook("INPUT", UNMARK_CHAIN),
+        Hook("OUTPUT", REPLY_CHAIN),
+        Hook("POSTROUTING", UNMARK_CHAIN),
+        Hook("PREROUTING", REPLY_CHAIN),
     ),
     TableName.NAT: (
         Hook("INPUT", INPUT_CHAIN),
@@ -119,14 +129,17 @@ def plan_hooks(name: TableName, chains: Collection[str]) -> tuple[Hook, ...]:
 
 
 def plan_shared(
-    services: Sequence[Service], local: Collection[Address] = NOBODY
+    services: Sequence[Service],
+    local: Collection[Address] = NOBODY,
+    marks: Mapping[Network, int] = NO_MARKS,
 ) -> dict[TableName, list[Chain]]:
     """Return the chains that all `services` share, but for the notes. Of each service they depend
     on its outline alone: name, binds, source, who may connect, the members' addresses, which of
-    them are `local`, whether anybody serves."""
+    them are `local`, whether anybody serves, how answers are routed; and on the `marks` that
+    answers get."""
     return {
         TableName.FILTER: _filter_chains(services, local),
-        TableName.MANGLE: [plan_pin()],
+        TableName.MANGLE: [plan_pin(), *plan_marking(services, marks)],
         TableName.NAT: _nat_chains(services, local),
     }
 

@@ -13,8 +13,9 @@ from paraglider.config.quote import printable
 from paraglider.errors import ParagliderError
 from paraglider.rules.names import owner_of
 from paraglider.rules.parse import RuleSyntaxError, parse_rule
-from paraglider.rules.ruleset import GUEST_CHAINS, TableName
+from paraglider.rules.ruleset import GUEST_CHAINS, REPLY_CHAIN, TableName
 from paraglider.rules.state import (
+    LAST,
     Counters,
     HookLine,
     RuleLine,
@@ -36,6 +37,7 @@ _OWN = r"PARAGLIDER-[A-Za-z0-9][A-Za-z0-9_-]{0,16}"
 _FRAME_LINE = re.compile(
     rf"\*({'|'.join(TableName)})|COMMIT|:{_OWN} - \[0:0\]"
     rf"|-I (?:[A-Z]+|{'|'.join(GUEST_CHAINS)}) 1 -j {_OWN}"
+    rf"|-A [A-Z]+ -j {REPLY_CHAIN}"
     # What goes may bear any name that begins as ours do, and stand anywhere.
     r'|-[FX] "?PARAGLIDER-\S*|-D \S+ [0-9]+'
 )
@@ -97,10 +99,18 @@ def _hook_lines(
         # From the last to the first, so that positions still to come stay as they are.
         gone = sorted((hook for hook in current if hook.chain == chain), reverse=True)
         by_number = by_position or any(_UNTELLABLE.search(hook.text) for hook in gone)
-        lines += [f"-D {chain} {hook.position if by_number else hook.text}" for hook in gone]
+        # One that stands last is sorted last, and has no number: what comes before it is gone then.
+        lines += [
+            f"-D {chain} {hook.position if by_number and hook.position else hook.text}"
+            for hook in gone
+        ]
         come = sorted(hook for hook in wanted if hook.chain == chain)
-        lines += [f"-I {chain} {hook.position} {hook.text}" for hook in come]
+        lines += [f"{_where(hook)} {hook.text}" for hook in come]
     return lines
+
+
+def _where(hook: HookLine) -> str:
+    return f"-A {hook.chain}" if hook.position == LAST else f"-I {hook.chain} {hook.position}"
 
 
 def _quoted(chain: str) -> str:

@@ -114,6 +114,14 @@ class Marking(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class SetMark:
+    """Set the bits `mask` of the packet's mark to `value`, and leave the others."""
+
+    value: int
+    mask: int
+
+
+@dataclass(frozen=True, slots=True)
 class Remember:
     """Put the packet's source into a set of clients for `timeout_s`, or for that long again."""
 
@@ -130,7 +138,8 @@ class Forget:
 
 _Translation = Dnat | Snat | Masquerade
 _Refusal = TcpReset | Unreachable
-Target = Verdict | Jump | _Translation | _Refusal | Hmark | Marking | Remember | Forget
+_Mark = Hmark | Marking | SetMark
+Target = Verdict | Jump | _Translation | _Refusal | _Mark | Remember | Forget
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +223,8 @@ class Rule:
 
     `ct_address` and `ct_ports` are the destination of the connection's first packet, as the client
     sent it. `protocol` is of the packet, `ct_protocol` of its connection: an ICMP error about a TCP
-    connection is only the second. `interface` is where the packet came in. `is_from_host` and
+    connection is only the second. One that `is_reply` goes the way of its connection's answers.
+    `interface` is where the packet came in. `is_from_host` and
     `is_to_host` are of addresses that are this host's; the source is in `client_set`. `note`
     matches everything.
     """
@@ -232,6 +242,7 @@ class Rule:
     ct_protocol: Protocol | None = None
     ct_address: Address | Network | None = None
     ct_ports: Ports | None = None
+    is_reply: bool = False
     statistic: Statistic | None = None
     recent: Recent | None = None
     mark: Mark | None = None
@@ -252,11 +263,17 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """The one jump from a built-in chain to a chain of ours; it stands first there. `builtin` may
-    be a guest chain too: the jump is made where there is one."""
+    """The one jump from a built-in chain to a chain of ours; it stands first there, but for that to
+    REPLY_CHAIN, which stands last. `builtin` may be a guest chain too: the jump is made where there
+    is one."""
 
     builtin: str
     chain: str
+
+    @property
+    def is_last(self) -> bool:
+        """Whether it stands behind all other rules."""
+        return self.chain == REPLY_CHAIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,3 +308,7 @@ def own_chain(suffix: str) -> str:
 def is_own_chain(name: str) -> bool:
     """Return whether a chain bears our prefix, whatever else its name is."""
     return name.startswith(PREFIX)
+
+
+# It looks at the mark of a packet as others' rules leave it (return_path.py).
+REPLY_CHAIN = own_chain("REPLY")

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from paraglider.rules.affinity import ClientSet
 from paraglider.rules.parse import RuleSyntaxError, parse_rule
-from paraglider.rules.ruleset import GUEST_CHAINS, TableName, is_own_chain
+from paraglider.rules.return_path import PolicyRule
+from paraglider.rules.ruleset import GUEST_CHAINS, REPLY_CHAIN, TableName, is_own_chain
 from paraglider.rules.text import render_rule
 
 # A rule may be nothing but its counters, and a comment in it may have lines.
@@ -45,9 +46,14 @@ class RuleLine:
     counters: Counters = field(default=Counters(), compare=False)
 
 
+LAST = 0
+_LAST_JUMP = f"-j {REPLY_CHAIN}"
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class HookLine:
-    """A rule in a chain that is not ours and leads to one that is; `position` counts from 1."""
+    """A rule in a chain that is not ours and leads to one that is; `position` counts from 1. That
+    of a jump which has to stand last is LAST where it does."""
 
     chain: str
     position: int
@@ -102,11 +108,12 @@ EMPTY_TABLE = TableState()
 class State:
     """What is ours in all tables of one family. Tables without anything of ours are left out,
     except that `existing` names all tables the kernel printed. `client_sets` are those that wanted
-    rules speak of."""
+    rules speak of, `policy_rules` those that go with them, in their order (return_path.py)."""
 
     tables: Mapping[TableName, TableState]
     existing: frozenset[str] = field(default=frozenset(), compare=False)
     client_sets: frozenset[ClientSet] = field(default=frozenset(), compare=False)
+    policy_rules: tuple[PolicyRule, ...] = ()
 
     def table(self, name: TableName) -> TableState:
         """Return what is ours in the table `name`."""
@@ -201,7 +208,13 @@ def _parse_table(lines: Iterable[str], written: Collection[str]) -> TableState:
                 hooks.add(HookLine(chain, position, rule))
             elif position == 1 and GUEST_CHAINS.get(guest := rule.removeprefix("-j ")) == chain:
                 guests[guest] = True
-    return TableState({c: tuple(r) for c, r in chains.items()}, frozenset(hooks), guests)
+    placed = frozenset(_as_last(hook, lengths[hook.chain]) for hook in hooks)
+    return TableState({c: tuple(r) for c, r in chains.items()}, placed, guests)
+
+
+def _as_last(hook: HookLine, length: int) -> HookLine:
+    is_last = hook.text == _LAST_JUMP and hook.position == length
+    return replace(hook, position=LAST) if is_last else hook
 
 
 def _canonical(text: str) -> str:

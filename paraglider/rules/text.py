@@ -34,6 +34,7 @@ from paraglider.rules.ruleset import (
     Recent,
     Remember,
     Rule,
+    SetMark,
     Snat,
     Statistic,
     Target,
@@ -126,6 +127,8 @@ def _conntrack_words(rule: Rule) -> list[str]:
         words.append(f"--ctorigdst {rule.ct_address}")  # a host's without /32
     if rule.ct_ports is not None:
         words.append(f"--ctorigdstport {_ports(rule.ct_ports)}")
+    if rule.is_reply:
+        words.append("--ctdir REPLY")
     return ["-m conntrack", *words] if words else []
 
 
@@ -198,6 +201,8 @@ def _target_words(target: Target) -> str:
             words = f"REJECT --reject-with {_refusal_word(target)}"
         case Hmark():
             words = f"HMARK {render_hmark(target)}"
+        case SetMark(value, mask):
+            words = f"MARK --set-xmark {value:#x}/{mask:#x}"
         case Remember(name, timeout_s):
             words = f"SET --add-set {name} src --exist --timeout {timeout_s}"
         case Forget(name):

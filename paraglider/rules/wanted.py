@@ -22,9 +22,18 @@ from paraglider.rules.plan import (
     plan_shared,
 )
 from paraglider.rules.restore import lint_restore, plan_restore
+from paraglider.rules.return_path import (
+    NO_POLICY,
+    NO_RETURN_PLAN,
+    Policy,
+    PolicyRule,
+    plan_return,
+    routed_binds,
+    tell_problem,
+)
 from paraglider.rules.ruleset import Chain, TableName
 from paraglider.rules.seal import Chains, add_digests, digest_chain, sealed_pin
-from paraglider.rules.state import NOTHING, HookLine, RuleLine, State, TableState
+from paraglider.rules.state import LAST, NOTHING, HookLine, RuleLine, State, TableState
 from paraglider.rules.text import render_rule
 
 _NAT, _MANGLE = TableName.NAT, TableName.MANGLE
@@ -54,13 +63,16 @@ class _Frontend:
 
 def wanted_hooks(name: TableName, chains: Collection[str]) -> frozenset[HookLine]:
     """Return the jumps that a wanted table with these chains of ours has."""
-    return frozenset(HookLine(h.builtin, 1, f"-j {h.chain}") for h in plan_hooks(name, chains))
+    return frozenset(
+        HookLine(h.builtin, LAST if h.is_last else 1, f"-j {h.chain}")
+        for h in plan_hooks(name, chains)
+    )
 
 
 class Planner:
     """Plans states for services that change a little at a time.
 
-    `starts_anywhere` and `local` are as for `plan_rulesets`.
+    `starts_anywhere` and `local` are as for `plan_rulesets`; `policy` are the host's policy rules.
     """
 
     def __init__(self, *, starts_anywhere: bool) -> None:
@@ -68,16 +80,27 @@ class Planner:
         self._families: dict[Family, _FamilyPlanner] = {}
 
     def plan(
-        self, services: Sequence[Service], local: Collection[Address] = NOBODY
+        self,
+        services: Sequence[Service],
+        local: Collection[Address] = NOBODY,
+        policy: Policy = NO_POLICY,
     ) -> Mapping[Family, State]:
         """Return the wanted state of each family that `services` use."""
         states = {}
         for family in Family:
             own = [service for service in services if service.family is family]
             if own:
-                planner = self._families.setdefault(family, _FamilyPlanner())
-                states[family] = planner.plan(own, local, starts_anywhere=self._starts_anywhere)
+                if family not in self._families:
+                    self._families[family] = _FamilyPlanner(starts_anywhere=self._starts_anywhere)
+                planner = self._families[family]
+                states[family] = planner.plan(own, local, policy.get(family, ()))
         return MappingProxyType(states)
+
+    @property
+    def problems(self) -> Sequence[str]:
+        """One sentence for each policy rule that answers cannot follow, as planned last."""
+        planners = self._families.values()
+        return [tell_problem(found) for planner in planners for found in planner.problems]
 
 
 def plan_states(
@@ -85,9 +108,10 @@ def plan_states(
     *,
     starts_anywhere: bool = False,
     local: Collection[Address] = NOBODY,
+    policy: Policy = NO_POLICY,
 ) -> Mapping[Family, State]:
     """Return the wanted state of each family that `services` use."""
-    return Planner(starts_anywhere=starts_anywhere).plan(services, local)
+    return Planner(starts_anywhere=starts_anywhere).plan(services, local, policy)
 
 
 def render_states(states: Mapping[Family, State]) -> Iterator[tuple[str, str]]:
@@ -107,29 +131,40 @@ def render_states(states: Mapping[Family, State]) -> Iterator[tuple[str, str]]:
 
 
 class _FamilyPlanner:
-    def __init__(self) -> None:
+    def __init__(self, *, starts_anywhere: bool) -> None:
+        self._starts_anywhere = starts_anywhere
         self._frontends: dict[int, _Frontend] = {}
         self._outlines: tuple[tuple[object, ...], ...] = ()
         self._shared: dict[TableName, _Written] = {}
+        self._policy: Sequence[PolicyRule] = ()
+        self._return = NO_RETURN_PLAN
 
     def plan(
-        self, services: Sequence[Service], local: Collection[Address], *, starts_anywhere: bool
+        self,
+        services: Sequence[Service],
+        local: Collection[Address],
+        policy: Sequence[PolicyRule],
     ) -> State:
         # By identity: who decides returns the same object for what has not changed.
         old = self._frontends
         self._frontends = {
-            id(s): old.get(id(s)) or _write_frontend(s, starts_anywhere=starts_anywhere)
+            id(s): old.get(id(s)) or _write_frontend(s, starts_anywhere=self._starts_anywhere)
             for s in services
         }
         outlines = tuple(
             (*frontend.outline, local_members(frontend.service, local))
             for frontend in self._frontends.values()
         )
-        if outlines != self._outlines:
-            self._outlines = outlines
-            planned = plan_shared(services, local).items()
+        if outlines != self._outlines or policy != self._policy:
+            self._outlines, self._policy = outlines, policy
+            self._return = plan_return(routed_binds(services), policy)
+            planned = plan_shared(services, local, self._return.marks).items()
             self._shared = {name: _write(name, chains) for name, chains in planned}
         return self._assemble()
+
+    @property
+    def problems(self) -> Sequence[str]:
+        return self._return.problems
 
     def _assemble(self) -> State:
         frontends = self._frontends.values()
@@ -137,13 +172,15 @@ class _FamilyPlanner:
         nat = dict(shared[_NAT])
         for frontend in frontends:
             nat |= frontend.own.chains
+        marking = {c: rules for c, rules in shared[_MANGLE].items() if c != PIN_CHAIN}
         notes = _join_notes(frontend.notes for frontend in frontends)
         digest = add_digests(
             [written.digest for name, written in self._shared.items() if name is not _MANGLE]
+            + [digest_chain(_MANGLE, chain, rules) for chain, rules in marking.items()]
             + [frontend.own.digest for frontend in frontends]
             + [digest_chain(_MANGLE, chain, rules) for chain, rules in notes.items()]
         )
-        shared[_MANGLE] = {**notes, PIN_CHAIN: sealed_pin(digest)}
+        shared[_MANGLE] = {**marking, **notes, PIN_CHAIN: sealed_pin(digest)}
         shared[_NAT] = nat
         return State(
             {
@@ -151,6 +188,7 @@ class _FamilyPlanner:
                 for name, chains in shared.items()
             },
             client_sets=frozenset().union(*(frontend.client_sets for frontend in frontends)),
+            policy_rules=self._return.rules,
         )
 
 
@@ -169,6 +207,7 @@ def _outline(service: Service) -> tuple[object, ...]:
         service.source,
         service.access,
         service.is_leaving,
+        service.is_policy_routed,
         bool(service.serving),
         tuple(addresses),
     )

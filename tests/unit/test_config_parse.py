@@ -23,8 +23,8 @@ PRIVATEIP = (
 BACKENDS = "a list of servers, each ADDRESS:PORT or NAME:PORT, such as 172.19.0.2:5555"
 KEYS = (
     "allowed here: name, bind, protocol, privateip, backends, balance, hash_key, affinity, check,"
-    " on_down, no_backend, quorum, slow_start, resolve, hold, allow, deny, max_connections, rate,"
-    " refuse"
+    " on_down, no_backend, quorum, slow_start, resolve, hold, return_path, allow, deny,"
+    " max_connections, rate, refuse"
 )
 ROOT_KEYS = "allowed here: frontend, frontends"
 

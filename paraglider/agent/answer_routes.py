@@ -1,0 +1,89 @@
+"""Answer routes: policy rules of the host as they come and go, and ours kept beside them.
+
+Owns when policy rules are read, and when those of ours are set right after a change by another
+program. What they are follows from services and the host's rules (rules/return_path.py); who writes
+services asks here for the latter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from paraglider.agent.loop import Loop
+from paraglider.agent.record import Record
+from paraglider.kernel.reconcile import Reconciler
+from paraglider.rules.return_path import Policy
+
+# Between repairs: another program may delete ours again and again.
+_REST_S = 0.5
+
+
+class AnswerRoutes:
+    """Follows the policy rules of this host; `on_change` is called when the kernel tells of one."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        reconciler: Reconciler,
+        record: Record,
+        *,
+        report: Callable[[str], None],
+        on_change: Callable[[], None],
+    ) -> None:
+        self._loop = loop
+        self._reconciler = reconciler
+        self._record = record
+        self._report = report
+        self._on_change = on_change
+        self._feed: int | None = None
+        self._rest_until_s = 0.0
+        self._problems: Sequence[str] = ()
+        # When ours are to be looked after, None while nothing has changed.
+        self.due_s: float | None = None
+
+    def read(self) -> Policy:
+        """Return the policy rules of this host, and hear of changes from now on."""
+        if self._feed is None:
+            self._feed = self._reconciler.policy.listen()
+            if self._feed >= 0:
+                self._loop.watch(self._feed, self._hear)
+        return self._reconciler.policy.rules()
+
+    def _hear(self) -> None:
+        self._reconciler.policy.hear()
+        self.look_again()
+        self._on_change()
+
+    def look_again(self) -> None:
+        """Look after ours soon: what is wanted may be other rules now."""
+        self.due_s = self._rest_until_s
+
+    def is_due(self) -> bool:
+        """Return whether it is time to look after ours."""
+        return self.due_s is not None and self.due_s <= self._loop.clock()
+
+    def repair(self) -> None:
+        """Set right what others have changed of ours; raises what keeps it from that."""
+        repaired = self._reconciler.put_policy()
+        self.due_s = None
+        if not repaired:
+            return
+        rules = ", ".join(dict.fromkeys(repaired))
+        self._rest_until_s = self._loop.clock() + _REST_S
+        self._record.repairs += 1
+        self._record.last_repair = rules
+        self._report(f"another program changed {rules}: restored")
+
+    def note(self, problems: Sequence[str], *, is_told: bool = False) -> None:
+        """Report those of `problems` that are new, unless somebody else has told of them."""
+        for problem in problems:
+            if problem not in self._problems and not is_told:
+                self._report(f"warning: {problem}")
+        self._problems = problems
+
+    def close(self) -> None:
+        """Hear of nothing any more; the rules stay."""
+        if self._feed is not None and self._feed >= 0:
+            self._loop.forget(self._feed)
+        self._feed = -1
+        self._reconciler.policy.close()
