@@ -193,7 +193,8 @@ def test_a_header_is_sent_and_shown_nowhere(topology: Topology) -> None:
     config = topology.addresses.make_config(backends, check)
     agent = topology.start_agent(config=config)
     agent.until(f"{backends[0]} is down")
-    said = [agent.order(*command.split()) for command in ("status", "status --json", "metrics")]
+    asked = ("status", "status --json", "metrics")
+    said = [topology.balancer.paraglider(*command.split()).stdout for command in asked]
     agent.write(config.replace("s3cret", r'"s3cret\n"'))
     said += [topology.balancer.paraglider("reload").stderr]
     assert "frontend.check.headers.X-Token" in said[-1]
