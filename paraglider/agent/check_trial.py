@@ -36,7 +36,7 @@ def https_findings(config: Config) -> list[str]:
         for frontend in config.frontends
     }
     requests = dict.fromkeys(request for found in wanted.values() for request in found)
-    errors = dict(zip(requests, _try_in_child(requests), strict=True)) if requests else {}
+    errors = dict(zip(requests, _try_all(requests), strict=True))
     findings = (
         f"{name}: its https check cannot be made: {errors[request]}"
         for name, found in wanted.items()
@@ -46,8 +46,17 @@ def https_findings(config: Config) -> list[str]:
     return list(dict.fromkeys(findings))
 
 
-def _try_in_child(requests: Collection[HttpRequest]) -> Sequence[str]:
+def _try_all(requests: Collection[HttpRequest]) -> Sequence[str]:
     """Return why each cannot be made, '' where it can, or where that cannot be found out."""
+    found: Sequence[str] = ()
+    if requests:
+        with contextlib.suppress(OSError, ValueError):
+            found = _try_in_child(requests)
+    return found or [""] * len(requests)
+
+
+def _try_in_child(requests: Collection[HttpRequest]) -> Sequence[str]:
+    """Return the same; nothing where the child could not find out."""
     reading, writing = os.pipe()
     parent, pid = os.getpid(), os.fork()
     if not pid:
@@ -62,9 +71,7 @@ def _try_in_child(requests: Collection[HttpRequest]) -> Sequence[str]:
         os.waitpid(pid, 0)
     if answer is None:
         return [f"its certificates could not be read in {_TIME_S:g} s"] * len(requests)
-    if not answer:
-        return [""] * len(requests)
-    return [clip(str(told)) for told in json.loads(answer)]
+    return [clip(str(told)) for told in json.loads(answer or b"[]")]
 
 
 def _read_all(reading: int, until_s: float) -> bytes | None:

@@ -93,7 +93,7 @@ class Names:
         old, new, hold_s = before.addresses, after.addresses, self._hold_s(name)
         if old == new and not before.error:
             return False
-        parts = [f"{_text(name)} resolves{' again' if before.error else ''}: {_count(new)}"]
+        parts = []
         if added := [address for address in new if address not in set(old)]:
             parts.append(f"added {listed(added)}" if old else listed(added))
         if removed := [address for address in old if address not in set(new)]:
@@ -101,7 +101,9 @@ class Names:
             parts.append(f"removed {listed(removed)}{missing}")
         if told:
             parts.append(told)
-        self._report("; ".join(parts))
+        again = " again" if before.error else ""
+        changes = f": {'; '.join(parts)}" if parts else ""
+        self._report(f"{_text(name)} resolves{again} to {_count(new)}{changes}")
         return old != new
 
     def adopt(self, config: Config, serving: Iterable[Pair]) -> None:

@@ -6,7 +6,6 @@ may still read every file. No exception of that module leaves this one.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import socket
@@ -198,13 +197,15 @@ def _trust_file(context: ssl.SSLContext, ca: str) -> None:
         raise CannotProbe(f"{told}; put the authority's certificate there, as PEM") from error
     except OSError as error:
         told = f"cannot read ca {printable(ca)}: {error.strerror}"
-        raise CannotProbe(f"{told}; {_mend_reading(error)}") from error
+        raise CannotProbe(f"{told}{_mend_reading(error)}") from error
 
 
 def _mend_reading(error: OSError) -> str:
     if isinstance(error, PermissionError):
-        return "the prober has no rights: chmod o+r the file, o+x its folders"
-    return "correct the path, or mount the file"
+        return "; the prober has no rights: chmod o+r the file, o+x its folders"
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        return "; correct the path, or mount the file"
+    return ""  # of files or memory this host may have more soon
 
 
 def _trust_system(context: ssl.SSLContext) -> None:
@@ -213,9 +214,13 @@ def _trust_system(context: ssl.SSLContext) -> None:
     if context.cert_store_stats()["x509"]:
         return
     # Those of the folder are looked up when a certificate asks for them.
-    with contextlib.suppress(OSError):
+    try:
         if os.listdir(folder):
             return
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        pass
+    except OSError as error:
+        raise CannotProbe(f"cannot read certificates in {folder}: {error.strerror}") from error
     raise CannotProbe(
         "this system has no certificates of authorities; install ca-certificates, or name a file"
         " with ca:"

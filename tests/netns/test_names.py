@@ -146,7 +146,7 @@ def test_without_a_hold_an_address_leaves_with_the_first_answer_that_lacks_it(
     agent = start_agent(topology, name_server, addresses, "hold: 0s")
     until(lambda it: all(found["health"] == "up" for found in it.values()), agent)
     name_server.answer(addresses[0])
-    agent.until(f"resolves: 1 address; removed {', '.join(addresses[1:])}\n")
+    agent.until(f"resolves to 1 address: removed {', '.join(addresses[1:])}\n")
     until(lambda it: second not in it and third not in it, agent)
     assert topology.connect(4).by_backend == {"b1": 4}
     assert " is draining" not in agent.said
@@ -198,6 +198,6 @@ def test_a_name_without_an_answer_keeps_its_addresses_and_is_shown(
     assert f"paraglider_name_lookup_error{labels} 1\n" in agent.order("metrics")
     assert topology.connect(4).by_backend == {"b1": 2, "b2": 2}
     name_server.answer(*addresses[:2])
-    agent.until(f"{NAME} (IPv4) resolves again: 2 addresses")
+    agent.until(f"{NAME} (IPv4) resolves again to 2 addresses")
     assert name_of(agent)["error"] is None
     assert agent.said.count("cannot look up") == 1

@@ -56,8 +56,8 @@ def test_an_answer_that_differs_changes_who_the_backends_are() -> None:
     assert followed.note(_answer("10.0.0.1", "10.0.0.2", told="left out: 127.0.0.1 is loopback"))
     assert followed.names.addresses == {_WEB: (_ONE, _TWO)}
     assert followed.lines == [
-        "web (IPv4) resolves: 1 address; 10.0.0.1",
-        "web (IPv4) resolves: 2 addresses; added 10.0.0.2; left out: 127.0.0.1 is loopback",
+        "web (IPv4) resolves to 1 address: 10.0.0.1",
+        "web (IPv4) resolves to 2 addresses: added 10.0.0.2; left out: 127.0.0.1 is loopback",
     ]
 
 
@@ -75,7 +75,7 @@ def test_an_address_that_is_missing_leaves_when_its_time_is_over() -> None:
     assert followed.names.expire(followed.now_s)
     assert followed.names.addresses == {_WEB: (_ONE,)}
     removed = "removed 10.0.0.2, missing from answers for 30 s"
-    assert followed.take() == [f"web (IPv4) resolves: 1 address; {removed}"]
+    assert followed.take() == [f"web (IPv4) resolves to 1 address: {removed}"]
 
 
 def test_many_addresses_that_leave_are_one_line() -> None:
@@ -85,7 +85,7 @@ def test_many_addresses_that_leave_are_one_line() -> None:
     followed.take()
     assert followed.note(_answer("10.0.0.1"))
     shown = "10.0.1.0, 10.0.1.1, 10.0.1.2, 10.0.1.3, 10.0.1.4 and 92 more"
-    assert followed.take() == [f"web (IPv4) resolves: 1 address; removed {shown}"]
+    assert followed.take() == [f"web (IPv4) resolves to 1 address: removed {shown}"]
 
 
 def test_answers_that_rotate_are_told_of_once() -> None:
@@ -113,7 +113,7 @@ def test_a_name_that_stops_resolving_keeps_its_last_addresses() -> None:
     status = followed.status()
     assert (status.error, status.error_for_s, status.addresses) == ("no addresses", 60.0, (_ONE,))
     assert not followed.note(_answer("10.0.0.1"))
-    assert followed.take() == ["web (IPv4) resolves again: 1 address"]
+    assert followed.take() == ["web (IPv4) resolves again to 1 address"]
     assert followed.status().error == ""
 
 
@@ -125,7 +125,7 @@ def test_a_name_that_never_resolved_has_no_backends() -> None:
     assert followed.take() == ["cannot look up web (IPv4): no such name; it has no backends"]
     assert followed.names.addresses == {}
     assert followed.note(_answer("10.0.0.1"))
-    assert followed.take() == ["web (IPv4) resolves again: 1 address; 10.0.0.1"]
+    assert followed.take() == ["web (IPv4) resolves again to 1 address: 10.0.0.1"]
 
 
 def test_names_are_waited_for_until_each_has_had_an_answer() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import ssl
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -152,3 +154,20 @@ def test_certificates_in_a_folder_alone_are_enough(
     monkeypatch.setenv("SSL_CERT_DIR", str(bundle.parent))
     bundle.with_name("0123abcd.0").write_text(ONE)
     assert TlsContexts().find(SYSTEM).check_hostname
+
+
+def test_no_files_left_is_not_taken_for_no_certificates(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is to be installed or corrected then."""
+
+    def fail(*_arguments: object, **_options: object) -> NoReturn:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    bundle.write_text("")
+    monkeypatch.setattr(os, "listdir", fail)
+    with pytest.raises(CannotProbe, match=r"Too many open files$"):
+        TlsContexts().find(SYSTEM)
+    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", fail)
+    with pytest.raises(CannotProbe, match=r"Too many open files$"):
+        TlsContexts().find(HttpRequest(ca=str(bundle)))
