@@ -16,6 +16,8 @@ from paraglider.rules.return_path import Policy
 
 # Between repairs: another program may delete ours again and again.
 _REST_S = 0.5
+# After a change, settings are read once more: wg-quick makes its rules, and then sets sysctls.
+_SETTLE_S = 2.0
 
 
 class AnswerRoutes:
@@ -38,8 +40,15 @@ class AnswerRoutes:
         self._feed: int | None = None
         self._rest_until_s = 0.0
         self._problems: Sequence[str] = ()
-        # When ours are to be looked after, None while nothing has changed.
-        self.due_s: float | None = None
+        # When ours are to be looked after, and when all is read again; None while nothing changed.
+        self._look_s: float | None = None
+        self._reread_s: float | None = None
+
+    @property
+    def due_s(self) -> float | None:
+        """When there is something to do, on the clock of the loop."""
+        times = (self._look_s, self._reread_s)
+        return min((time_s for time_s in times if time_s is not None), default=None)
 
     def read(self) -> Policy:
         """Return the policy rules of this host, and hear of changes from now on."""
@@ -51,21 +60,32 @@ class AnswerRoutes:
 
     def _hear(self) -> None:
         self._reconciler.policy.hear()
+        self._reread_s = self._loop.clock() + _SETTLE_S
         self.look_again()
         self._on_change()
 
     def look_again(self) -> None:
         """Look after ours soon: what is wanted may be other rules now."""
-        self.due_s = self._rest_until_s
+        self._look_s = self._rest_until_s
 
     def is_due(self) -> bool:
         """Return whether it is time to look after ours."""
-        return self.due_s is not None and self.due_s <= self._loop.clock()
+        return self._is_past(self.due_s)
+
+    def _is_past(self, time_s: float | None) -> bool:
+        return time_s is not None and time_s <= self._loop.clock()
 
     def repair(self) -> None:
-        """Set right what others have changed of ours; raises what keeps it from that."""
+        """Do what is due: set right what others have changed of ours, or read all again. Raises
+        what keeps it from that."""
+        if self._is_past(self._reread_s):
+            self._reread_s = None
+            self._reconciler.policy.hear()
+            self._on_change()
+        if not self._is_past(self._look_s):
+            return
         repaired = self._reconciler.put_policy()
-        self.due_s = None
+        self._look_s = None
         if not repaired:
             return
         rules = ", ".join(dict.fromkeys(repaired))

@@ -35,7 +35,14 @@ from paraglider.kernel.netlink import (
     messages,
     spans,
 )
-from paraglider.rules.return_path import NO_POLICY, OWN_PROTOCOL, Policy, PolicyRule
+from paraglider.rules.return_path import (
+    NO_FAMILY_POLICY,
+    NO_POLICY,
+    OWN_PROTOCOL,
+    FamilyPolicy,
+    Policy,
+    PolicyRule,
+)
 from paraglider.rules.ruleset import Network
 from paraglider.rules.state import State
 
@@ -60,6 +67,7 @@ _FAMILIES = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
 # What a kernel without IPv6, or without policy routing, answers.
 _NOT_HERE = (errno.EAFNOSUPPORT, errno.EOPNOTSUPP)
 _TIMEOUT_S = 5.0
+_CONF = "/proc/sys/net/ipv4/conf"
 _MOST_TRIES = 4
 
 Report = Callable[[str], None]
@@ -69,7 +77,34 @@ def read_policy() -> Policy:
     """Return all policy rules of this network namespace, in the order in which the kernel goes
     through them. Raises UnavailableError."""
     with _connect() as kernel:
-        return {family: _read(kernel, family) for family in Family}
+        rules = {family: _read(kernel, family) for family in Family}
+    return {f: FamilyPolicy(found, _is_mark_checked(f, found)) for f, found in rules.items()}
+
+
+def _is_mark_checked(family: Family, rules: Sequence[PolicyRule]) -> bool:
+    """Return whether some interface drops what comes from where its mark is not routed to; only of
+    IPv4, and where that may matter."""
+    if family is not Family.IPV4 or all(rule.source is None for rule in rules):
+        return False
+    try:
+        interfaces = os.listdir(_CONF)
+    except OSError:
+        return False
+    of_all = {name: _setting("all", name) for name in ("src_valid_mark", "rp_filter")}
+    return any(
+        (of_all["src_valid_mark"] or _setting(interface, "src_valid_mark"))
+        and max(of_all["rp_filter"], _setting(interface, "rp_filter")) == 1
+        for interface in interfaces
+        if interface not in ("all", "default")
+    )
+
+
+def _setting(interface: str, name: str) -> int:
+    try:
+        with open(f"{_CONF}/{interface}/{name}") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return 0
 
 
 def put_policy(states: Mapping[Family, State]) -> list[str]:
@@ -105,21 +140,22 @@ def policy_rules(states: Mapping[Family, State], report: Report) -> Iterator[boo
         yield is_changed
     except BaseException:
         with contextlib.suppress(ParagliderError), _connect() as kernel:
-            for family, rules in before.items():
-                _put(kernel, family, [rule for rule in rules if rule.is_own])
+            for family, found in before.items():
+                _put(kernel, family, [rule for rule in found.rules if rule.is_own])
         raise
 
 
 def differing_policy(live: Policy, states: Mapping[Family, State]) -> dict[Family, list[str]]:
     """Return for each family how our policy rules differ from those of the wanted `states`, as
     lines of ``diff -u``; families in which they do not are left out."""
-    found = {}
+    lines = {}
     for family in Family:
-        own = [rule for rule in live.get(family, ()) if rule.is_own]
+        found = live.get(family, NO_FAMILY_POLICY)
+        own = [rule for rule in found.rules if rule.is_own]
         gone, missing = _differences(own, _wanted(states, family))
-        if lines := [f"- {_told(r)}" for r in gone] + [f"+ {_told(r)}" for r in missing]:
-            found[family] = ["ip rule", *lines]
-    return found
+        if told := [f"- {_told(r)}" for r in gone] + [f"+ {_told(r)}" for r in missing]:
+            lines[family] = ["ip rule", *told]
+    return lines
 
 
 def _wanted(states: Mapping[Family, State], family: Family) -> Sequence[PolicyRule]:

@@ -60,6 +60,8 @@ _UNIT = 0x01000000
 MOST_PREFIXES = 32
 # rtm_protocol of our policy rules; in no list of known ones (linux/rtnetlink.h, rt_protos).
 OWN_PROTOCOL = 80
+# FR_ACT_TO_TBL, RT_TABLE_MAIN, FRA_SUPPRESS_PREFIXLEN (linux/fib_rules.h, linux/rtnetlink.h)
+_TO_TABLE, _MAIN, _SUPPRESS_PREFIX = 1, 254, 14
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,17 +106,26 @@ class ReturnPlan:
     problems: tuple[str, ...] = ()
 
 
-# Of each family, in the order in which the kernel goes through them.
-Policy = Mapping[Family, Sequence[PolicyRule]]
+@dataclass(frozen=True, slots=True)
+class FamilyPolicy:
+    """The policy rules of one family, in the order in which the kernel goes through them. Where
+    `is_mark_checked`, the kernel drops a packet whose source, with its mark, is not routed to where
+    it came in (ip-sysctl: rp_filter 1 with src_valid_mark 1)."""
+
+    rules: Sequence[PolicyRule] = ()
+    is_mark_checked: bool = False
+
+
+Policy = Mapping[Family, FamilyPolicy]
 NO_POLICY: Policy = {}
+NO_FAMILY_POLICY = FamilyPolicy()
 NO_MARKS: Mapping[Network, int] = {}
 NO_RETURN_PLAN = ReturnPlan(NO_MARKS)
 
 
-def plan_return(binds: Sequence[Bind], policy_rules: Sequence[PolicyRule]) -> ReturnPlan:
-    """Return what answers of connections to `binds`, all of one family, need on a host with
-    `policy_rules`, in the order in which the kernel goes through them."""
-    host = [rule for rule in policy_rules if not rule.is_own]
+def plan_return(binds: Sequence[Bind], policy: FamilyPolicy) -> ReturnPlan:
+    """Return what answers of connections to `binds`, all of the family of `policy`, need."""
+    host = [rule for rule in policy.rules if not rule.is_own]
     by_source = [rule for rule in host if _is_by_source(rule)]
     if not by_source or not binds:
         return NO_RETURN_PLAN
@@ -134,15 +145,34 @@ def plan_return(binds: Sequence[Bind], policy_rules: Sequence[PolicyRule]) -> Re
             f"{MOST_PREFIXES} at most"
         )
     marks = _give_marks(prefixes[:MOST_PREFIXES])
-    return ReturnPlan(marks, copy_rules(host, marks), tuple(problems))
+    return ReturnPlan(marks, copy_rules(policy, marks), tuple(problems))
 
 
-def copy_rules(
-    policy_rules: Iterable[PolicyRule], marks: Mapping[Network, int]
-) -> tuple[PolicyRule, ...]:
+# Where the kernel routes the source of an answer, with our mark, as a check, it looks for the
+# backend. The copies lead to an uplink; before them, what has a route of its own is found:
+#
+#   999:  from all fwmark 0x20000000/0x20000000 lookup main suppress_prefixlength 0 proto 80
+#
+# Not elsewhere: it finds clients in networks with a route of their own, too, and the host's own
+# answers to them go by the host's rules.
+
+
+def copy_rules(policy: FamilyPolicy, marks: Mapping[Network, int]) -> tuple[PolicyRule, ...]:
     """Return the rules that do for packets with our `marks` what the host's do for its own."""
-    host = (rule for rule in policy_rules if not rule.is_own)
-    return tuple(copy for rule in host for copy in _copies(rule, marks))
+    host = (rule for rule in policy.rules if not rule.is_own)
+    copies = tuple(copy for rule in host for copy in _copies(rule, marks))
+    if not copies or not policy.is_mark_checked:
+        return copies
+    first = PolicyRule(
+        priority=max(0, min(copy.priority for copy in copies) - 1),
+        action=_TO_TABLE,
+        table=_MAIN,
+        mark=_FLAG,
+        mask=_FLAG,
+        others=((_SUPPRESS_PREFIX, bytes(4)),),
+        protocol=OWN_PROTOCOL,
+    )
+    return (first, *copies)
 
 
 def find_tables(
@@ -152,12 +182,13 @@ def find_tables(
     and whether these rules are all that there should be for the marks, and no others."""
     tables: dict[Network, tuple[int, ...]] = {}
     is_whole = True
-    for family, rules in policy.items():
-        own = [rule for rule in rules if rule.is_own]
+    for family, found in policy.items():
+        own = [rule for rule in found.rules if rule.is_own]
         of_family = marks.get(family, NO_MARKS)
-        is_whole = is_whole and set(own) == set(copy_rules(rules, of_family))
+        is_whole = is_whole and set(own) == set(copy_rules(found, of_family))
+        copies = [r for r in own if r.mask & MARK_MASK == MARK_MASK and r.table]
         for prefix, mark in of_family.items():
-            tables[prefix] = tuple(r.table for r in own if r.mark & MARK_MASK == mark and r.table)
+            tables[prefix] = tuple(r.table for r in copies if r.mark & MARK_MASK == mark)
     return tables, is_whole
 
 
@@ -167,7 +198,9 @@ def find_problems(frontends: Iterable[Frontend], policy: Policy) -> list[str]:
     for frontend in frontends:
         if frontend.return_path is ReturnPath.POLICY:
             binds.setdefault(frontend.family, []).extend(frontend.binds)
-    plans = (plan_return(found, policy.get(family, ())) for family, found in binds.items())
+    plans = (
+        plan_return(found, policy.get(family, NO_FAMILY_POLICY)) for family, found in binds.items()
+    )
     return [tell_problem(problem) for plan in plans for problem in plan.problems]
 
 

@@ -23,10 +23,11 @@ from paraglider.rules.plan import (
 )
 from paraglider.rules.restore import lint_restore, plan_restore
 from paraglider.rules.return_path import (
+    NO_FAMILY_POLICY,
     NO_POLICY,
     NO_RETURN_PLAN,
+    FamilyPolicy,
     Policy,
-    PolicyRule,
     plan_return,
     routed_binds,
     tell_problem,
@@ -93,7 +94,7 @@ class Planner:
                 if family not in self._families:
                     self._families[family] = _FamilyPlanner(starts_anywhere=self._starts_anywhere)
                 planner = self._families[family]
-                states[family] = planner.plan(own, local, policy.get(family, ()))
+                states[family] = planner.plan(own, local, policy.get(family, NO_FAMILY_POLICY))
         return MappingProxyType(states)
 
     @property
@@ -136,14 +137,14 @@ class _FamilyPlanner:
         self._frontends: dict[int, _Frontend] = {}
         self._outlines: tuple[tuple[object, ...], ...] = ()
         self._shared: dict[TableName, _Written] = {}
-        self._policy: Sequence[PolicyRule] = ()
+        self._policy = NO_FAMILY_POLICY
         self._return = NO_RETURN_PLAN
 
     def plan(
         self,
         services: Sequence[Service],
         local: Collection[Address],
-        policy: Sequence[PolicyRule],
+        policy: FamilyPolicy,
     ) -> State:
         # By identity: who decides returns the same object for what has not changed.
         old = self._frontends

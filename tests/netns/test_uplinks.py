@@ -260,7 +260,7 @@ def test_a_narrow_uplink_is_told_to_the_backend(uplinks: Uplinks) -> None:
 
 
 @_ONLY_IPV4
-@pytest.mark.parametrize("is_validated", [False], ids=["plain"])
+@pytest.mark.parametrize("is_validated", [False, True], ids=["plain", "src_valid_mark"])
 def test_a_strict_filter_of_sources_lets_answers_pass(
     uplinks: Uplinks, *, is_validated: bool
 ) -> None:
@@ -272,6 +272,21 @@ def test_a_strict_filter_of_sources_lets_answers_pass(
     lab.set_sysctl(BALANCER, "net.ipv4.conf.all.src_valid_mark", str(int(is_validated)))
     uplinks.start()
     assert uplinks.connect(6).by_backend == _EVENLY
+
+
+@_ONLY_IPV4
+@_ONLY_NFT
+def test_an_agent_sees_a_filter_of_sources_that_comes_later(topology: Topology) -> None:
+    """As wg-quick does it: policy rules first, then the settings."""
+    uplinks, lab = add_uplink(topology), topology.lab
+    agent = _start_agent(uplinks)
+    uplinks.add_rule("fwmark", "0x7", priority=700, table=7)
+    lab.set_sysctl(BALANCER, "net.ipv4.conf.all.src_valid_mark", "1")
+    lab.set_sysctl(BALANCER, "net.ipv4.conf.backends.rp_filter", "1")
+    _until(uplinks.is_served)
+    assert any("suppress_prefixlength 0" in rule for rule in uplinks.own_rules())
+    agent.order("stop")
+    assert uplinks.own_rules() == []
 
 
 @_ONLY_IPV4

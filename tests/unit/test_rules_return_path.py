@@ -17,7 +17,10 @@ from paraglider.rules.return_path import (
     MARK_MASK,
     MOST_PREFIXES,
     OWN_PROTOCOL,
+    FamilyPolicy,
+    Policy,
     PolicyRule,
+    ReturnPlan,
     find_tables,
     plan_marking,
     plan_return,
@@ -42,8 +45,16 @@ def _bind(address: str | None, port: int = 80, interface: str = "") -> Bind:
     return Bind(Family.IPV4, Ports(port, port), address=at, interface=interface)
 
 
+def _plan(binds: Sequence[Bind], rules: Sequence[PolicyRule]) -> ReturnPlan:
+    return plan_return(binds, FamilyPolicy(rules))
+
+
+def _policy(*rules: PolicyRule) -> Policy:
+    return {Family.IPV4: FamilyPolicy(rules)}
+
+
 def _mark(prefix: str, binds: Sequence[Bind], rules: Sequence[PolicyRule]) -> int:
-    return plan_return(binds, rules).marks[ip_network(prefix)]
+    return _plan(binds, rules).marks[ip_network(prefix)]
 
 
 _AT_2 = (_bind("203.0.113.2"),)
@@ -52,7 +63,7 @@ _FROM_2 = _rule("203.0.113.2/32")
 
 def test_a_rule_from_the_binds_address_is_copied_to_its_place() -> None:
     """The copy goes by the mark instead of the source, and says that it is ours."""
-    plan = plan_return(_AT_2, [_FROM_2])
+    plan = _plan(_AT_2, [_FROM_2])
     (mark,) = plan.marks.values()
     (copy,) = plan.rules
     assert copy == replace(_FROM_2, source=None, mark=mark, mask=MARK_MASK)
@@ -76,7 +87,7 @@ def test_a_rule_from_the_binds_address_is_copied_to_its_place() -> None:
 )
 def test_what_the_hosts_own_answers_do_not_follow_is_not_copied(rule: PolicyRule) -> None:
     """Nor is it told of."""
-    plan = plan_return(_AT_2, [rule])
+    plan = _plan(_AT_2, [rule])
     assert (dict(plan.marks), plan.rules, plan.problems) == ({}, (), ())
 
 
@@ -90,7 +101,7 @@ def test_other_selectors_stay_and_that_of_the_hosts_own_packets_goes() -> None:
         tos=0x10,
         others=((22, b"\x06"), (14, bytes(4))),
     )
-    plan = plan_return(_AT_2, [rule])
+    plan = _plan(_AT_2, [rule])
     (mark,) = plan.marks.values()
     assert plan.rules == (replace(rule, source=None, interface="", mark=mark, mask=MARK_MASK),)
 
@@ -98,7 +109,7 @@ def test_other_selectors_stay_and_that_of_the_hosts_own_packets_goes() -> None:
 def test_several_rules_for_an_address_keep_their_order_under_one_mark() -> None:
     """Of nested prefixes the narrowest has the mark, and the rules for both."""
     rules = [_rule("203.0.0.0/16", priority=10, table=5), _FROM_2]
-    plan = plan_return(_AT_2, rules)
+    plan = _plan(_AT_2, rules)
     (prefix,) = plan.marks
     assert prefix == ip_network("203.0.113.2/32")
     assert [(copy.priority, copy.table) for copy in plan.rules] == [(10, 5), (1000, 2)]
@@ -108,7 +119,7 @@ def test_each_address_has_a_mark_of_its_own_that_stays() -> None:
     """Whether or not there are rules and binds for another."""
     both = (*_AT_2, _bind("192.0.2.2"))
     rules = [_FROM_2, _rule("192.0.2.2/32", table=3)]
-    plan = plan_return(both, rules)
+    plan = _plan(both, rules)
     assert len(set(plan.marks.values())) == 2
     assert _mark("203.0.113.2/32", _AT_2, rules) == plan.marks[ip_network("203.0.113.2/32")]
 
@@ -117,7 +128,7 @@ def test_each_address_has_a_mark_of_its_own_that_stays() -> None:
 def test_a_bind_of_any_address_may_be_in_every_prefix(interface: str) -> None:
     """Wide ones are marked first, so that a narrower one has the last word."""
     rules = [_FROM_2, _rule("203.0.113.0/24", table=3)]
-    plan = plan_return([_bind(None, interface=interface)], rules)
+    plan = _plan([_bind(None, interface=interface)], rules)
     assert [prefix.prefixlen for prefix in plan.marks] == [24, 32]
     assert [copy.table for copy in plan.rules] == [2, 3, 3]
 
@@ -127,7 +138,7 @@ def test_a_rule_for_a_mark_of_the_hosts_is_copied_where_it_compares_our_bits() -
     whole = _rule(mark=5, mask=0xFFFFFFFF, priority=900, table=5)
     part = _rule(mark=0x100, mask=0x3F00, priority=901, table=6)
     unmarked = _rule("203.0.113.2/32", mark=0, mask=0xFF)
-    plan = plan_return(_AT_2, [whole, part, unmarked])
+    plan = _plan(_AT_2, [whole, part, unmarked])
     (mark,) = plan.marks.values()
     assert plan.rules == (
         replace(whole, mark=5 | mark),
@@ -151,7 +162,7 @@ def test_a_rule_for_a_mark_of_the_hosts_is_copied_where_it_compares_our_bits() -
 )
 def test_what_cannot_be_followed_is_told(rule: PolicyRule, told: str) -> None:
     """Beside what can."""
-    plan = plan_return(_AT_2, [rule, _FROM_2])
+    plan = _plan(_AT_2, [rule, _FROM_2])
     assert len(plan.rules) == 1
     (problem,) = plan.problems
     assert problem.startswith(told)
@@ -167,13 +178,13 @@ def test_what_cannot_be_followed_is_told(rule: PolicyRule, told: str) -> None:
 )
 def test_nothing_is_marked_where_the_host_uses_our_bits(rule: PolicyRule) -> None:
     """It would be routed by its rule for them."""
-    plan = plan_return(_AT_2, [_FROM_2, rule])
+    plan = _plan(_AT_2, [_FROM_2, rule])
     assert (dict(plan.marks), plan.rules, len(plan.problems)) == ({}, (), 1)
 
 
 def test_nothing_is_marked_where_the_kernel_does_not_keep_whose_a_rule_is() -> None:
     """No rule of others may be taken for ours."""
-    plan = plan_return(_AT_2, [replace(_FROM_2, protocol=None)])
+    plan = _plan(_AT_2, [replace(_FROM_2, protocol=None)])
     assert (dict(plan.marks), plan.rules) == ({}, ())
     assert "4.17" in plan.problems[0]
     lookalike = _rule(mark=0x21000000, mask=0xFFFFFFFF, protocol=None)
@@ -183,7 +194,7 @@ def test_nothing_is_marked_where_the_kernel_does_not_keep_whose_a_rule_is() -> N
 def test_there_are_marks_for_so_many_prefixes() -> None:
     """The rest is told of."""
     rules = [_rule(f"10.0.{n}.0/24", table=n) for n in range(MOST_PREFIXES + 1)]
-    plan = plan_return([_bind(None)], rules)
+    plan = _plan([_bind(None)], rules)
     assert len(set(plan.marks.values())) == len(plan.rules) == MOST_PREFIXES
     assert "of all 33 addresses" in plan.problems[0]
 
@@ -204,7 +215,7 @@ def _service(*binds: Bind, **more: Any) -> Service:
 def test_only_binds_with_rules_are_looked_up() -> None:
     """And not those of a frontend with ``return_path: plain``."""
     plain = _service(_bind("203.0.113.2", 81), is_policy_routed=False)
-    marks = plan_return(_AT_2, [_FROM_2]).marks
+    marks = _plan(_AT_2, [_FROM_2]).marks
     chains = plan_marking([_service(*_AT_2, _bind("192.0.2.2")), plain], marks)
     (rule,) = chains[0].rules
     assert (rule.ct_address, rule.ct_ports) == (ip_address("203.0.113.2"), Ports(80, 80))
@@ -215,7 +226,7 @@ def test_marks_and_policy_rules_are_planned_together() -> None:
     """The state has both; what iptables-save prints of it is read back as the same, with the jump
     in PREROUTING behind those of others."""
     services = [_service()]
-    (state,) = plan_states(services, policy={Family.IPV4: [_FROM_2]}).values()
+    (state,) = plan_states(services, policy=_policy(_FROM_2)).values()
     assert len(state.policy_rules) == 1
     mangle = state.table(TableName.MANGLE)
     (last,) = (h for h in mangle.hooks if h.position == LAST and h.chain == "PREROUTING")
@@ -232,7 +243,7 @@ def test_marks_and_policy_rules_are_planned_together() -> None:
 def test_without_rules_for_a_bind_the_plan_is_what_it_was() -> None:
     """To the byte."""
     services = [_service()]
-    assert plan_states(services, policy={Family.IPV4: [_rule()]}) == plan_states(services)
+    assert plan_states(services, policy=_policy(_rule())) == plan_states(services)
     (ruleset,) = plan_rulesets(services)
     assert ruleset.table(TableName.MANGLE).hooks == ()
 
@@ -261,11 +272,30 @@ def test_a_whole_mark_is_cleared_in_the_words_that_it_always_was() -> None:
 
 def test_status_finds_the_tables_of_each_prefix_and_what_is_missing() -> None:
     """Copies that are gone, and those whose rule is gone."""
-    plan = plan_return(_AT_2, [_FROM_2])
+    plan = _plan(_AT_2, [_FROM_2])
     marks = {Family.IPV4: plan.marks}
     prefix = ip_network("203.0.113.2/32")
     copies = [replace(rule, protocol=OWN_PROTOCOL) for rule in plan.rules]
-    assert find_tables({Family.IPV4: [_FROM_2, *copies]}, marks) == ({prefix: (2,)}, True)
-    assert find_tables({Family.IPV4: [_FROM_2]}, marks) == ({prefix: ()}, False)
-    assert find_tables({Family.IPV4: copies}, marks) == ({prefix: (2,)}, False)
-    assert find_tables({Family.IPV4: copies}, {}) == ({}, False)
+    assert find_tables(_policy(_FROM_2, *copies), marks) == ({prefix: (2,)}, True)
+    assert find_tables(_policy(_FROM_2), marks) == ({prefix: ()}, False)
+    assert find_tables(_policy(*copies), marks) == ({prefix: (2,)}, False)
+    assert find_tables(_policy(*copies), {}) == ({}, False)
+
+
+def test_where_the_kernel_routes_sources_by_mark_the_backend_is_found_first() -> None:
+    """By one rule before all copies, whatever their marks, that leaves out the default route; it
+    is ours, and no table of a prefix."""
+    policy = FamilyPolicy([_FROM_2], is_mark_checked=True)
+    plan = plan_return(_AT_2, policy)
+    first, copy = plan.rules
+    assert first.is_own
+    assert (first.priority, first.table, first.mark & first.mask & copy.mark) == (
+        999,
+        254,
+        first.mark,
+    )
+    checked = {Family.IPV4: FamilyPolicy([_FROM_2, *plan.rules], is_mark_checked=True)}
+    marks = {Family.IPV4: plan.marks}
+    assert find_tables(checked, marks) == ({ip_network("203.0.113.2/32"): (2,)}, True)
+    assert find_tables(_policy(_FROM_2, copy), marks)[1]
+    assert plan_return(_AT_2, FamilyPolicy([], is_mark_checked=True)).rules == ()
