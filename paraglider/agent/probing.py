@@ -56,6 +56,7 @@ class Probing:
         self._on_reports = on_reports
         self._report = report
         self._pid = 0
+        self._is_first = True
         self._has_tls = False  # the prober that runs now
         self._channel: socket.socket | None = None
         self._lines = LineBuffer(MAX_REPORTS_BYTES)
@@ -127,7 +128,7 @@ class Probing:
         try:
             pid = os.fork()
             if not pid:
-                _be_prober(theirs, agent, needs_tls=needs_tls)
+                _be_prober(theirs, agent, needs_tls=needs_tls, is_first=self._is_first)
         except OSError:
             ours.close()
             raise
@@ -135,6 +136,7 @@ class Probing:
             gc.unfreeze()
             theirs.close()
         self._pid, self._channel, self._has_tls = pid, ours, needs_tls
+        self._is_first = False
         self._began_s = self._heard_s = self._loop.clock()
         self._failure = ""
         self._lines = LineBuffer(MAX_REPORTS_BYTES)
@@ -210,7 +212,7 @@ class Probing:
         self._pid = 0
 
 
-def _be_prober(channel: socket.socket, agent: int, *, needs_tls: bool) -> None:
+def _be_prober(channel: socket.socket, agent: int, *, needs_tls: bool, is_first: bool) -> None:
     """Go on as the prober, in a process that was just forked, and never return.
 
     All that probes need is loaded before the rights are given up: nobody may not be able to read
@@ -230,7 +232,10 @@ def _be_prober(channel: socket.socket, agent: int, *, needs_tls: bool) -> None:
         if needs_tls:
             with contextlib.suppress(CannotProbe):  # each probe over TLS reports it
                 load_tls()
-        drop_privileges(parent=agent)
+        unfiltered = drop_privileges(parent=agent)
+        if unfiltered and is_first:
+            note = f"the prober may make all system calls: {unfiltered}; probing goes on"
+            channel.send(encode_reports(Reports(notes=(note,))))
         serve_probes(channel, random=_random)
         code = 0
     except Exception as error:  # noqa: BLE001 - the outermost loop of this process

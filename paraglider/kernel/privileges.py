@@ -1,7 +1,8 @@
 """Privileges: how a child that shall only talk with strangers gives up all of its own.
 
 What it may become without being out of its parent's reach is for its capabilities to say; that none
-is left is looked up afterwards, not believed. Never call it in the agent itself.
+is left is looked up afterwards, not believed. System calls that it never needs are refused from
+then on (seccomp.py). Never call it in the agent itself.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import signal
 
 from paraglider.errors import PermissionDenied
+from paraglider.kernel import seccomp
 from paraglider.kernel.host import Host
 
 _NOBODY = 65534
@@ -30,8 +32,9 @@ _CAPABILITY_VERSION_3 = 0x20080522
 _SETS = ("CapEff", "CapPrm", "CapInh", "CapAmb")
 
 
-def drop_privileges(*, parent: int) -> None:
-    """Become nobody where that may be, lose all capabilities for good, and die with the parent.
+def drop_privileges(*, parent: int) -> str:
+    """Become nobody where that may be, lose all capabilities for good, refuse system calls that a
+    prober never needs, and die with the parent. Return why no calls are refused, '' where they are.
 
     Call it in a process that was just forked; `parent` is the process that forked it: where that
     has ended, so does this. Raises PermissionDenied where any capability is left, OSError where
@@ -63,6 +66,14 @@ def drop_privileges(*, parent: int) -> None:
         )
     if status["NoNewPrivs"] != "1":
         raise PermissionDenied("cannot give up what set-user-ID programs give: no_new_privs is off")
+    name = os.uname().machine
+    machine = seccomp.find_machine(name, pointer_bytes=ctypes.sizeof(ctypes.c_void_p))
+    if machine is None:
+        return f"the system calls of {name} are not known here"
+    families = seccomp.socket_families(is_trusted=os.geteuid() != _NOBODY)
+    if not seccomp.install_filter(libc, seccomp.plan_filter(machine, families)):
+        return "the kernel has no seccomp filters (CONFIG_SECCOMP_FILTER)"
+    return ""
 
 
 def _become_nobody() -> None:

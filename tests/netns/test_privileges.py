@@ -35,6 +35,54 @@ os.kill(child, signal.SIGKILL)
 print(json.dumps(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])), flush=True)
 """
 
+# What a taken-over prober would try; each prints the error that the kernel returns.
+_TRY = """
+import ctypes, errno, fcntl, json, os, signal, socket, sys, threading
+from paraglider.kernel.privileges import drop_privileges
+
+libc = ctypes.CDLL(None, use_errno=True)
+parent, lock = os.getpid(), open("/proc/self/status")
+
+def call(function, *arguments):
+    ctypes.set_errno(0)
+    if function(*arguments) == -1:
+        raise OSError(ctypes.get_errno(), "")
+
+TRIES = {
+    "flock": lambda: fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB),
+    "kill": lambda: os.kill(parent, 0),
+    "tgkill": lambda: call(libc.tgkill, parent, parent, 0),
+    "sigqueue": lambda: call(libc.sigqueue, parent, 0, None),
+    "pidfd_open": lambda: os.pidfd_open(parent),
+    "pidfd_send_signal": lambda: signal.pidfd_send_signal(lock.fileno(), 0),
+    "ptrace": lambda: call(libc.ptrace, 16, parent, None, None),
+    "process_vm_readv": lambda: call(libc.process_vm_readv, parent, None, 0, None, 0, 0),
+    "io_uring_setup": lambda: call(libc.syscall, 425, 1, None),
+    "execve": lambda: os.execv("/bin/true", ["true"]),
+    "socketpair": socket.socketpair,
+    "unix": lambda: socket.socket(socket.AF_UNIX, socket.SOCK_STREAM),
+    "netlink": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW),
+    "packet": lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW),
+    "inet": lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM),
+    "inet6": lambda: socket.socket(socket.AF_INET6, socket.SOCK_DGRAM),
+    "a name": lambda: socket.getaddrinfo(b"localhost", None, socket.AF_INET, socket.SOCK_STREAM),
+    "a thread": lambda: threading.Thread(target=print, kwargs={"end": ""}, daemon=True).start(),
+}
+child = os.fork()
+if not child:
+    unfiltered = drop_privileges(parent=parent)
+    found = {"unfiltered": unfiltered}
+    for name, try_it in TRIES.items():
+        try:
+            try_it()
+            found[name] = ""
+        except OSError as error:
+            found[name] = errno.errorcode.get(error.errno, str(error))
+    print(json.dumps(found), flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+"""
+
 # How containers and services start: with everything, with one capability, as another user.
 _ALL: tuple[str, ...] = ()
 _NET_ADMIN = ("setpriv", "--bounding-set=-all,+net_admin", "--inh-caps=-all,+net_admin")
@@ -164,3 +212,45 @@ def test_it_ends_if_its_parent_has_ended_before() -> None:
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def try_all(within: Sequence[str], package: Path) -> dict[str, str]:
+    """Return the error, or '', of everything that a prober started like this tries."""
+    done = subprocess.run(
+        [*within, os.path.realpath(sys.executable), "-P", "-c", _TRY],
+        env={**make_environment(os.environ), "PYTHONPATH": str(package)},
+        capture_output=True,
+        text=True,
+        timeout=_ANSWER_S,
+        check=True,
+    )
+    found: dict[str, str] = json.loads(done.stdout.strip())
+    return found
+
+
+_NEVER = (
+    *("flock", "kill", "tgkill", "sigqueue", "pidfd_open", "pidfd_send_signal", "ptrace"),
+    *("process_vm_readv", "io_uring_setup", "execve", "socketpair"),
+)
+
+
+@pytest.mark.parametrize(
+    ("within", "unix"),
+    [
+        pytest.param(_ALL, "", id="root, whose prober is nobody"),
+        pytest.param(_NET_ADMIN, "EAFNOSUPPORT", id="root with NET_ADMIN alone"),
+        pytest.param(_AMBIENT, "EAFNOSUPPORT", id="the agent's user"),
+    ],
+)
+def test_calls_that_a_prober_never_needs_are_refused(
+    within: Sequence[str], unix: str, package: Path
+) -> None:
+    """And those that it needs are not: sockets of IPv4 and IPv6, names, threads."""
+    found = try_all(within, package)
+    assert found == {
+        "unfiltered": "",
+        **dict.fromkeys(_NEVER, "EPERM"),
+        "unix": unix,
+        **dict.fromkeys(("netlink", "packet"), "EAFNOSUPPORT"),
+        **dict.fromkeys(("inet", "inet6", "a name", "a thread"), ""),
+    }
