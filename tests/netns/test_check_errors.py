@@ -222,3 +222,25 @@ def test_a_prober_that_does_not_last_is_an_error_of_every_check(topology: Topolo
     agent.order("reload")
     agent.until("rules are in iptables")
     assert agent.said.count("prober exited; restarting it, health states unchanged") == 1
+
+
+def test_only_a_prober_with_an_https_check_loads_ssl(topology: Topology) -> None:
+    """It takes 5 MiB: not the agent, and no prober before the file asks for it."""
+
+    def has_ssl(pid: int) -> bool:
+        return "libssl" in Path(f"/proc/{pid}/maps").read_text()
+
+    first = topology.addresses.backend_endpoints[0]
+    agent = topology.start_agent(config=make_config(topology, CHECK))
+    until(lambda it: it["health"] == "up", agent, first)
+    before = agent.prober()
+    assert not has_ssl(before)
+    agent.write(make_config(topology, HTTPS.replace("port: 8443, ", "")))
+    until(lambda it: bool(it["check_error"]), agent, first)
+    after = agent.prober()
+    assert before != after
+    assert has_ssl(after)
+    assert not has_ssl(agent.running.pid)
+    agent.write(make_config(topology, HTTPS.replace("port: 8443, ", "").replace("400ms", "500ms")))
+    agent.order("reload")
+    assert agent.prober() == after
