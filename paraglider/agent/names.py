@@ -16,6 +16,9 @@ from paraglider.health.name_state import NameState
 from paraglider.health.resolver import Name, Resolved
 from paraglider.health.service import Pair
 
+# A name that fails again and again is logged once in this time.
+_AGAIN_S = 60.0
+
 
 @dataclass(frozen=True, slots=True)
 class NameStatus:
@@ -39,15 +42,30 @@ class Names:
         self._states: dict[Name, NameState] = {}
         self._answered: set[Name] = set()
         self._holds: Mapping[Name, float] = {}
+        self._logged_s: dict[Name, float] = {}  # when a lookup that failed was logged last
+        self._open: set[Name] = set()  # logged, and the end of it not yet
 
     @property
     def addresses(self) -> Mapping[Name, tuple[Address, ...]]:
         """The addresses of each name, none of one that never resolved."""
         return {name: found for name, it in self._states.items() if (found := it.addresses)}
 
+    def copy(self) -> Names:
+        """Return names that know the same, and go their own way from here."""
+        names = Names(self._report)
+        names._states, names._answered = dict(self._states), set(self._answered)
+        names._holds, names._logged_s = self._holds, dict(self._logged_s)
+        names._open = set(self._open)
+        return names
+
     def follow(self, config: Config) -> None:
-        """Hold the addresses of its names for as long as `config` says."""
+        """Hold the addresses of its names for as long as `config` says, and forget all others."""
         self._holds = wanted_holds(config)
+        for name in self._states.keys() - self._holds.keys():
+            del self._states[name]
+            self._logged_s.pop(name, None)
+        self._answered &= self._holds.keys()
+        self._open &= self._holds.keys()
 
     def is_waiting(self, config: Config) -> bool:
         """Return whether some name of `config` has had no answer yet, good or bad."""
@@ -61,12 +79,21 @@ class Names:
         before = self._states.get(name, NameState())
         if not resolved.addresses:
             self._states[name] = before.fail(resolved.told or "no addresses", now_s)
-            if not before.error:
+            if not before.error and self._is_time(name, now_s):
                 stays = "its addresses stay" if before.addresses else "it has no backends"
                 self._report(f"cannot look up {_text(name)}: {self._states[name].error}; {stays}")
             return is_first
         after = before.answer(resolved.addresses, now_s).expire(self._hold_s(name), now_s)
         return self._change(name, before, after, resolved.told)
+
+    def _is_time(self, name: Name, now_s: float) -> bool:
+        """Return whether a failure of `name` is to be logged, and remember that it was."""
+        logged_s = self._logged_s.get(name)
+        if logged_s is not None and now_s - logged_s < _AGAIN_S:
+            return False
+        self._logged_s[name] = now_s
+        self._open.add(name)
+        return True
 
     def expire(self, now_s: float) -> bool:
         """Let addresses go that have been missing for too long; return whether there were any."""
@@ -91,7 +118,10 @@ class Names:
         """Keep `after`, and report what is another address; return whether any is."""
         self._states[name] = after
         old, new, hold_s = before.addresses, after.addresses, self._hold_s(name)
-        if old == new and not before.error:
+        is_over = not after.error and name in self._open
+        if is_over:
+            self._open.discard(name)
+        if old == new and not is_over:
             return False
         parts = []
         if added := [address for address in new if address not in set(old)]:
@@ -101,7 +131,7 @@ class Names:
             parts.append(f"removed {listed(removed)}{missing}")
         if told:
             parts.append(told)
-        again = " again" if before.error else ""
+        again = " again" if is_over else ""
         changes = f": {'; '.join(parts)}" if parts else ""
         self._report(f"{_text(name)} resolves{again} to {_count(new)}{changes}")
         return old != new

@@ -128,6 +128,45 @@ def test_a_name_that_never_resolved_has_no_backends() -> None:
     assert followed.take() == ["web (IPv4) resolves again to 1 address: 10.0.0.1"]
 
 
+def test_a_name_that_fails_again_and_again_is_logged_once_a_minute() -> None:
+    """With the end of what was logged; the status has each."""
+    followed = Followed()
+    followed.note(_answer("10.0.0.1"))
+    followed.take()
+    for _ in range(10):
+        followed.note(Resolved(*_WEB, None, "timed out"))
+        assert followed.status().error == "timed out"
+        followed.note(_answer("10.0.0.1"))
+        followed.now_s += 5.0
+    assert followed.take() == [
+        "cannot look up web (IPv4): timed out; its addresses stay",
+        "web (IPv4) resolves again to 1 address",
+    ]
+    followed.now_s += 60.0
+    followed.note(Resolved(*_WEB, None, "timed out"))
+    assert len(followed.take()) == 1
+
+
+def test_a_name_that_left_the_file_is_forgotten() -> None:
+    """Its addresses too: when it comes back it is waited for again."""
+    followed = Followed()
+    followed.note(_answer("10.0.0.1"))
+    followed.names.follow(_config(Backend("other", 80)))
+    assert followed.names.addresses == {}
+    assert followed.names.is_waiting(followed.config)
+
+
+def test_a_copy_goes_its_own_way() -> None:
+    """It knows what was known, and what it learns stays its own."""
+    followed = Followed()
+    followed.note(_answer("10.0.0.1"))
+    copy = followed.names.copy()
+    assert not copy.is_waiting(followed.config)
+    assert copy.note(_answer("10.0.0.2"), followed.now_s)
+    assert copy.addresses == {_WEB: (_ONE, _TWO)}
+    assert followed.names.addresses == {_WEB: (_ONE,)}
+
+
 def test_names_are_waited_for_until_each_has_had_an_answer() -> None:
     """A bad one is an answer, too."""
     names = Names(lambda _: None)
