@@ -1,8 +1,8 @@
 """Answer routes: policy rules of the host as they come and go, and ours kept beside them.
 
 Owns when policy rules are read, and when those of ours are set right after a change by another
-program. What they are follows from services and the host's rules (rules/return_path.py); who writes
-services asks here for the latter.
+program. What they are follows from services and the host's rules (rules/policy_rules.py); who
+writes services asks here for the latter.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from paraglider.agent.loop import Loop
 from paraglider.agent.record import Record
 from paraglider.kernel.reconcile import Reconciler
-from paraglider.rules.return_path import Policy
+from paraglider.rules.policy_rules import Policy
 
 # Between repairs: another program may delete ours again and again.
 _REST_S = 0.5

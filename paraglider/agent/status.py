@@ -23,7 +23,7 @@ from paraglider.kernel.host import Host
 from paraglider.kernel.policy_routing import PolicyWatch
 from paraglider.kernel.variant import Choice
 from paraglider.rules.describe import describe_states
-from paraglider.rules.return_path import find_tables
+from paraglider.rules.policy_rules import find_tables
 from paraglider.rules.ruleset import Network
 
 

@@ -10,7 +10,7 @@ from paraglider.agent.names import NameStatus
 from paraglider.agent.status import AgentStatus, BackendStatus, FrontendStatus, Status
 from paraglider.health.service import FULL, Health
 from paraglider.kernel.conntrack_table import Conntrack
-from paraglider.rules.ruleset import Network
+from paraglider.rules.policy_rules import as_matched
 
 _ORDERED = (Health.DRAINING, Health.DISABLED)
 
@@ -47,7 +47,7 @@ def _lines(status: Status, unasked: str) -> Iterator[str]:
 
 def _network_lines(status: Status) -> Iterator[str]:
     for prefix, tables in status.answer_tables.items():
-        yield f"answers from {_source_text(prefix)}: table {', '.join(map(str, tables))} (ip rule)"
+        yield f"answers from {as_matched(prefix)}: table {', '.join(map(str, tables))} (ip rule)"
     if status.conntrack is not None:
         used, limit = status.conntrack.entries, status.conntrack.limit
         share = f" ({100 * used / limit:.0f} %)" if limit else ""
@@ -58,11 +58,6 @@ def _network_lines(status: Status) -> Iterator[str]:
     for family, is_on in status.forwarding.items():
         if not is_on:
             yield f"IPv{family.value} forwarding is OFF: no connection passes"
-
-
-def _source_text(prefix: Network) -> str:
-    is_host = prefix.prefixlen == prefix.max_prefixlen
-    return str(prefix.network_address if is_host else prefix)
 
 
 def _what(frontend: FrontendStatus) -> str:
@@ -163,7 +158,7 @@ def status_json(status: Status, *, wall_clock: Callable[[], float] = time.time) 
         "forwarding": {f"ipv{f.value}": is_on for f, is_on in status.forwarding.items()},
         "conntrack": conntrack and _conntrack_json(conntrack),
         "agent": agent and _agent_json(agent),
-        "answer_tables": {_source_text(p): list(t) for p, t in status.answer_tables.items()},
+        "answer_tables": {str(as_matched(p)): list(t) for p, t in status.answer_tables.items()},
         "frontends": [_frontend_json(frontend, wall_s) for frontend in status.frontends],
     }
     return json.dumps(document, indent=2)

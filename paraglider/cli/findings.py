@@ -10,7 +10,7 @@ from paraglider.config.model import Config
 from paraglider.errors import NotHereError
 from paraglider.kernel.policy_routing import PolicyWatch
 from paraglider.kernel.survey import survey_host
-from paraglider.rules.return_path import find_problems
+from paraglider.rules.policy_rules import find_problems
 
 
 def survey(context: Context, config: Config) -> Sequence[str]:

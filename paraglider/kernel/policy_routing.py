@@ -1,7 +1,7 @@
 """Policy routing: the rules that choose a routing table (ip-rule(8)), over rtnetlink(7).
 
 Owns how these rules are read, and how those of ours are made and deleted: each bears our protocol
-number and our bits of the mark (rules/return_path.py), so that they are known without the
+number and our bits of the mark (rules/policy_rules.py), so that they are known without the
 configuration. It must never change a rule of anybody else, nor any routing table.
 """
 
@@ -14,7 +14,9 @@ import socket
 import struct
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from ipaddress import ip_network
+from typing import TYPE_CHECKING
 
+from paraglider.config.clients import Network
 from paraglider.config.model import Family
 from paraglider.errors import ParagliderError, PermissionDenied, UnavailableError
 from paraglider.kernel.host import grant_mend
@@ -35,7 +37,7 @@ from paraglider.kernel.netlink import (
     messages,
     spans,
 )
-from paraglider.rules.return_path import (
+from paraglider.rules.policy_rules import (
     NO_FAMILY_POLICY,
     NO_POLICY,
     OWN_PROTOCOL,
@@ -43,8 +45,9 @@ from paraglider.rules.return_path import (
     Policy,
     PolicyRule,
 )
-from paraglider.rules.ruleset import Network
-from paraglider.rules.state import State
+
+if TYPE_CHECKING:
+    from paraglider.rules.state import State  # `check` has no need of it
 
 # linux/rtnetlink.h
 _RTM_NEWRULE, _RTM_DELRULE, _RTM_GETRULE = 32, 33, 34
@@ -226,13 +229,13 @@ def _dump(kernel: socket.socket, family: Family) -> tuple[list[PolicyRule], bool
             if number in _NOT_HERE:
                 break
             raise _explain("read policy rules", number)
-        rules.append(_parse(data, start - FRAME_BYTES + HEADER.size, end))
+        rules.append(parse_policy_rule(data, start - FRAME_BYTES + HEADER.size, end))
     return rules, is_whole
 
 
 def _change(kernel: socket.socket, family: Family, rule: PolicyRule, kind: int, flags: int) -> None:
     what = f"{'make' if kind == _RTM_NEWRULE else 'delete'} ip rule {_told(rule)}"
-    body = _render(family, rule)
+    body = render_policy_rule(family, rule)
     for data, answer, _, start, _ in _ask(kernel, what, body, kind, flags | NLM_F_ACK):
         if answer == NLMSG_ERROR:
             number = error_number(data, start)
@@ -256,7 +259,8 @@ def _ask(
         raise _explain(what, error.errno or 0) from error
 
 
-def _parse(data: bytes, start: int, end: int) -> PolicyRule:
+def parse_policy_rule(data: bytes, start: int, end: int) -> PolicyRule:
+    """Return the rule that the kernel tells of between `start` and `end` (struct fib_rule_hdr)."""
     _, to_bits, from_bits, tos, table, _, _, action, flags = _RULE.unpack_from(data, start)
     found = spans(data, start + _RULE.size, end)
 
@@ -294,7 +298,7 @@ def _value(data: bytes, span: Span) -> bytes:
     return data[slice(*span)]
 
 
-def _render(family: Family, rule: PolicyRule) -> bytes:
+def render_policy_rule(family: Family, rule: PolicyRule) -> bytes:
     """Return a rule of ours: without a source, not inverted."""
     to = rule.destination
     to_bits = to.prefixlen if to is not None else 0

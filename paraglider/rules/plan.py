@@ -37,7 +37,8 @@ from paraglider.health.service import Service
 from paraglider.rules.dispatch import Area, Dispatch, Place
 from paraglider.rules.gate import has_gate, plan_entry, plan_gate, refusal
 from paraglider.rules.notes import plan_notes, plan_pin
-from paraglider.rules.return_path import NO_MARKS, UNMARK_CHAIN, plan_marking
+from paraglider.rules.policy_rules import NO_MARKS
+from paraglider.rules.return_path import UNMARK_CHAIN, plan_marking
 from paraglider.rules.ruleset import (
     REPLY_CHAIN,
     Chain,

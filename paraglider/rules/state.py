@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 from paraglider.rules.affinity import ClientSet
 from paraglider.rules.parse import RuleSyntaxError, parse_rule
-from paraglider.rules.return_path import PolicyRule
+from paraglider.rules.policy_rules import PolicyRule
 from paraglider.rules.ruleset import GUEST_CHAINS, REPLY_CHAIN, TableName, is_own_chain
 from paraglider.rules.text import render_rule
 
@@ -108,7 +108,7 @@ EMPTY_TABLE = TableState()
 class State:
     """What is ours in all tables of one family. Tables without anything of ours are left out,
     except that `existing` names all tables the kernel printed. `client_sets` are those that wanted
-    rules speak of, `policy_rules` those that go with them, in their order (return_path.py)."""
+    rules speak of, `policy_rules` those that go with them, in their order (policy_rules.py)."""
 
     tables: Mapping[TableName, TableState]
     existing: frozenset[str] = field(default=frozenset(), compare=False)

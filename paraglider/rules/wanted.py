@@ -21,17 +21,17 @@ from paraglider.rules.plan import (
     plan_hooks,
     plan_shared,
 )
-from paraglider.rules.restore import lint_restore, plan_restore
-from paraglider.rules.return_path import (
+from paraglider.rules.policy_rules import (
     NO_FAMILY_POLICY,
     NO_POLICY,
     NO_RETURN_PLAN,
     FamilyPolicy,
     Policy,
     plan_return,
-    routed_binds,
     tell_problem,
 )
+from paraglider.rules.restore import lint_restore, plan_restore
+from paraglider.rules.return_path import routed_binds
 from paraglider.rules.ruleset import Chain, TableName
 from paraglider.rules.seal import Chains, add_digests, digest_chain, sealed_pin
 from paraglider.rules.state import LAST, NOTHING, HookLine, RuleLine, State, TableState

@@ -10,7 +10,7 @@ import pytest
 
 from paraglider.lab.actors import connect_from, start_backend
 from tests.netns.datagrams import send_from, serve_datagrams
-from tests.netns.harness import BACKENDS, BALANCER, IPV4, Agent, Topology, Variant
+from tests.netns.harness import BACKENDS, BALANCER, IPV4, Agent, Topology, Variant, start_within
 from tests.netns.uplinks import FAR, ROUTER2, TABLE, Uplinks, add_uplink, serve_on_balancer
 
 _ONLY_IPV4 = pytest.mark.parametrize("addresses", [IPV4], indirect=True, ids=["ipv4"])
@@ -287,6 +287,16 @@ def test_an_agent_sees_a_filter_of_sources_that_comes_later(topology: Topology) 
     assert any("suppress_prefixlength 0" in rule for rule in uplinks.own_rules())
     agent.order("stop")
     assert uplinks.own_rules() == []
+
+
+@_ONLY_IPV4
+@_ONLY_NFT
+def test_net_admin_is_enough(uplinks: Uplinks) -> None:
+    """As in a container under `--cap-drop=ALL --cap-add=NET_ADMIN`."""
+    caps = ("--bounding-set=-all,+net_admin", "--inh-caps=-all,+net_admin")
+    done = start_within(uplinks.topology, "setpriv", *caps, config=uplinks.config())
+    assert (done.returncode, "warning" in done.stderr) == (0, False), done.stderr
+    assert uplinks.connect(6).by_backend == _EVENLY
 
 
 @_ONLY_IPV4

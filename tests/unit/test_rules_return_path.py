@@ -13,7 +13,7 @@ from paraglider.config.model import Bind, Endpoint, Family, Ports
 from paraglider.health.service import Member, Service, Share
 from paraglider.rules.parse import parse_rule
 from paraglider.rules.plan import plan_rulesets
-from paraglider.rules.return_path import (
+from paraglider.rules.policy_rules import (
     MARK_MASK,
     MOST_PREFIXES,
     OWN_PROTOCOL,
@@ -22,9 +22,9 @@ from paraglider.rules.return_path import (
     PolicyRule,
     ReturnPlan,
     find_tables,
-    plan_marking,
     plan_return,
 )
+from paraglider.rules.return_path import plan_marking
 from paraglider.rules.ruleset import SetMark, TableName
 from paraglider.rules.state import LAST, parse_save
 from paraglider.rules.text import render_rule
