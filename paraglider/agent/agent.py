@@ -108,6 +108,7 @@ class Agent:
             if signals := self._loop.wait(deadline_s):
                 self._loop.keep(signals)
                 break
+        self._names.hold(config, memory.down | memory.disabled, self._loop.clock())
         self._names.adopt(config, memory.members())
         self._put_in_force(config, choice)
 

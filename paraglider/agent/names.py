@@ -7,13 +7,14 @@ however many addresses it concerns.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 
 from paraglider.agent.listing import listed
 from paraglider.config.model import Address, Bind, Config, Endpoint, Family
 from paraglider.health.name_state import NameState
-from paraglider.health.resolver import Name, Resolved
+from paraglider.health.resolver import MAX_ADDRESSES, Name, Resolved
 from paraglider.health.service import Pair
 
 # A name that fails again and again is logged once in this time.
@@ -139,21 +140,22 @@ class Names:
     def adopt(self, config: Config, serving: Iterable[Pair]) -> None:
         """Where a name does not resolve, let it stand for those backends that have connections
         (pairs of bind and backend) and no other entry of the file: those it stood for before."""
-        served = defaultdict[tuple[Bind, int], list[Endpoint]](list)
-        for bind, endpoint in serving:
-            served[bind, endpoint.port].append(endpoint)
-        for frontend in config.frontends:
-            literal = {b.endpoint for b in frontend.backends}
-            for backend in frontend.backends:
-                name = str(backend.host), frontend.family
-                state = self._states.get(name, NameState())
-                if not isinstance(backend.host, str) or state.addresses:
-                    continue
-                found = served.get((frontend.bind, backend.port), ())
-                known = {it.address for it in found if it not in literal}
-                if known:
-                    present = tuple(sorted(known, key=int))
-                    self._states[name] = NameState(present, {}, state.error, state.error_since_s)
+        for name, known in _unexplained(config, serving):
+            state = self._states.get(name, NameState())
+            if not state.addresses:
+                self._states[name] = replace(state, present=tuple(sorted(known, key=int)))
+
+    def hold(self, config: Config, out: Iterable[Pair], now_s: float) -> None:
+        """Of backends that were out of service (pairs of bind and backend) before this agent
+        began, hold the addresses that a name may have had: if the next answer has them, they must
+        not come back as new ones."""
+        for name, known in _unexplained(config, out):
+            state = self._states.get(name)
+            if state is not None and state.present:
+                missing = sorted(known - {*state.present}, key=int)
+                room = MAX_ADDRESSES - len(state.addresses)
+                missing_s = {**state.missing_s, **dict.fromkeys(missing[:room], now_s)}
+                self._states[name] = replace(state, missing_s=missing_s)
 
     def statuses(self, config: Config, now_s: float) -> Sequence[NameStatus]:
         """Return how it stands with each name of `config`, in the order of the file."""
@@ -166,6 +168,23 @@ class Names:
             return NameStatus(*name, state.addresses, missing_for_s, "no answer yet")
         for_s = now_s - state.error_since_s if state.error else None
         return NameStatus(*name, state.addresses, missing_for_s, state.error, for_s)
+
+
+def _unexplained(
+    config: Config, pairs: Iterable[Pair]
+) -> Iterator[tuple[Name, AbstractSet[Address]]]:
+    """Yield for names of `config` the addresses of those `pairs` that have the bind and the port
+    of its entry, and are no other entry."""
+    found = defaultdict[tuple[Bind, int], list[Endpoint]](list)
+    for bind, endpoint in pairs:
+        found[bind, endpoint.port].append(endpoint)
+    for frontend in config.frontends:
+        literal = {backend.endpoint for backend in frontend.backends}
+        for backend in frontend.backends:
+            endpoints = found.get((frontend.bind, backend.port), ())
+            known = {it.address for it in endpoints if it not in literal}
+            if isinstance(backend.host, str) and known:
+                yield (backend.host, frontend.family), known
 
 
 def wanted_names(config: Config) -> dict[Name, float]:

@@ -137,6 +137,29 @@ def test_answers_that_rotate_bring_no_dead_backend_back(
     assert found[first]["host_name"] == NAME
 
 
+@_ONLY_IPV4
+def test_a_new_agent_keeps_a_dead_backend_out_though_its_first_answer_lacks_it(
+    topology: Topology, name_server: NameServer
+) -> None:
+    """The rules noted it as down; it is neither new nor served when the next answer has it."""
+    addresses = topology.addresses.backends
+    first, second, _ = topology.addresses.backend_endpoints
+    topology.stop_backend("b1")
+    agent = start_agent(topology, name_server, addresses[:2])
+    agent.until(f"{first} is down")
+    agent.order("reload")  # answered once what was decided before is in the rules
+    agent.kill()
+    print(f"0 {addresses[1]}", file=name_server.process.stdin, flush=True)
+    agent.start()
+    assert read_line(name_server.process, timeout_s=READY_TIMEOUT_S) == "asked\n"
+    until(lambda it: it[second]["health"] == "up", agent)
+    for _ in range(2):
+        found = agent.backends()[first]
+        assert (found["health"], found["leaving"], found["share_percent"]) == ("down", False, 0)
+        assert topology.connect(4).failures == ()
+        name_server.answer(*addresses[:2])
+
+
 def test_without_a_hold_an_address_leaves_with_the_first_answer_that_lacks_it(
     topology: Topology, name_server: NameServer
 ) -> None:

@@ -198,6 +198,32 @@ def test_a_name_without_an_answer_stays_so_where_it_adopts_backends() -> None:
     assert (followed.status().addresses, followed.status().error) == ((_OLD,), "no such name")
 
 
+def test_backends_that_were_out_of_service_are_held_when_an_agent_begins() -> None:
+    """Those that the first answer lacks and no other entry explains; they leave in time."""
+    followed = Followed()
+    config = _config(Backend("web", 80), Backend(_OLD, 80))
+    followed.names.follow(config)
+    followed.note(_answer("10.0.0.1"))
+    out = [
+        (bind_at(_BIND), Endpoint(address, port))
+        for address, port in ((_ONE, 80), (_TWO, 80), (_OLD, 80), (_OLD, 81))
+    ]
+    followed.names.hold(config, out, followed.now_s)
+    assert followed.names.addresses == {_WEB: (_ONE, _TWO)}
+    assert followed.names.next_s() == 1030.0
+    assert followed.names.expire(1030.0)
+    assert followed.names.addresses == {_WEB: (_ONE,)}
+
+
+def test_a_name_without_addresses_holds_nothing() -> None:
+    """It adopts what serves; who was out of service has no part in that."""
+    followed = Followed()
+    followed.note(Resolved(*_WEB, None, "no such name"))
+    pairs = [(bind_at(_BIND), Endpoint(_OLD, 80))]
+    followed.names.hold(followed.config, pairs, followed.now_s)
+    assert followed.names.addresses == {}
+
+
 def test_the_longest_hold_of_those_that_share_a_name_counts() -> None:
     """No backend leaves sooner than its frontend wants."""
     (short,), (long,) = (
