@@ -16,9 +16,9 @@ from paraglider.health.standing import Standing
 class Roster:
     """How it stands with the frontend at `binds`, and with each of its members.
 
-    `frontend` is what the file says, None while it is leaving; `binds` and `source` then are the
-    last that it had, as far as they are known. `standings` are in the order of the file, those that
-    are leaving last.
+    `frontend` is what the file says, None while it is leaving; `binds`, `source` and
+    `is_policy_routed` then are the last that it had, as far as they are known. `standings` are in
+    the order of the file, those that are leaving last.
     Between the two limits of its quorum a frontend stays as it was, `is_quorate` at first.
     """
 
@@ -27,6 +27,7 @@ class Roster:
     frontend: Frontend | None = None
     standings: dict[Endpoint, Standing] = field(default_factory=dict)
     is_quorate: bool = True
+    is_policy_routed: bool = True
     # How many primaries are available, and how many may serve as far as file and orders go.
     _live: int = field(default=0, init=False, repr=False, compare=False)
     _allowed: int = field(default=0, init=False, repr=False, compare=False)
@@ -44,6 +45,7 @@ class Roster:
     def enter(self, frontend: Frontend, backends: Mapping[Endpoint, Backend], now_s: float) -> None:
         """The file has `frontend` here with `backends`; other members leave."""
         self.frontend, self.binds, self.source = frontend, frontend.binds, frontend.source
+        self.is_policy_routed = frontend.return_path is ReturnPath.POLICY
         old = self.standings
         self.standings = {
             endpoint: old.get(endpoint, Standing(now_s)).enter(backend, now_s)
@@ -98,7 +100,14 @@ class Roster:
         if self.frontend is not None:
             slow_start_s = self.frontend.slow_start_s
             shares = share_out(self._choose(self.frontend), self.standings, slow_start_s, now_s)
-        service = Service(self.name, self.binds, self.source, members, shares)
+        service = Service(
+            self.name,
+            self.binds,
+            self.source,
+            members,
+            shares,
+            is_policy_routed=self.is_policy_routed,
+        )
         if self.frontend is None:
             return replace(service, is_leaving=True)
         return replace(
@@ -108,7 +117,6 @@ class Roster:
             home=find_home(self.frontend, self._backends()),
             access=self.frontend.access,
             affinity_s=self.frontend.affinity_s,
-            is_policy_routed=self.frontend.return_path is ReturnPath.POLICY,
         )
 
     def _backends(self) -> dict[Endpoint, Backend]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from paraglider.config.model import ReturnPath
 from paraglider.health.board import Change
 from paraglider.health.service import Health
 from tests.unit.health_boards import (
@@ -135,3 +136,12 @@ def test_an_error_of_a_check_ends_with_that_check() -> None:
     boarded.configure(web("ad", check=NO_CHECK))
     errors = [standing.error for standing in boarded.board.views()[0].members.values()]
     assert errors == ["", "", "", ""]
+
+
+def test_answers_of_a_frontend_that_leaves_keep_their_way() -> None:
+    """Its connections run on as they were routed."""
+    plain = replace(web("a"), return_path=ReturnPath.PLAIN)
+    boarded = Boarded(plain, shop("b"))
+    boarded.configure(shop("b"))
+    services = boarded.board.services(boarded.now_s)
+    assert {s.is_leaving: s.is_policy_routed for s in services} == {True: False, False: True}
