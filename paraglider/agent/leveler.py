@@ -72,9 +72,12 @@ class Leveler:
         """Count, when it is time; return whether shares are others now."""
         began_s = self._clock()
         counts = self._count(self._services.values())
+        open_at: dict[Bind, dict[Endpoint, int]] = {}
+        for (bind, backend), number in counts.items():
+            open_at.setdefault(bind, {})[backend] = number
         before, self._steps, self._full = (self._steps, self._full), {}, {}
         for bind, service in self._services.items():
-            open_now = {backend: n for (at, backend), n in counts.items() if at == bind}
+            open_now = open_at.get(bind, {})
             if service.balance is Balance.LEAST_CONNECTIONS:
                 steps = before[0].get(bind, {})
                 self._steps[bind] = level_shares(service.serving, open_now, steps)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections import UserDict
+from collections.abc import Collection, ItemsView, Mapping
+from dataclasses import replace
 from ipaddress import ip_address
 
 from hypothesis import given
@@ -132,3 +134,26 @@ def test_who_is_full_is_so_while_it_serves_and_has_a_limit() -> None:
         found = leveler.level([_service(Balance.ROUND_ROBIN, *shares)])
         assert found[0].serving == shares
         assert not any(leveler.full.values())
+
+
+class _ReadOnce(UserDict[Pair, int]):
+    """Counts that say how often they were read from their first to their last."""
+
+    reads = 0
+
+    def items(self) -> ItemsView[Pair, int]:
+        self.reads += 1
+        return super().items()
+
+
+def test_counts_are_read_once_however_many_frontends_there_are() -> None:
+    """Each frontend looks at its own: a hundred times as many take a hundred times as long."""
+    at = [Endpoint(_AT.address, 1000 + number) for number in range(100)]
+    services = [replace(_service(), binds=(bind_at(endpoint),)) for endpoint in at]
+    counts = _ReadOnce({(bind_at(endpoint), _A): 60 for endpoint in at})
+    leveler = Leveler(count=lambda _: counts, clock=lambda: 0.0)
+    leveler.level(services)
+    assert leveler.look()
+    assert counts.reads == 1
+    levelled = leveler.level(services)
+    assert {share.weight for share in levelled[99].serving if share.backend == _A} == {4}
