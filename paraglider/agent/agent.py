@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from paraglider.agent.check_errors import CheckErrors
+from paraglider.agent.connection_watch import ConnectionWatch
 from paraglider.agent.in_force import in_force_lines
 from paraglider.agent.loop import Loop
 from paraglider.agent.members import match_backend
@@ -78,8 +79,11 @@ class Agent:
             local=world.addresses.among,
         )
         self._fill = FillWatch(read=world.read_conntrack, report=world.report, clock=loop.clock)
+        self.connections = ConnectionWatch(
+            count=world.connections.count_by_phase, report=world.report, clock=loop.clock
+        )
         self._ports = PortWatch(
-            count=world.connections.count_tracked,
+            count=self.connections.tracked,
             read=world.read_conntrack,
             report=world.report,
             clock=loop.clock,
@@ -242,6 +246,7 @@ class Agent:
             self._writer.next_s(),
             self._probing.next_s(),
             self._fill.next_s(),
+            self.connections.next_s(),
             self._ports.next_s(),
         ]
         return min((t for t in times if t is not None), default=self._loop.clock() + 60.0)
@@ -250,6 +255,7 @@ class Agent:
         """Do what is due."""
         self._probing.look()
         self._fill.look()
+        self.connections.look(self.services)
         self._ports.look(self.services)
         if self._names.expire(self._loop.clock()):
             self._follow_names()

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection
 
-from paraglider.config.model import Family
 from paraglider.health.memory import Memory
-from paraglider.health.service import Health, Pair
-from paraglider.rules.describe import describe_states
-from paraglider.rules.state import State
+from paraglider.health.service import Health, Pair, Service
 
 
-def recall(states: Mapping[Family, State]) -> Memory:
-    """Return what an agent before this one, or a `start`, left in the rules."""
-    services = describe_states(states).services
+def recall(services: Collection[Service]) -> Memory:
+    """Return what an agent before this one, or a `start`, left in the rules: `services` as they
+    tell them."""
     members = [(service.bind, member) for service in services for member in service.members]
 
     def those(health: Health) -> frozenset[Pair]:

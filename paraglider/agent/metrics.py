@@ -85,9 +85,12 @@ def _backend_metrics(frontends: Sequence[FrontendStatus]) -> Iterator[_Metric]:
     sent = [(labels, backend.total) for labels, backend in backends]
     told = "Connections sent to the backend."
     yield _Metric("backend_connections_total", "counter", told, sent)
-    is_open = [(labels, backend.open) for labels, backend in backends]
-    told = "Connections that the backend has."
-    yield _Metric("backend_current_connections", "gauge", told, is_open)
+    established = [(labels, backend.connections.established) for labels, backend in backends]
+    told = "Established connections."
+    yield _Metric("backend_current_connections", "gauge", told, established)
+    half_open = [(labels, backend.connections.half_open) for labels, backend in backends]
+    told = "Half-open connections: no answer seen, or not confirmed by the client."
+    yield _Metric("backend_current_half_open_connections", "gauge", told, half_open)
 
 
 def _frontend_metrics(frontends: Sequence[FrontendStatus]) -> Iterator[_Metric]:

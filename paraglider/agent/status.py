@@ -6,7 +6,7 @@ is down, how long, what it repaired) it adds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from paraglider.agent.names import NameStatus
@@ -17,7 +17,7 @@ from paraglider.config.model import Bind, Endpoint, Family
 from paraglider.errors import NO_BACKEND_EXIT_CODE, ParagliderError
 from paraglider.health.service import FULL, Health, Pair, Service, bound_deadline
 from paraglider.kernel.apply import find_missing_anchors, read_states
-from paraglider.kernel.conntrack import count_connections, count_tracked
+from paraglider.kernel.conntrack import Count, count_by_phase
 from paraglider.kernel.conntrack_table import Conntrack, read_conntrack
 from paraglider.kernel.host import Host
 from paraglider.kernel.policy_routing import PolicyWatch
@@ -31,8 +31,9 @@ from paraglider.rules.ruleset import Network
 class BackendStatus:
     """One backend of one frontend.
 
-    `percent` of the largest share of new connections, 0 if none; `open` connections now, and how
-    many were sent there since its rule was made. `told` is what its last probe found, `for_s` how
+    `percent` of the largest share of new connections, 0 if none; `connections` now, and how many
+    were sent there since its rule was made. Most of them have been half-open for `half_open_for_s`,
+    None where they are not. `told` is what its last probe found, `for_s` how
     long its health is what it is, `cut_in_s` how long it takes until what is left is cut. One that
     is full has as many connections as it may. `check_error` is why its check cannot be made, ''
     where it can, and `check_error_for_s` for how long; `host_name` is the name of the file that
@@ -42,7 +43,7 @@ class BackendStatus:
     backend: Endpoint
     health: Health
     percent: int
-    open: int
+    connections: Count
     total: int
     told: str = ""
     for_s: float | None = None
@@ -53,6 +54,7 @@ class BackendStatus:
     check_error: str = ""
     check_error_for_s: float | None = None
     host_name: str = ""
+    half_open_for_s: float | None = None
 
     @property
     def is_up(self) -> bool:
@@ -88,12 +90,13 @@ class FrontendStatus:
 @dataclass(frozen=True, slots=True)
 class AgentStatus:
     """The agent that keeps all this true: its process, how long it has run, what happened, and
-    what host names stand for."""
+    what host names stand for. `count_error` is why the connections are those of the last count."""
 
     pid: int
     up_s: float
     record: Record
     names: tuple[NameStatus, ...] = ()
+    count_error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,33 +135,42 @@ class Status:
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What the kernel says at `now_s` of the monotonic clock: services as the rules tell them,
-    connections sent and open."""
+    connections sent (`totals`), and those that there are (`counts`)."""
 
     now_s: float
     services: tuple[Service, ...]
     totals: Mapping[Pair, int]
-    open: Mapping[Pair, int]
+    counts: Mapping[Pair, Count]
     refused: Mapping[Bind, int]
     ports: Use
     families: Sequence[Family]
     is_whole: bool
     answer_tables: Mapping[Network, Sequence[int]] = field(default_factory=dict)
+    # For how long most connections of a pair have been half-open, which an agent knows.
+    half_open_for_s: Mapping[Pair, float] = field(default_factory=dict)
 
 
-def read_kernel(choice: Choice, host: Host, now_s: float) -> Reading:
+def read_kernel(
+    choice: Choice,
+    host: Host,
+    now_s: float,
+    *,
+    count: Callable[[Collection[Service]], Mapping[Pair, Count]] = count_by_phase,
+) -> Reading:
     """Read the rules of this host, and its connections."""
     states = read_states(choice.variant, host)
     description = describe_states(states)
     is_whole = description.is_whole and not find_missing_anchors(choice.variant, states, host)
     tables, is_routed = find_tables(PolicyWatch().rules(), description.marks)
-    counts = count_connections(description.services)
+    counts = count(description.services)
+    tracked = {pair: found.tracked for pair, found in counts.items()}
     return Reading(
         now_s,
         description.services,
         description.connections,
         counts,
         description.refused,
-        count_use(description.services, count_tracked(description.services)),
+        count_use(description.services, tracked),
         sorted(states),
         is_whole and is_routed,
         tables,
@@ -202,9 +214,10 @@ def frontend_status(service: Service, reading: Reading) -> FrontendStatus:
             backend=member.backend,
             health=member.health,
             percent=_percent(parts.get(member.backend, 0), largest),
-            open=reading.open.get((service.bind, member.backend), 0),
+            connections=reading.counts.get((service.bind, member.backend), Count()),
             total=reading.totals.get((service.bind, member.backend), 0),
             cut_in_s=_left_s(member.until_s, reading.now_s),
+            half_open_for_s=reading.half_open_for_s.get((service.bind, member.backend)),
         )
         for member in service.members
     )

@@ -8,11 +8,17 @@ from collections.abc import Callable, Iterator
 
 from paraglider.agent.names import NameStatus
 from paraglider.agent.status import AgentStatus, BackendStatus, FrontendStatus, Status
+from paraglider.config.model import Protocol
 from paraglider.health.service import FULL, Health
 from paraglider.kernel.conntrack_table import Conntrack
 from paraglider.rules.policy_rules import as_matched
 
 _ORDERED = (Health.DRAINING, Health.DISABLED)
+# When it is told that most connections of a backend are half-open.
+_HALF_OPEN_S = 10.0
+_UNANSWERED = "the backend does not answer, or its answers do not come through this host"
+_SYN_RECV = "the backend answers, but clients do not get it or do not go on: check the way back"
+_ONE_WAY = " (normal for UDP without answers, such as syslog)"
 
 
 def status_text(status: Status, *, unasked: str = "") -> str:
@@ -42,6 +48,7 @@ def _lines(status: Status, unasked: str) -> Iterator[str]:
     for frontend in status.frontends:
         yield f"{frontend.name}: {_what(frontend)}"
         yield from _backend_lines(frontend)
+        yield from _half_open_lines(frontend)
     yield from _network_lines(status)
 
 
@@ -80,6 +87,8 @@ def _agent_lines(agent: AgentStatus) -> Iterator[str]:
         yield f"the configuration that is there now is NOT in force: {record.reload_error}"
     if record.trouble:
         yield f"trouble: {record.trouble}"
+    if agent.count_error:
+        yield f"connections as they were counted last: {agent.count_error}"
     yield from (_name_line(name) for name in agent.names if name.error)
 
 
@@ -104,7 +113,7 @@ def _row(backend: BackendStatus, total: int) -> tuple[str, ...]:
     return (
         str(backend.backend),
         health,
-        str(backend.open),
+        str(backend.connections.established),
         str(backend.total),
         share,
         _note(backend),
@@ -117,6 +126,8 @@ def _note(backend: BackendStatus) -> str:
         notes.append(f"for {_span(backend.for_s)}")
     if backend.host_name:
         notes.append(f"of {backend.host_name}")
+    if backend.connections.half_open:
+        notes.append(f"{backend.connections.half_open} half-open")
     if backend.is_leaving:
         notes.append("configured no more")
     if backend.cut_in_s is not None:
@@ -136,6 +147,21 @@ def _note(backend: BackendStatus) -> str:
     if backend.percent and backend.health in (Health.DOWN, *_ORDERED):
         notes.append("serving, as nobody else is up")
     return ", ".join(notes)
+
+
+def _half_open_lines(frontend: FrontendStatus) -> Iterator[str]:
+    """Say of which backends most connections get no answer, and what that means."""
+    for backend in frontend.backends:
+        count, for_s = backend.connections, backend.half_open_for_s
+        if for_s is None or for_s < _HALF_OPEN_S or count.half_open <= count.established:
+            continue
+        why = _UNANSWERED if count.unanswered >= count.syn_recv else _SYN_RECV
+        if why is _UNANSWERED and any(b.protocol is Protocol.UDP for b in frontend.binds):
+            why += _ONE_WAY
+        yield (
+            f"  {backend.backend}: {count.half_open} of {count.live} connections half-open, most "
+            f"of them for {_span(for_s)}: {why}"
+        )
 
 
 def _span(seconds: float) -> str:
@@ -184,6 +210,7 @@ def _agent_json(agent: AgentStatus) -> dict[str, object]:
         "repairs_total": record.repairs,
         "last_repair": record.last_repair or None,
         "trouble": record.trouble or None,
+        "count_error": agent.count_error or None,
         "names": [_name_json(name) for name in agent.names],
     }
 
@@ -220,7 +247,9 @@ def _backend_json(backend: BackendStatus, wall_s: float) -> dict[str, object]:
         "health_for_s": _rounded(backend.for_s),
         "last_probe": backend.told or None,
         "share_percent": backend.percent,
-        "connections_open": backend.open,
+        "connections_open": backend.connections.established,
+        "connections_half_open": backend.connections.half_open,
+        "half_open_for_s": _rounded(backend.half_open_for_s),
         "connections_total": backend.total,
         "cut_in_s": _rounded(cut_in_s),
         "cut_at": None if cut_in_s is None else round(wall_s + cut_in_s),

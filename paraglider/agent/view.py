@@ -27,14 +27,22 @@ from paraglider.kernel.host import Host
 def read_view(agent: Agent, host: Host, now_s: float) -> Status:
     """Return the status: what the kernel says, and what the agent knows beyond it."""
     choice = agent.chosen
-    reading = read_kernel(choice, host, now_s)
+    connections = agent.connections
+    reading = read_kernel(choice, host, now_s, count=connections.count)
+    reading = replace(reading, half_open_for_s=connections.half_open_for_s())
     full = agent.full()
     frontends = tuple(
         _frontend(view, service, reading, full.get(service.bind, ()), agent.prober_error)
         for view, service in zip(agent.views(), agent.services(), strict=True)
     )
     record = agent.record
-    itself = AgentStatus(os.getpid(), now_s - record.started_s, record, tuple(agent.names()))
+    itself = AgentStatus(
+        os.getpid(),
+        now_s - record.started_s,
+        record,
+        tuple(agent.names()),
+        connections.error,
+    )
     return make_status(choice, host, reading, frontends, itself)
 
 

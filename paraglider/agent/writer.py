@@ -18,7 +18,13 @@ from paraglider.agent.record import Record, Trouble
 from paraglider.config.model import Address, Bind, Endpoint, Family, Protocol
 from paraglider.errors import ParagliderError
 from paraglider.health.service import Pair, Service, backend_addresses
-from paraglider.kernel.conntrack import count_connections, count_tracked, cut_connections
+from paraglider.kernel.conntrack import (
+    Count,
+    count_by_phase,
+    count_connections,
+    cut_connections,
+)
+from paraglider.kernel.conntrack_entries import Cut
 from paraglider.kernel.iptables import Variant
 from paraglider.kernel.reconcile import Reconciler
 from paraglider.rules.state import State
@@ -26,9 +32,12 @@ from paraglider.rules.wanted import Planner
 
 # Between tries of what failed.
 _RETRY_S = 0.5
+# A flow table lets go of what has had no packet for so long (nf_flow_table's time-outs).
+_OFFLOADED_RETRY_S = 30.0
 # What it does, as its failures are told.
 _CHANGE = "cannot change the rules"
 _CUT = "cannot cut connections"
+_OFFLOADED = "offloaded to an nftables flow table"
 _COUNT = "cannot count connections"
 _REPAIR = "cannot look after the rules"
 _ROUTES = "cannot look after policy rules"
@@ -36,13 +45,13 @@ _ROUTES = "cannot look after policy rules"
 
 @dataclass(frozen=True, slots=True)
 class Connections:
-    """How connections are counted (`count_tracked`: with those that have ended), cut and, where
-    they are stale, forgotten (in conntrack, but for tests)."""
+    """How connections are counted, cut and, where they are stale, forgotten (in conntrack, but for
+    tests)."""
 
     count: Callable[[Collection[Service]], Mapping[Pair, int]] = count_connections
-    count_tracked: Callable[[Collection[Service]], Mapping[Pair, int]] = count_tracked
-    cut: Callable[[Collection[Service], Collection[Pair]], int] = cut_connections
-    forget_stale: Callable[[Collection[Service]], int] = lambda _: 0
+    count_by_phase: Callable[[Collection[Service]], Mapping[Pair, Count]] = count_by_phase
+    cut: Callable[[Collection[Service], Collection[Pair]], Cut] = cut_connections
+    forget_stale: Callable[[Collection[Service]], Cut] = lambda _: Cut()
 
 
 class Writer:
@@ -121,6 +130,7 @@ class Writer:
     def want_cut(self, pair: Pair) -> None:
         """Cut the connections of a (bind, backend), once the rules send it no more."""
         self._to_cut.add(pair)
+        self._retry_s.pop(_OFFLOADED, None)
 
     def keep(self, pair: Pair) -> None:
         """Cut them not, after all."""
@@ -138,25 +148,38 @@ class Writer:
                 self._has_stale = True
                 self._routes.look_again()
                 self._routes.note(self._planner.problems)
-        if self._to_cut and not self._is_due and self._may(_CUT):
+                self._retry_s.pop(_OFFLOADED, None)
+        if self._to_cut and not self._is_due and self._may(_CUT, _OFFLOADED):
             self._try(_CUT, self._cut)
-        if self._has_stale and not self._is_due and self._may(_CUT):
+        if self._has_stale and not self._is_due and self._may(_CUT, _OFFLOADED):
             self._try(_CUT, self._forget_stale)
 
     def _forget_stale(self) -> None:
-        number = 0
+        found = Cut()
         if any(b.protocol is Protocol.UDP for s in self._services for b in s.binds):
-            number = self._connections.forget_stale(self._services)
-        if number:
-            self._report(f"{number} flow{'s' * (number != 1)} of UDP that nobody serves forgotten")
-        self._has_stale = False
+            found = self._connections.forget_stale(self._services)
+        if found.cut:
+            flows = "flow" if found.cut == 1 else "flows"
+            self._report(f"forgot {found.cut} UDP {flows} that no longer fit the configuration")
+        self._has_stale = self._is_left(found, "UDP flows")
 
     def _cut(self) -> None:
-        number = self._connections.cut(self._services, self._to_cut)
-        if number:
-            listed = ", ".join(sorted({str(backend) for _, backend in self._to_cut}))
-            self._report(f"{number} connection{'s' * (number != 1)} of {listed} cut")
-        self._to_cut.clear()
+        found = self._connections.cut(self._services, self._to_cut)
+        listed = ", ".join(sorted({str(backend) for _, backend in self._to_cut}))
+        if found.cut:
+            self._report(f"{found.cut} connection{'s' * (found.cut != 1)} of {listed} cut")
+        if not self._is_left(found, f"connections of {listed}"):
+            self._to_cut.clear()
+
+    def _is_left(self, found: Cut, what: str) -> bool:
+        """Return whether some could not be cut, which is told once and tried again later."""
+        if not found.not_cut:
+            self._retry_s.pop(_OFFLOADED, None)
+            return False
+        if _OFFLOADED not in self._retry_s:
+            self._report(f"{found.not_cut} {what} could not be cut: they are {_OFFLOADED}")
+        self._retry_s[_OFFLOADED] = self._loop.clock() + _OFFLOADED_RETRY_S
+        return True
 
     def look(self) -> Sequence[Pair]:
         """Put right what others have changed, and look at those that drain; return who of them has
@@ -195,16 +218,18 @@ class Writer:
 
     def _drain(self) -> Sequence[Pair]:
         drained = self._drains.look()
-        for (_, backend), number in drained.cut.items():
-            ended = f"{number} connection{'s' * (number != 1)} cut"
+        for (_, backend), found in drained.cut.items():
+            ended = f"{found.cut} connection{'s' * (found.cut != 1)} cut"
+            if found.not_cut:
+                ended += f", {found.not_cut} could not be cut: they are {_OFFLOADED}"
             self._report(f"{backend}: its time to drain is over, {ended}")
         leaving = {service.bind for service in self._services if service.is_leaving}
         empty: dict[str, list[Endpoint]] = {}
         for bind, backend in drained.ended:
             empty.setdefault(f" at {bind}" if bind in leaving else "", []).append(backend)
-        for where, found in empty.items():
-            verb = "has" if len(found) == 1 else "have"
-            self._report(f"{listed(found)}: {verb} no connections left{where}")
+        for where, backends in empty.items():
+            verb = "has" if len(backends) == 1 else "have"
+            self._report(f"{listed(backends)}: {verb} no connections left{where}")
         return drained.empty
 
     def _try(self, what: str, action: Callable[[], object]) -> bool:
@@ -218,15 +243,15 @@ class Writer:
         self._trouble.end(what)
         return True
 
-    def _may(self, what: str) -> bool:
+    def _may(self, *what: str) -> bool:
         """Return whether it is time for something that may have failed before."""
-        return self._loop.clock() >= self._retry_s.get(what, 0.0)
+        return all(self._loop.clock() >= self._retry_s.get(each, 0.0) for each in what)
 
     def next_s(self) -> float | None:
         """Return when there is something to do, on the clock of the loop."""
         times = {
             _CHANGE: 0.0 if self._is_due else None,
-            _CUT: 0.0 if (self._to_cut or self._has_stale) and not self._is_due else None,
+            _CUT: self._cut_s(),
             _COUNT: None if self._is_due else _earlier(self._drains, self._leveler),
             _REPAIR: self._reconciler.next_s(),
             _ROUTES: None if self._is_due else self._routes.due_s,
@@ -237,6 +262,10 @@ class Writer:
             if time_s is not None
         )
         return min(due, default=None)
+
+    def _cut_s(self) -> float | None:
+        is_wanted = (self._to_cut or self._has_stale) and not self._is_due
+        return self._retry_s.get(_OFFLOADED, 0.0) if is_wanted else None
 
     def count(self, services: Collection[Service]) -> Mapping[Pair, int]:
         """Return how many connections each (bind, backend) of `services` has."""

@@ -187,6 +187,7 @@ def diff(context: Context) -> int:
     from paraglider.kernel.iptables import Variant
     from paraglider.kernel.policy_routing import PolicyWatch, differing_policy
     from paraglider.kernel.routes import find_local
+    from paraglider.rules.describe import describe_states
     from paraglider.rules.diff import diff_states
     from paraglider.rules.state import NOTHING
     from paraglider.rules.wanted import plan_states
@@ -196,7 +197,7 @@ def diff(context: Context) -> int:
     variant = context.choose_variant().variant
     live = read_states(variant, context.host)
     # Backends that are noted as out of service are not expected to serve.
-    board = Board(recall(live))
+    board = Board(recall(describe_states(live).services))
     board.configure(config, resolve_names(config), 0.0)
     services = board.services(0.0)
     policy = PolicyWatch(report=context.report).rules()
@@ -206,14 +207,13 @@ def diff(context: Context) -> int:
         local=find_local(backend_addresses(services)),
         policy=policy,
     )
-    rerouted = differing_policy(policy, wanted)
     unanchored = find_missing_anchors(variant, wanted, context.host)
     is_different = False
     for family in Family:
         lines = diff_states(live.get(family, NOTHING), wanted.get(family, NOTHING))
         if family in unanchored:
             lines.append("nft\n+ table paraglider, which keeps connections alive")
-        lines += rerouted.get(family, [])
+        lines += differing_policy(policy, wanted).get(family, [])
         if lines:
             is_different = True
             context.say("\n".join([f"IPv{family.value}:", *lines]))

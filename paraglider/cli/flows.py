@@ -13,8 +13,8 @@ from paraglider.config.model import Protocol
 from paraglider.errors import ParagliderError
 from paraglider.health.service import Service
 from paraglider.kernel.apply import read_states
-from paraglider.kernel.conntrack import forget_stale
 from paraglider.kernel.iptables import Variant
+from paraglider.kernel.udp_flows import UdpFlows
 from paraglider.rules.describe import describe_states
 
 
@@ -35,8 +35,8 @@ def read_whatever_is_served(context: Context) -> Sequence[Service]:
 
 
 def forget_flows(context: Context, services: Sequence[Service], before: Sequence[Service]) -> None:
-    """Forget flows that go where none of `services` sends them, at their binds and at those that
-    were served `before`."""
+    """Forget flows that `services` would not make, at their binds and at those that were served
+    `before`."""
     binds = {bind for service in services for bind in service.binds}
     left = [
         replace(service, binds=gone, is_leaving=True)
@@ -45,7 +45,9 @@ def forget_flows(context: Context, services: Sequence[Service], before: Sequence
     ]
     concerned = [*(s for s in services if _has_udp(s)), *left]
     if concerned:
-        forget_stale(concerned, is_local=context.host.is_local)
+        flows = UdpFlows(is_local=context.host.is_local, source_for=context.host.source_for)
+        flows.know(before)
+        flows.forget_stale(concerned)
 
 
 def _has_udp(service: Service) -> bool:

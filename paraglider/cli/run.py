@@ -19,12 +19,16 @@ from paraglider.cli.times import read_time
 from paraglider.config.load import find_file
 from paraglider.config.model import Config
 from paraglider.config.variables import read_drain
+from paraglider.health.memory import Memory
 from paraglider.kernel.agent_lock import hold_agent_lock
 from paraglider.kernel.apply import read_states
-from paraglider.kernel.conntrack import forget_stale
 from paraglider.kernel.conntrack_table import read_conntrack
+from paraglider.kernel.host import Host
 from paraglider.kernel.lock import hold_rules_lock
 from paraglider.kernel.reconcile import Reconciler
+from paraglider.kernel.udp_flows import UdpFlows
+from paraglider.kernel.variant import Choice
+from paraglider.rules.describe import describe_states
 
 if TYPE_CHECKING:
     from paraglider.cli.context import Context
@@ -47,16 +51,15 @@ def run_here(
     drain_s = read_time(arguments.drain, "--drain") if arguments.drain else read_drain(environment)
     loop = Loop()
     reconciler = Reconciler(host=context.host, report=context.report)
+    flows = UdpFlows(is_local=context.host.is_local, source_for=context.host.source_for)
     world = World(
         load=context.load_config,
         choose=context.choose_variant,
         survey=lambda config: survey(context, config),
-        remember=lambda choice: recall(read_states(choice.variant, context.host)),
+        remember=lambda choice: _remember(choice, context.host, flows),
         report=context.report,
         say=say,
-        connections=Connections(
-            forget_stale=lambda s: forget_stale(s, is_local=context.host.is_local)
-        ),
+        connections=Connections(forget_stale=flows.forget_stale),
         read_conntrack=lambda: read_conntrack(context.host),
     )
     agent = Agent(loop, reconciler, world)
@@ -79,3 +82,9 @@ def run_here(
                 loop.watch(lock.fileno(), lock.see_off, rest_s=REST_S)
         run_agent(loop, agent, running)
     return 0
+
+
+def _remember(choice: Choice, host: Host, flows: UdpFlows) -> Memory:
+    services = describe_states(read_states(choice.variant, host)).services
+    flows.know(services)
+    return recall(services)

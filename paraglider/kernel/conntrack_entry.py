@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from enum import Enum, auto
 from ipaddress import ip_address
+from typing import NamedTuple
 
-from paraglider.config.model import Bind, Endpoint, Family, Protocol
+from paraglider.config.model import Address, Bind, Endpoint, Family, Protocol
 from paraglider.kernel.netlink import (
     NFPROTO,
     NLA_F_NESTED,
@@ -33,12 +35,43 @@ _PROTOINFO_TCP, _TCP_STATE = 1, 1
 _FILTER_ORIG_FLAGS, _FILTER_REPLY_FLAGS = 1, 2
 _F_IP_DST, _F_PROTO_NUM, _F_DST_PORT = 1 << 1, 1 << 3, 1 << 5
 
-_IPS_DST_NAT = 1 << 5  # enum ip_conntrack_status
-# enum tcp_conntrack: from SYN_SENT to LAST_ACK; behind those a connection is over.
-_LIVE = range(1, 7)
+# enum ip_conntrack_status
+_IPS_SEEN_REPLY, _IPS_DST_NAT, _IPS_OFFLOAD, _IPS_HW_OFFLOAD = (1 << n for n in (1, 5, 14, 15))
 
 _PORT = struct.Struct("!H")
 _WORD = struct.Struct("!I")
+
+
+class Entry(NamedTuple):
+    """An entry as it came: its attributes are between `start` and `end` of `data`."""
+
+    data: bytes
+    start: int
+    end: int
+    ends: Ends
+    status: int
+
+
+class Phase(Enum):
+    """How far a connection has come. UNANSWERED: no packet of the backend was seen (SYN_SENT, or a
+    flow of UDP that is UNREPLIED); SYN_RECV: the backend has answered, and the client has not
+    confirmed yet; ENDED: closed by both ends, and not forgotten yet."""
+
+    UNANSWERED = auto()
+    SYN_RECV = auto()
+    ESTABLISHED = auto()
+    ENDED = auto()
+
+
+# enum tcp_conntrack: SYN_SENT, SYN_RECV, ESTABLISHED, FIN_WAIT, CLOSE_WAIT, LAST_ACK, TIME_WAIT,
+# CLOSE, SYN_SENT2 (both ends have sent a SYN)
+_TCP_PHASES = {
+    1: Phase.UNANSWERED,
+    2: Phase.SYN_RECV,
+    **dict.fromkeys((3, 4, 5, 6), Phase.ESTABLISHED),
+    **dict.fromkeys((7, 8), Phase.ENDED),
+    9: Phase.SYN_RECV,
+}
 
 
 class Form:
@@ -85,13 +118,32 @@ class Form:
         backend = self._read_end(data, found[_TUPLE_REPLY], self._source, _PROTO_SRC_PORT)
         return (*bind, *backend) if bind and backend else None
 
-    def is_live(self, data: bytes, start: int, end: int) -> bool:
-        """Return whether the entry's connection was begun and not yet closed by both ends; one of
-        UDP is while there is an entry."""
-        place: Span | None = (start, end)
+    def read_phase(self, entry: Entry) -> Phase:
+        """Return how far the entry's connection has come. One in a flow table is established: the
+        kernel writes no state of it, or the one of before (ctnetlink_dump_info)."""
+        if entry.status & (_IPS_OFFLOAD | _IPS_HW_OFFLOAD):
+            return Phase.ESTABLISHED
+        place: Span | None = (entry.start, entry.end)
         for kind in (_PROTOINFO, _PROTOINFO_TCP, _TCP_STATE) if self._is_tcp else ():
-            place = find(data, *place, kind) if place else None
-        return not self._is_tcp or (place is not None and data[place[0]] in _LIVE)
+            place = find(entry.data, *place, kind) if place else None
+        state = entry.data[place[0]] if self._is_tcp and place else 0
+        phase = _TCP_PHASES.get(state, Phase.ESTABLISHED)
+        # One that conntrack has met in the middle is in state ESTABLISHED without an answer.
+        if phase is Phase.ESTABLISHED and not entry.status & _IPS_SEEN_REPLY:
+            return Phase.UNANSWERED
+        return phase
+
+    def read_clients(self, entry: Entry) -> tuple[Address, Address] | None:
+        """Return the address of the client, and the one that the backend answers."""
+        found = spans(entry.data, entry.start, entry.end)
+        client = self._read_address(entry.data, found[_TUPLE_ORIG], self._source)
+        seen = self._read_address(entry.data, found[_TUPLE_REPLY], self._target)
+        return (client, seen) if client and seen else None
+
+    def _read_address(self, data: bytes, span: Span, kind: int) -> Address | None:
+        place = find(data, *span, _TUPLE_IP)
+        place = place and find(data, *place, kind)
+        return ip_address(data[slice(*place)]) if place else None
 
     def filter(self, binds: Sequence[Bind], *, is_translated: bool) -> bytes:
         """Return the attributes of a request for entries to `binds`: the protocol, and the address
@@ -135,16 +187,21 @@ class Form:
         return data[slice(*address)], data[slice(*proto[port_kind])]
 
 
-def has_translation(data: bytes, start: int, end: int) -> bool:
-    """Return whether the destination of the entry was translated."""
-    status = find(data, start, end, _STATUS)
-    return status is not None and bool(_WORD.unpack_from(data, status[0])[0] & _IPS_DST_NAT)
+def read_status(data: bytes, start: int, end: int) -> int:
+    """Return the bits of the entry's status."""
+    place = find(data, start, end, _STATUS)
+    return 0 if place is None else int(_WORD.unpack_from(data, place[0])[0])
 
 
-def read_name(data: bytes, start: int, end: int) -> bytes:
+def has_translation(status: int) -> bool:
+    """Return whether the destination of an entry with that status was translated."""
+    return bool(status & _IPS_DST_NAT)
+
+
+def read_name(entry: Entry) -> bytes:
     """Return the attributes that name the entry to the kernel, as they came: the tuple of the
     client, the number that a later entry with that tuple does not have, and the zone."""
-    found = spans(data, start, end)
+    data, found = entry.data, spans(entry.data, entry.start, entry.end)
     return b"".join(
         attribute(kind | (NLA_F_NESTED if kind == _TUPLE_ORIG else 0), data[slice(*found[kind])])
         for kind in (_TUPLE_ORIG, _ID, _ZONE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from paraglider.config.model import Bind, Endpoint, Protocol
 from paraglider.health.service import Pair, Service
@@ -30,21 +30,18 @@ class Places:
         """The binds that entries are sought of."""
         return [bind for bind, _ in self._areas]
 
-    def find(self, ends: Ends) -> Service | None:
-        """Return the service that the client connected to, or may have: the most exact one."""
-        return next(iter(self._services(ends)), None)
-
     def pair(self, ends: Ends) -> Pair | None:
         """Return the bind and the backend of an entry, None of a stranger's."""
         if ends not in self._pairs:
             # Where it came in is not known any more: of several it is one that has its backend.
-            services, to = self._services(ends), endpoint_of(*ends[2:])
+            services, to = self.services(ends), endpoint_of(*ends[2:])
             known = ((s.bind, backend) for s in services if (backend := _backend(s, to)))
             other = (services[0].bind, to) if services else None
             self._pairs[ends] = next(known, other)
         return self._pairs[ends]
 
-    def _services(self, ends: Ends) -> list[Service]:
+    def services(self, ends: Ends) -> Sequence[Service]:
+        """Return the services that the client connected to, or may have: the most exact first."""
         key = ends[:2]
         if key not in self._found:
             to = endpoint_of(*key)

@@ -124,7 +124,7 @@ def test_flows_stay_where_all_serve_though_they_are_down(topology: Topology) -> 
     with _flows(topology, 9) as flows:
         flows.until(*BACKENDS * 3)
         agent.order("disable", topology.addresses.backend_endpoints[2])
-        agent.until("3 flows of UDP that nobody serves forgotten")
+        agent.until("forgot 3 UDP flows that no longer fit the configuration")
         flows.settle()
         stayed = [seen for seen in flows.seen.values() if seen[0] != "b3"]
         assert sorted(stayed) == [["b1"]] * 3 + [["b2"]] * 3

@@ -8,6 +8,7 @@ from ipaddress import ip_address
 from paraglider.agent.drains import Drained, Drains
 from paraglider.config.model import Endpoint
 from paraglider.health.service import Health, Member, Pair, Service
+from paraglider.kernel.conntrack_entries import Cut
 from tests.services import bind_at, service_of
 
 _AT = Endpoint(ip_address("192.0.2.10"), 80)
@@ -23,7 +24,9 @@ class _Kernel:
         self.open = {(_BIND, _A): open_.get("a", 0), (_BIND, _B): open_.get("b", 0)}
         self.now_s = 100.0
         self.count_takes_s = 0.0
-        self.counted = 0
+        self.counted = self.cuts = 0
+        # How many of a backend's connections cannot be cut.
+        self.offloaded = 0
 
     def count(self, services: Collection[Service]) -> Mapping[Pair, int]:
         self.counted += 1
@@ -34,9 +37,13 @@ class _Kernel:
             if pair[0] in {service.bind for service in services}
         }
 
-    def cut(self, services: Collection[Service], pairs: Collection[Pair]) -> int:
+    def cut(self, services: Collection[Service], pairs: Collection[Pair]) -> Cut:
         assert {bind for bind, _ in pairs} <= {service.bind for service in services}
-        return sum(self.open.pop(pair, 0) for pair in pairs)
+        self.cuts += 1
+        number = sum(self.open.pop(pair, 0) for pair in pairs)
+        kept = {pair: self.offloaded for pair in pairs if self.offloaded}
+        self.open |= kept
+        return Cut(number - sum(kept.values()), sum(kept.values()))
 
     def drains(self) -> Drains:
         return Drains(
@@ -106,8 +113,27 @@ def test_what_is_left_at_the_deadline_is_cut() -> None:
     assert drains.look() == Drained([], [], {})
     kernel.now_s = 110.0
     cut = [(_BIND, _A)]
-    assert drains.look() == Drained(cut, cut, {(_BIND, _A): 4})
+    assert drains.look() == Drained(cut, cut, {(_BIND, _A): Cut(4, 0)})
     assert kernel.open[_BIND, _B] == 5
+
+
+def test_what_cannot_be_cut_is_told_once_and_tried_again_after_a_while() -> None:
+    """It is in a flow table; its backend has connections as long as it is there."""
+    kernel = _Kernel(a=5)
+    kernel.offloaded = 2
+    drains = kernel.drains()
+    drains.follow(_services(_draining(_A, 110)))
+    kernel.now_s = 110.0
+    assert drains.look() == Drained([], [], {(_BIND, _A): Cut(3, 2)})
+    for kernel.now_s in range(111, 140):
+        assert drains.look() == Drained([], [], {})
+    assert kernel.cuts == 1
+    kernel.now_s = 140.0
+    assert drains.look() == Drained([], [], {})
+    kernel.offloaded, kernel.now_s = 0, 170.0
+    pair = [(_BIND, _A)]
+    assert drains.look() == Drained(pair, pair, {(_BIND, _A): Cut(2, 0)})
+    assert kernel.cuts == 3
 
 
 def test_one_that_drains_no_more_is_not_cut() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from ipaddress import ip_address
 
@@ -13,8 +14,9 @@ from paraglider.agent.names import NameStatus
 from paraglider.agent.record import Record
 from paraglider.agent.status import AgentStatus, BackendStatus, FrontendStatus, Status
 from paraglider.agent.status_text import status_json, status_text
-from paraglider.config.model import Endpoint, Family
+from paraglider.config.model import Endpoint, Family, Protocol
 from paraglider.health.service import Health
+from paraglider.kernel.conntrack import Count
 from paraglider.kernel.conntrack_table import Conntrack
 from paraglider.kernel.iptables import Variant
 from paraglider.kernel.variant import Choice
@@ -31,14 +33,16 @@ WEB = FrontendStatus(
     "10.0.0.4",
     (
         BackendStatus(
-            _endpoint("10.0.0.11", 8080), Health.UP, 100, 3, 30, "connected", for_s=3600.0
-        ),
-        BackendStatus(_endpoint("10.0.0.12", 8080), Health.DOWN, 0, 0, 10, "refused", for_s=12.4),
-        BackendStatus(
-            _endpoint("10.0.0.13", 8080), Health.DRAINING, 0, 2, 0, for_s=150.0, cut_in_s=0.0
+            _endpoint("10.0.0.11", 8080), Health.UP, 100, Count(3), 30, "connected", for_s=3600.0
         ),
         BackendStatus(
-            _endpoint("10.0.0.14", 8080), Health.UNKNOWN, 5, 0, 0, for_s=1.0, is_backup=True
+            _endpoint("10.0.0.12", 8080), Health.DOWN, 0, Count(), 10, "refused", for_s=12.4
+        ),
+        BackendStatus(
+            _endpoint("10.0.0.13", 8080), Health.DRAINING, 0, Count(2), 0, for_s=150.0, cut_in_s=0.0
+        ),
+        BackendStatus(
+            _endpoint("10.0.0.14", 8080), Health.UNKNOWN, 5, Count(), 0, for_s=1.0, is_backup=True
         ),
     ),
 )
@@ -48,7 +52,7 @@ LEFT = FrontendStatus(
     "192.0.2.10",
     (
         BackendStatus(
-            _endpoint("10.0.0.15", 80), Health.DRAINING, 0, 1, 0, for_s=5.0, is_leaving=True
+            _endpoint("10.0.0.15", 80), Health.DRAINING, 0, Count(1), 0, for_s=5.0, is_leaving=True
         ),
     ),
     is_leaving=True,
@@ -113,6 +117,7 @@ def test_a_program_is_told_the_same() -> None:
         "repairs_total": 1,
         "last_repair": "nat PREROUTING",
         "trouble": "cannot change the rules: x",
+        "count_error": None,
         "names": [],
     }
     assert told["frontends"][0]["backends"][1] == {
@@ -122,6 +127,8 @@ def test_a_program_is_told_the_same() -> None:
         "last_probe": "refused",
         "share_percent": 0,
         "connections_open": 0,
+        "connections_half_open": 0,
+        "half_open_for_s": None,
         "connections_total": 10,
         "cut_in_s": None,
         "cut_at": None,
@@ -133,6 +140,66 @@ def test_a_program_is_told_the_same() -> None:
         "check_error_for_s": None,
     }
     assert json.loads(status_json(WITHOUT_AGENT))["agent"] is None
+
+
+def _with_count(count: Count, for_s: float | None, protocol: Protocol = Protocol.TCP) -> Status:
+    backend = replace(WEB.backends[0], connections=count, half_open_for_s=for_s)
+    bind = bind_at(_endpoint("192.0.2.10", 80), protocol)
+    return replace(STATUS, frontends=(replace(WEB, binds=(bind,), backends=(backend,)),))
+
+
+def test_half_open_connections_are_told_apart() -> None:
+    """To everybody; those that have ended to nobody."""
+    status = _with_count(Count(5, 2, 1, ended=9), None)
+    assert "5 open  30 connections  100.0 %  for 60 min, 3 half-open" in status_text(status)
+    (backend,) = json.loads(status_json(status))["frontends"][0]["backends"]
+    assert (backend["connections_open"], backend["connections_half_open"]) == (5, 3)
+    at = 'frontend="web",backend="10.0.0.11:8080"'
+    lines = metrics_text(status).splitlines()
+    assert f"paraglider_backend_current_connections{{{at}}} 5" in lines
+    assert f"paraglider_backend_current_half_open_connections{{{at}}} 3" in lines
+
+
+@pytest.mark.parametrize(
+    ("count", "protocol", "told"),
+    [
+        (
+            Count(2, 40, 1),
+            Protocol.TCP,
+            "41 of 43 .* for 25 s: the backend does not answer, or its",
+        ),
+        (Count(0, 1, 3), Protocol.TCP, "4 of 4 .*: the backend answers, but clients do not get it"),
+        (
+            Count(0, 2),
+            Protocol.UDP,
+            r"2 of 2 .* \(normal for UDP without answers, such as syslog\)",
+        ),
+    ],
+)
+def test_it_is_told_that_most_connections_get_no_answer_and_why(
+    count: Count, protocol: Protocol, told: str
+) -> None:
+    """In a line of its own."""
+    lines = status_text(_with_count(count, 25.0, protocol)).splitlines()
+    (found,) = (line for line in lines if " connections half-open" in line)
+    assert re.match(rf"  10\.0\.0\.11:8080: {told}", found)
+
+
+@pytest.mark.parametrize(
+    ("count", "for_s"), [(Count(0, 9), 9.9), (Count(0, 9), None), (Count(9, 9), 25.0)]
+)
+def test_it_is_not_told_before_it_has_lasted(count: Count, for_s: float | None) -> None:
+    """Connections are half-open for a moment everywhere; nor where most are established again."""
+    assert " connections half-open" not in status_text(_with_count(count, for_s))
+
+
+def test_numbers_that_are_old_are_told_to_be() -> None:
+    """With the reason."""
+    agent = AgentStatus(7, 90.25, RECORD, count_error="cannot read the connections: it changed")
+    status = replace(STATUS, agent=agent)
+    line = "connections as they were counted last: cannot read the connections: it changed"
+    assert line in status_text(status).splitlines()
+    assert json.loads(status_json(status))["agent"]["count_error"] == agent.count_error
 
 
 def test_a_deadline_is_told_by_the_clock_as_it_is_set_now() -> None:
@@ -159,6 +226,7 @@ def test_prometheus_is_told_how_each_backend_is() -> None:
         f'paraglider_backend_status{{{down},state="disabled"}} 0',
         f"paraglider_backend_connections_total{{{down}}} 10",
         f"paraglider_backend_current_connections{{{down}}} 0",
+        f"paraglider_backend_current_half_open_connections{{{down}}} 0",
     ]
 
 

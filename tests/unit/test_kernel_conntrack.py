@@ -5,15 +5,21 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 
 import pytest
 
-from paraglider.config.model import Endpoint, Family
+from paraglider.config.model import Endpoint, Family, Protocol
 from paraglider.errors import PermissionDenied, UnavailableError
 from paraglider.health.service import Member, Service
-from paraglider.kernel.conntrack import count_connections, cut_connections
+from paraglider.kernel.conntrack import (
+    Count,
+    count_by_phase,
+    count_connections,
+    cut_connections,
+)
+from paraglider.kernel.conntrack_entries import Cut
 from paraglider.kernel.netlink import (
     FRAME_BYTES,
     HEADER,
@@ -40,8 +46,11 @@ def _service(version: int) -> Service:
 
 # enum ctattr_type and its like, and enum tcp_conntrack
 ORIG, REPLY, STATUS, PROTOINFO, TIMEOUT, ID, ZONE, FILTER = 1, 2, 3, 4, 7, 12, 18, 25
-ESTABLISHED, TIME_WAIT = 3, 7
-DST_NAT = 0x20
+SYN_SENT, SYN_RECV, ESTABLISHED, TIME_WAIT, CLOSE, SYN_SENT2 = 1, 2, 3, 7, 8, 9
+# enum ip_conntrack_status
+SEEN_REPLY, ASSURED, CONFIRMED, DST_NAT = 0x02, 0x04, 0x08, 0x20
+OFFLOAD, HW_OFFLOAD = 0x4000, 0x8000
+ANSWERED = DST_NAT | SEEN_REPLY
 NEW, DELETE = 1 << 8, 1 << 8 | 2
 
 
@@ -52,10 +61,12 @@ class Connection:
     bind: Endpoint
     backend: Endpoint
     client: Endpoint
-    state: int = ESTABLISHED
-    status: int = DST_NAT
+    state: int | None = ESTABLISHED
+    status: int = ANSWERED
     protocol: int = 6
     number: int = 1
+    # What the backend sees, if it is not the client.
+    seen: Endpoint | None = None
     # Written in another order than usual, in a zone.
     is_odd: bool = False
 
@@ -63,15 +74,22 @@ class Connection:
         """Return it as the kernel writes it."""
         parts = [
             nested(ORIG, *self._tuple(self.client, self.bind)),
-            nested(REPLY, *self._tuple(self.backend, self.client)),
+            nested(REPLY, *self._tuple(self.backend, self.seen or self.client)),
             attribute(STATUS, struct.pack("!I", self.status)),
             attribute(TIMEOUT, struct.pack("!I", 120)),
-            nested(PROTOINFO, nested(1, attribute(1, bytes([self.state])), attribute(2, b"\x07"))),
             attribute(ID, struct.pack("!I", self.number)),
         ]
+        if self.state is not None:
+            state = attribute(1, bytes([self.state])), attribute(2, b"\x07")
+            parts.insert(4, nested(PROTOINFO, nested(1, *state)))
         if self.is_odd:
             parts = [*reversed(parts), attribute(ZONE, b"\0\x05")]
         return b"".join(parts)
+
+    def name(self) -> bytes:
+        """Return what a request to delete it says, where it is not odd."""
+        client = nested(ORIG, *self._tuple(self.client, self.bind))
+        return client + attribute(ID, struct.pack("!I", self.number))
 
     def _tuple(self, source: Endpoint, target: Endpoint) -> Sequence[bytes]:
         kinds = (1, 2) if source.family is Family.IPV4 else (3, 4)
@@ -96,6 +114,8 @@ class Kernel:
 
     table: list[Connection] = field(default_factory=list)
     interruptions: int = 0
+    # How many entries it tells of before it says no more; None: all, and then that it is done.
+    breaks_off_after: int | None = None
     filter_error: int = 0
     delete_error: int = 0
     dumps: list[bytes] = field(default_factory=list)
@@ -112,8 +132,9 @@ class Kernel:
             length, kind, _, sequence, _ = HEADER.unpack_from(data, at)
             family, body = data[at + HEADER.size], data[at + FRAME_BYTES : at + length]
             if kind == DELETE:
+                is_offloaded = body in {c.name() for c in self.table if c.status & OFFLOAD}
                 self.deleted.append(body)
-                yield error(sequence, self.delete_error)
+                yield error(sequence, errno.EBUSY if is_offloaded else self.delete_error)
             else:
                 yield from self._dump(family, body)
             at += length
@@ -125,10 +146,11 @@ class Kernel:
             return
         flags = NLM_F_DUMP_INTR if self.interruptions else 0
         self.interruptions -= bool(self.interruptions)
-        for entry in self.table:
+        for entry in self.table[: self.breaks_off_after]:
             if entry.bind.family is (Family.IPV4 if family == 2 else Family.IPV6):
                 yield message(NEW, flags, 1, family, entry.attributes())
-        yield message(NLMSG_DONE, flags, 1, 0, b"")
+        if self.breaks_off_after is None:
+            yield message(NLMSG_DONE, flags, 1, 0, b"")
 
 
 def error(sequence: int, number: int) -> bytes:
@@ -152,23 +174,65 @@ class FakeNetlink(Netlink):
 
     def receive(self, what: str) -> Iterator[tuple[bytes, int, int, int, int, int]]:
         """Yield what it answered."""
-        for data in self._answers:
+        while self._answers:
+            data = self._answers.pop(0)
             length, kind, flags, sequence, _ = HEADER.unpack_from(data)
             yield data, kind, flags, sequence, FRAME_BYTES, length
-        raise AssertionError(f"nothing more comes: {what}")
+        if self._kernel.breaks_off_after is None:
+            raise AssertionError(f"nothing more comes: {what}")
 
 
 @FAMILIES
 def test_live_connections_are_counted_by_pair(version: int) -> None:
     """In every state but those behind the end, whether written as usual or not."""
     other = Endpoint(BACKEND[version].address, 5556)
-    states = [connection(version, state=state, is_odd=state % 2 == 0) for state in range(10)]
+    states = [connection(version, state=state, is_odd=state % 2 == 0) for state in range(1, 10)]
     kernel = Kernel([*states, connection(version, backend=other)])
     counts = count_connections([_service(version)], open_netlink=kernel.open)
     assert counts == {
-        (bind_at(BIND[version]), BACKEND[version]): 6,
+        (bind_at(BIND[version]), BACKEND[version]): 7,
         (bind_at(BIND[version]), other): 1,
     }
+
+
+@FAMILIES
+@pytest.mark.parametrize("is_odd", [False, True])
+@pytest.mark.parametrize(
+    ("state", "status", "expected"),
+    [
+        (SYN_SENT, DST_NAT, Count(unanswered=1)),
+        (SYN_RECV, ANSWERED, Count(syn_recv=1)),
+        (SYN_SENT2, ANSWERED, Count(syn_recv=1)),
+        (ESTABLISHED, ANSWERED, Count(established=1)),
+        (ESTABLISHED, DST_NAT, Count(unanswered=1)),  # met in the middle, and no answer since
+        (TIME_WAIT, ANSWERED, Count(ended=1)),
+        (CLOSE, DST_NAT, Count(ended=1)),
+        # In a flow table: no state, or that of the moment when it got there.
+        (None, ANSWERED | ASSURED | OFFLOAD, Count(established=1)),
+        (None, ANSWERED | ASSURED | OFFLOAD | HW_OFFLOAD, Count(established=1)),
+        (SYN_RECV, ANSWERED | OFFLOAD, Count(established=1)),
+        (CLOSE, ANSWERED | HW_OFFLOAD, Count(established=1)),
+    ],
+)
+def test_half_open_connections_are_counted_apart(
+    version: int, state: int | None, status: int, expected: Count, is_odd: bool
+) -> None:
+    """Those that the backend has not answered, and those that the client has not confirmed."""
+    kernel = Kernel([connection(version, state=state, status=status, is_odd=is_odd)])
+    counts = count_by_phase([_service(version)], open_netlink=kernel.open)
+    assert counts == {(bind_at(BIND[version]), BACKEND[version]): expected}
+
+
+def test_a_flow_of_udp_without_an_answer_is_half_open() -> None:
+    """As `conntrack -L` has it: UNREPLIED."""
+    flows = [
+        connection(4, protocol=17, state=None, status=DST_NAT),
+        connection(4, protocol=17, state=None, status=ANSWERED),
+        connection(4, protocol=17, state=None, status=ANSWERED | OFFLOAD),
+    ]
+    service = replace(_service(4), binds=(bind_at(BIND[4], Protocol.UDP),))
+    counts = count_by_phase([service], open_netlink=Kernel(flows).open)
+    assert counts == {(service.bind, BACKEND[4]): Count(established=2, unanswered=1)}
 
 
 @FAMILIES
@@ -214,15 +278,30 @@ def test_a_kernel_that_refuses_to_sort_is_asked_for_all() -> None:
     assert [bool(body) for body in kernel.dumps] == [True, False]
 
 
-@pytest.mark.parametrize(("interruptions", "dumps"), [(1, 2), (9, 4)])
-def test_a_table_that_changed_under_the_reader_is_read_again(
-    interruptions: int, dumps: int
-) -> None:
-    """A few times; then what was read is as good as it gets."""
-    kernel = Kernel([connection(4)], interruptions=interruptions)
+def test_a_table_that_changed_under_the_reader_is_read_again() -> None:
+    """As often as it takes, within reason."""
+    kernel = Kernel([connection(4)], interruptions=3)
     counts = count_connections([_service(4)], open_netlink=kernel.open)
     assert counts == {(bind_at(BIND[4]), BACKEND[4]): 1}
-    assert len(kernel.dumps) == dumps
+    assert len(kernel.dumps) == 4
+
+
+@pytest.mark.parametrize(
+    ("kernel", "told"),
+    [
+        (Kernel([connection(4)] * 2, interruptions=9), "changed while it was read, 4 times"),
+        (Kernel([connection(4)] * 2, breaks_off_after=1), "ended too early"),
+        (Kernel([connection(4)] * 2, breaks_off_after=0), "ended too early"),
+    ],
+    ids=["interrupted", "broken off", "silent"],
+)
+def test_a_part_of_the_table_is_no_number(kernel: Kernel, told: str) -> None:
+    """It would be too small, and end a drain."""
+    with pytest.raises(UnavailableError, match=f"cannot read the connections: .*{told}"):
+        count_connections([_service(4)], open_netlink=kernel.open)
+    with pytest.raises(UnavailableError, match=told):
+        cut_connections([_service(4)], [(bind_at(BIND[4]), BACKEND[4])], open_netlink=kernel.open)
+    assert kernel.deleted == []
 
 
 @FAMILIES
@@ -231,7 +310,7 @@ def test_a_connection_is_cut_by_what_names_it_alone(version: int, is_odd: bool) 
     """The tuple of its client, its number and its zone: no later one has all of these."""
     kernel = Kernel([connection(version, number=7, is_odd=is_odd)])
     pair = (bind_at(BIND[version]), BACKEND[version])
-    assert cut_connections([_service(version)], [pair], open_netlink=kernel.open) == 1
+    assert cut_connections([_service(version)], [pair], open_netlink=kernel.open) == Cut(1, 0)
     entry, named = kernel.table[0].attributes(), kernel.deleted[0]
     there, said = spans(entry, 0, len(entry)), spans(named, 0, len(named))
     assert set(said) == {ORIG, ID} | ({ZONE} if is_odd else set())
@@ -243,25 +322,24 @@ def test_all_of_a_pair_are_cut_and_the_live_ones_are_told() -> None:
     pair = (bind_at(BIND[4]), BACKEND[4])
     other = connection(4, backend=CLIENT[4])
     kernel = Kernel([connection(4)] * 100 + [connection(4, state=TIME_WAIT)] * 50 + [other])
-    assert cut_connections([_service(4)], [pair], open_netlink=kernel.open) == 100
+    assert cut_connections([_service(4)], [pair], open_netlink=kernel.open) == Cut(100, 0)
     assert len(kernel.deleted) == 150
 
 
 def test_what_has_ended_meanwhile_was_not_cut() -> None:
     """Nothing is wrong with that."""
     kernel = Kernel([connection(4)], delete_error=errno.ENOENT)
-    assert (
-        cut_connections([_service(4)], [(bind_at(BIND[4]), BACKEND[4])], open_netlink=kernel.open)
-        == 0
-    )
+    pair = (bind_at(BIND[4]), BACKEND[4])
+    assert cut_connections([_service(4)], [pair], open_netlink=kernel.open) == Cut(0, 0)
 
 
-def test_what_the_kernel_does_not_let_go_of_is_tried_again_and_told() -> None:
-    """A few times."""
-    kernel = Kernel([connection(4)], delete_error=errno.EBUSY)
-    with pytest.raises(UnavailableError, match="1 cannot be"):
-        cut_connections([_service(4)], [(bind_at(BIND[4]), BACKEND[4])], open_netlink=kernel.open)
-    assert len(kernel.deleted) == 4
+def test_what_the_kernel_does_not_let_go_of_is_told() -> None:
+    """All others are cut, and the table is read once: another try is the caller's."""
+    table = [connection(4, status=ANSWERED | OFFLOAD, number=2)] * 3 + [connection(4)] * 80
+    kernel = Kernel(table)
+    pair = (bind_at(BIND[4]), BACKEND[4])
+    assert cut_connections([_service(4)], [pair], open_netlink=kernel.open) == Cut(80, 3)
+    assert (len(kernel.dumps), len(kernel.deleted)) == (1, 83)
 
 
 def test_who_may_not_is_told_what_is_lacking() -> None:
