@@ -238,14 +238,13 @@ def copy_site(root: Path) -> None:
     site = root / "usr/local/lib" / PYTHON / "dist-packages"
     ignored = shutil.ignore_patterns("__pycache__", "tests", "bin")
     shutil.copytree(SITE, site, ignore=ignored)
-    for name in ("entrypoint", "paraglider"):
-        target = root / "usr/local/bin" / name
-        shutil.copyfile(IMAGE / f"{name}.py", target)
+    for name in ("entrypoint.py", "paraglider.py", "healthcheck"):
+        target = root / "usr/local/bin" / name.removesuffix(".py")
+        shutil.copyfile(IMAGE / name, target)
         target.chmod(0o755)
     (site / "image").mkdir()
     shutil.copyfile(IMAGE / "agent_user.py", site / "image/agent_user.py")
-    shutil.copyfile(IMAGE / "glider.yaml", root / "etc/paraglider/glider.yaml")
-    # Not beside glider.yaml: a folder mounted over that one would hide it.
+    # Not in /etc/paraglider: a folder mounted over that one would hide it.
     shutil.copyfile(IMAGE / "supervisord.conf", root / "etc/supervisord.conf")
 
 

@@ -16,7 +16,7 @@ from paraglider.config.model import Config
 from paraglider.config.parse import parse_config
 from paraglider.config.quote import printable
 from paraglider.config.text import MAX_SIZE_BYTES, too_large
-from paraglider.config.variables import CONFIG_YAML
+from paraglider.config.variables import CONFIG_YAML, CONTAINER
 from paraglider.errors import ConfigError, Problem
 
 DEFAULT_PATH = "/etc/paraglider/glider.yaml"
@@ -26,6 +26,10 @@ STDIN_SOURCE = "<stdin>"
 _NO_FILE = "does not exist; check the path after -config"
 _NO_DEFAULT = (
     "does not exist; write it, name another file with -config FILE ('-' is standard input), or set"
+    f" {ADDRESS_VARIABLES[0]}, {ADDRESS_VARIABLES[1]} and {ADDRESS_VARIABLES[2]}, or {CONFIG_YAML}"
+)
+_NO_MOUNT = (
+    'does not exist: no file is mounted; mount its folder (-v "$PWD:/etc/paraglider:ro"), or set'
     f" {ADDRESS_VARIABLES[0]}, {ADDRESS_VARIABLES[1]} and {ADDRESS_VARIABLES[2]}, or {CONFIG_YAML}"
 )
 
@@ -44,7 +48,8 @@ def load_config(
     """
     file = find_file(path, environment=environment, default_path=default_path)
     if file is not None:
-        text = read_file(file, _NO_DEFAULT if path is None else _NO_FILE)
+        no_default = _NO_MOUNT if environment.get(CONTAINER) else _NO_DEFAULT
+        text = read_file(file, no_default if path is None else _NO_FILE)
         return parse_config(text, source=printable(file))
     if path == STDIN_PATH:
         return parse_config(_read_stdin(stdin), source=STDIN_SOURCE)

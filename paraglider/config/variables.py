@@ -24,6 +24,9 @@ CONFIG_YAML = "PARAGLIDER_CONFIG_YAML"
 IPTABLES = "PARAGLIDER_IPTABLES"
 DRAIN = "PARAGLIDER_DRAIN"
 RUN = "PARAGLIDER_RUN"
+HEALTHCHECK = "PARAGLIDER_HEALTHCHECK"
+# Set by the image, as systemd and podman do: what a user can do about a missing file differs there.
+CONTAINER = "container"
 
 VARIABLES = {
     BIND: "the address and port that clients connect to; several with spaces between",
@@ -33,6 +36,7 @@ VARIABLES = {
     IPTABLES: "the variant of iptables: nft or legacy (default: the host's)",
     DRAIN: "how long connections may end at SIGTERM, such as 30s (default: 0s)",
     RUN: "the folder of the admin socket (default: /run/paraglider)",
+    HEALTHCHECK: "backends: the image's health check fails also while a frontend has no backend",
 }
 
 # A service link of Kubernetes, and a legacy link of Docker.

@@ -152,19 +152,47 @@ def test_where_nothing_is_forwarded_the_container_ends(engine: Engine, folder: P
 def test_it_becomes_healthy_and_is_not_for_ever(engine: Engine, folder: Path) -> None:
     """Healthy when the rules are in place and looked after, not when the agent hangs: then the
     command itself says so, within the time that the image gives it."""
-    often = ("--health-interval=1s", "--health-retries=1", "--health-start-period=0s")
-    container = engine.start(*ROUTER, *often, mount(folder), IMAGE)
+    container = engine.start(*ROUTER, "--health-retries=1", mount(folder), IMAGE)
     until_health(container, "healthy")
     container.kill_agent("STOP")
-    until_health(container, "unhealthy")
+    until_health(container, "unhealthy", within_s=60.0)  # the next check waits first
     last = container.inspect(".State.Health.Log")[-1]
     assert last["ExitCode"] == 1
     assert "the agent did not answer" in last["Output"]
 
 
-def until_health(container: Container, state: str) -> None:
+@pytest.mark.parametrize(("asked", "state"), [("", "healthy"), ("backends", "unhealthy")])
+def test_without_backends_it_is_healthy_unless_asked_for_them(
+    engine: Engine, folder: Path, asked: str, state: str
+) -> None:
+    """The appliance works; whether its backends do is another question."""
+    config = CONFIG.format(bind=BIND) + "  check: {interval: 100ms, timeout: 100ms, start: down}\n"
+    (folder / "glider.yaml").write_text(config)
+    options = (f"--env=PARAGLIDER_HEALTHCHECK={asked}", "--health-retries=1")
+    container = engine.start(*ROUTER, *options, mount(folder), IMAGE)
+    until_health(container, state)
+    assert "no backend serves: default" in container.inspect(".State.Health.Log")[-1]["Output"]
+
+
+def test_a_check_that_is_given_less_time_does_not_wait(engine: Engine, folder: Path) -> None:
+    """One fails, which learns it; those after it do not wait."""
+    options = ("--health-timeout=3s", "--health-retries=3")
+    container = engine.start(*ROUTER, *options, mount(folder), IMAGE)
+    until_health(container, "healthy")
+    what = "a check that took too long, and two good ones after it"
+    until(lambda: (found := codes(container))[-2:] == [0, 0] and -1 in found, what=what)
+    assert container.inspect(".State.Health.Status") == "healthy"
+
+
+def codes(container: Container) -> list[int]:
+    """Return the exit codes of the last five checks; -1 is one that took too long."""
+    return [entry["ExitCode"] for entry in container.inspect(".State.Health.Log")]
+
+
+def until_health(container: Container, state: str, *, within_s: float = 20.0) -> None:
     """Wait for a state of health."""
-    until(lambda: container.inspect(".State.Health.Status") == state, what=f"it is {state}")
+    what = f"it is {state}"
+    until(lambda: container.inspect(".State.Health.Status") == state, what=what, within_s=within_s)
 
 
 def test_a_killed_agent_is_replaced(engine: Engine, folder: Path) -> None:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import subprocess
 import zlib
+from pathlib import Path
 
 import pytest
 
@@ -57,10 +58,12 @@ def test_it_says_what_it_is() -> None:
 
 
 def test_it_tells_the_engine_how_to_stop_and_watch_it() -> None:
-    """SIGTERM ends it; `paraglider status` tells its health."""
+    """SIGTERM ends it; a check is started soon, and may wait."""
     config = Container(IMAGE).inspect(".Config")
     assert config["StopSignal"] == "SIGTERM"
-    assert config["Healthcheck"]["Test"] == ["CMD", "paraglider", "status"]
+    assert config["Healthcheck"]["Test"] == ["CMD", "healthcheck"]
+    assert config["Healthcheck"]["Interval"] == 1_000_000_000
+    assert config["Healthcheck"]["Timeout"] > 35_000_000_000
 
 
 def test_nothing_of_the_build_is_in_it(engine: Engine) -> None:
@@ -120,11 +123,22 @@ def test_a_file_on_standard_input_is_judged(engine: Engine, command: str) -> Non
     assert "configuration OK" in ended.out or "--to-destination 172.19.0.2:5555" in ended.out
 
 
-def test_the_file_in_it_says_what_to_do(engine: Engine) -> None:
-    """Started as it is, it ends as a bad configuration does, naming the file."""
+def test_without_a_file_it_says_that_none_is_mounted(engine: Engine) -> None:
+    """Started as it is, it ends as a bad configuration does, with what to type."""
     ended = engine.run(*HARDENED, "--network=none", IMAGE)
     assert ended.code == 78
-    assert "/etc/paraglider/glider.yaml" in ended.err
+    told = "/etc/paraglider/glider.yaml: does not exist: no file is mounted; mount its folder (-v "
+    assert told in ended.err
+
+
+def test_a_folder_that_docker_made_for_a_missing_file_is_named(
+    engine: Engine, tmp_path: Path
+) -> None:
+    """`-v` of a file that is not on the host."""
+    missing = f"--volume={tmp_path}/missing.yaml:/etc/paraglider/glider.yaml:ro"
+    ended = engine.run(*HARDENED, "--network=none", missing, IMAGE)
+    assert ended.code == 78
+    assert "Docker makes a directory where the file" in ended.err
 
 
 def test_every_module_is_compiled(engine: Engine) -> None:
