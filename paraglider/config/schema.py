@@ -47,6 +47,8 @@ from paraglider.config.policy import (
 )
 from paraglider.config.ports import PORTS_PATTERN, RANGE_PATTERN
 from paraglider.config.schema_check import (
+    END,
+    TEXT,
     Schema,
     check_schema,
     duration_schema,
@@ -70,7 +72,10 @@ _NAMED = {"name": "web", **_UNNAMED, "check": {"type": "http", "path": "/healthz
 # An address that may be right, and a host name that does not mean this host.
 _BARE_ADDRESS = f"(?!{NEVER_IPV4_PATTERN})(?:{IPV4_PATTERN}|{IPV6_PATTERN})"
 _ADDRESS = rf"(?!{NEVER_IPV4_PATTERN})(?:{IPV4_PATTERN}|\[{IPV6_PATTERN}\])"
-_NAME = rf"(?!(?:[^:]*\.)?localhost(?::|$))(?=[^:]{{1,{MAX_HOST_CHARACTERS}}}(?::|$)){HOST_PATTERN}"
+_LOCALHOST = "".join(f"[{letter.upper()}{letter}]" for letter in "localhost")
+_NAME = (
+    rf"(?!(?:[^:]*\.)?{_LOCALHOST}(?::|$))(?=[^:]{{1,{MAX_HOST_CHARACTERS}}}(?::|$)){HOST_PATTERN}"
+)
 _INTERFACE = rf"(?!(?:{LIKE_AN_ADDRESS}|{'|'.join(LOOPBACKS)}):){INTERFACE_PATTERN}"
 
 
@@ -105,8 +110,11 @@ def config_schema() -> dict[str, object]:
 def _frontend() -> Schema:
     values: dict[str, Schema] = {
         "name": {
-            "type": "string",
-            "pattern": f"^{NAME_PATTERN}$",
+            "type": TEXT,
+            "pattern": f"^{NAME_PATTERN}{END}",
+            "minimum": 0,
+            "maximum": 10**15 - 1,
+            "multipleOf": 1,
             "default": DEFAULT_NAME,
             "examples": [_NAMED["name"]],
         },
@@ -153,7 +161,8 @@ def _backend() -> Schema:
 
 def _server() -> Schema:
     examples = ("172.19.0.2:5555", "web:5555", "[fd00::2]:5555")
-    return pattern_schema(f"(?:{_ADDRESS}|{_NAME})(?::{RANGE_PATTERN})?", *examples)
+    server = f"(?:{_ADDRESS}|{_NAME})(?::{RANGE_PATTERN})?"
+    return pattern_schema(server, *examples, type=["string", "boolean"])
 
 
 def _bind() -> Schema:

@@ -34,6 +34,11 @@ from paraglider.config.value import WHOLE_PATTERN
 
 Schema = dict[str, object]
 
+# The end of a text: in Python, unlike in ECMAScript, `$` is also before a line feed at the end.
+END = r"$(?!\n)"
+# The types that an editor sees where we take text: `name: 80` is a number to it.
+TEXT = ["string", "number", "boolean"]
+
 
 def check_schema() -> Schema:
     """Return what may stand behind `check:`: a type alone, or a mapping."""
@@ -60,7 +65,8 @@ def address_schema(*examples: str) -> Schema:
 
 def pattern_schema(pattern: str, *examples: object, **more: object) -> Schema:
     """Return text that fits `pattern` from end to end."""
-    return {"type": "string", "pattern": f"^{pattern}$", "examples": list(examples), **more}
+    pattern = f"^{pattern}{END}"
+    return {"type": "string", "pattern": pattern, "examples": list(examples), **more}
 
 
 def words_schema(words: Iterable[str], **more: object) -> Schema:
@@ -76,7 +82,7 @@ def flag_schema(*, default: bool) -> Schema:
 def duration_schema(default_s: float) -> Schema:
     """Return a number with its unit."""
     default = render_duration(default_s)
-    return {"type": "string", "pattern": f"^{DURATION_PATTERN}$", "default": default}
+    return {"type": "string", "pattern": f"^{DURATION_PATTERN}{END}", "default": default}
 
 
 def whole_schema(least: int, most: int, **more: object) -> Schema:
@@ -85,7 +91,7 @@ def whole_schema(least: int, most: int, **more: object) -> Schema:
         "type": ["integer", "string"],
         "minimum": least,
         "maximum": most,
-        "pattern": f"^(?:{WHOLE_PATTERN})$",
+        "pattern": f"^(?:{WHOLE_PATTERN}){END}",
         **more,
     }
 
@@ -94,13 +100,13 @@ def _headers_schema() -> Schema:
     """Return names and values. A schema has no case-insensitive patterns: ``[Hh][Oo]...``."""
     own = ("".join(f"[{c.upper()}{c}]" if c.isalpha() else c for c in it) for it in OWN_HEADERS)
     value = {
-        "type": ["string", "number", "boolean"],
-        "pattern": f"^{HEADER_VALUE_PATTERN}$",
+        "type": TEXT,
+        "pattern": f"^{HEADER_VALUE_PATTERN}{END}",
         "maxLength": MAX_HEADERS_CHARACTERS,
     }
     return {
         "type": "object",
-        "propertyNames": {"pattern": f"^(?!(?:{'|'.join(own)})$){HEADER_NAME_PATTERN}$"},
+        "propertyNames": {"pattern": f"^(?!(?:{'|'.join(own)})$){HEADER_NAME_PATTERN}{END}"},
         "additionalProperties": value,
         "maxProperties": MAX_HEADERS,
         "examples": [{"X-Probe": "paraglider"}],
@@ -108,23 +114,25 @@ def _headers_schema() -> Schema:
 
 
 def _values() -> Mapping[str, Schema]:
-    text: Schema = {"type": "string", "maxLength": MAX_TEXT_CHARACTERS, "default": ""}
-    status = whole_schema(100, 599, pattern=f"^(?:{STATUSES_PATTERN})$")
+    text: Schema = {"type": TEXT, "maxLength": MAX_TEXT_CHARACTERS, "default": ""}
+    status = whole_schema(100, 599, pattern=f"^(?:{STATUSES_PATTERN}){END}")
     statuses = {"type": "array", "items": status, "minItems": 1, "maxItems": MAX_STATUSES}
     return {
         "type": words_schema(KINDS, default=DEFAULT.kind.value),
         "path": pattern_schema(PATH_PATTERN, "/healthz", default=DEFAULT.http.path),
-        "host": pattern_schema(HOST_HEADER_PATTERN, "example.org"),
+        "host": pattern_schema(HOST_HEADER_PATTERN, "example.org", type=TEXT),
         "method": words_schema(METHODS, default=DEFAULT.http.method),
         "status": {"anyOf": [status, statuses], "default": "200-399"},
         "body": text,
         "verify": flag_schema(default=DEFAULT.http.is_verified),
-        "sni": pattern_schema(HOST_PATTERN, "example.org", maxLength=MAX_HOST_CHARACTERS),
+        "sni": pattern_schema(
+            HOST_PATTERN, "example.org", type=TEXT, maxLength=MAX_HOST_CHARACTERS
+        ),
         "headers": _headers_schema(),
         "ca": pattern_schema("/.*", "/etc/paraglider/ca.pem", maxLength=MAX_CA_CHARACTERS),
-        "send": pattern_schema(BYTES_PATTERN, "PING\\r\\n", "\\x00\\x01", default=""),
-        "expect": pattern_schema(BYTES_PATTERN, "+PONG", default=""),
-        "port": whole_schema(1, 65535, pattern=f"^{PORT_PATTERN}$"),
+        "send": pattern_schema(BYTES_PATTERN, "PING\\r\\n", "\\x00\\x01", type=TEXT, default=""),
+        "expect": pattern_schema(BYTES_PATTERN, "+PONG", type=TEXT, default=""),
+        "port": whole_schema(1, 65535, pattern=f"^{PORT_PATTERN}{END}"),
         "address": address_schema("172.19.0.9", "fd00::9"),
         "interval": duration_schema(DEFAULT.interval_s),
         "timeout": duration_schema(DEFAULT.timeout_s),

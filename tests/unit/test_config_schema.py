@@ -252,6 +252,7 @@ BAD = [
             ("refuse", "reject"),
         )
     ),
+    f"frontend: {frontend(backends='[LocalHost:80]')}",
     f"frontend: {frontend(on_down='drop')}",
     f"frontend: {frontend(no_backend='serve_all')}",
     *(f"frontend: {frontend(quorum=quorum)}" for quorum in ("half", "[]", "{}", "{live: x}")),
@@ -268,7 +269,6 @@ BEYOND = [
     f"""frontend: {frontend(backends='["[fd00::1::2]:80"]')}""",
     f"frontends: [{frontend(name='a')}, {frontend(name='a', bind='10.0.0.1:81')}]",
     f"frontends: [{frontend(name='a')}, {frontend(name='b')}]",
-    f"frontend: {frontend(backends='[LocalHost:80]')}",
     f"frontend: {frontend(backends='[a:1, {address: a:1}]')}",
     *(
         f"frontend: {frontend(bind=bind)}"
