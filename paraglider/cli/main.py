@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from paraglider.cli.commands import COMMANDS
 from paraglider.cli.context import Context
+from paraglider.cli.log import open_log
 from paraglider.cli.output import OutputError, drop_output, guard_output, open_nowhere
 from paraglider.cli.parser import parse_line
 from paraglider.errors import ConfigError, ParagliderError, UnavailableError, explain
@@ -21,12 +22,13 @@ _INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (default: the process's own); return the exit code."""
     arguments = parse_line(sys.argv[1:] if argv is None else argv)
+    is_agent = arguments.command == "run"
     context = Context(
         arguments=arguments,
         environment=os.environ,
         stdin=sys.stdin.buffer if sys.stdin else io.BytesIO(),
-        out=guard_output(sys.stdout),
-        err=sys.stderr or open_nowhere(),
+        out=open_log(sys.stdout) if is_agent else guard_output(sys.stdout),
+        err=open_log(sys.stderr) if is_agent else sys.stderr or open_nowhere(),
         host=Host(),
     )
     try:

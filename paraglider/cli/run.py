@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,6 @@ from paraglider.agent.run import Running, run_agent
 from paraglider.agent.view import read_view
 from paraglider.agent.watch import FileWatch
 from paraglider.agent.writer import Connections
-from paraglider.cli.output import OutputError
 from paraglider.cli.times import read_time
 from paraglider.config.load import find_file
 from paraglider.config.model import Config
@@ -42,11 +40,6 @@ def run_here(
 ) -> int:
     """Run the agent of this host until it is told to end."""
 
-    # An agent whose log cannot be written goes on; `report` never fails.
-    def say(text: str) -> None:
-        with contextlib.suppress(OutputError):
-            context.say(text)
-
     arguments, environment = context.arguments, context.environment
     drain_s = read_time(arguments.drain, "--drain") if arguments.drain else read_drain(environment)
     loop = Loop()
@@ -58,7 +51,7 @@ def run_here(
         survey=lambda config: survey(context, config),
         remember=lambda choice: _remember(choice, context.host, flows),
         report=context.report,
-        say=say,
+        say=context.say,
         connections=Connections(forget_stale=flows.forget_stale),
         read_conntrack=lambda: read_conntrack(context.host),
     )
