@@ -26,6 +26,7 @@ import sys
 from types import ModuleType
 
 from image.agent_user import prepare_user
+from paraglider.cli.log import open_log
 
 
 class Unused(ModuleType):
@@ -50,7 +51,7 @@ for unused in (
 ):
     sys.modules[unused] = Unused(unused)
 
-from supervisor import events  # noqa: E402 - not before these
+from supervisor import events, loggers  # noqa: E402 - not before these
 from supervisor.medusa import asyncore_25 as asyncore  # noqa: E402
 from supervisor.options import ServerOptions, SignalReceiver, decode_wait_status  # noqa: E402
 from supervisor.process import Subprocess  # noqa: E402
@@ -62,6 +63,13 @@ PROGRAM = "paraglider"
 # As in the Dockerfile.
 HELD_BACK = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
 STOPS = HELD_BACK - {signal.SIGHUP}
+# Their default action would end a process 1 that is none to the kernel (`docker run --init`,
+# `--pid=host`); supervisord opens its logs anew at SIGUSR2, and has none.
+MEANINGLESS = (
+    *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF),
+    *(signal.SIGIO, signal.SIGPWR, signal.SIGSTKFLT),
+    *range(signal.SIGRTMIN, signal.SIGRTMAX + 1),
+)
 # For an agent to take its rules away. Below the ten seconds that `docker stop` allows, so that what
 # is left can still be removed.
 STOP_S = 5
@@ -70,6 +78,27 @@ STOP_S = 5
 def say(text: str) -> None:
     """Write one line to the container's log."""
     print(f"paraglider: {text}", file=sys.stderr, flush=True)
+
+
+class Output(loggers.Handler):  # type: ignore[misc]
+    """What the agent says, on its way to the container's log: a reader who does not read must not
+    keep process 1 from hearing a stop."""
+
+    def __init__(self, filename: str, _mode: str = "ab") -> None:
+        super().__init__()
+        self.stream = {"/dev/fd/1": sys.stdout, "/dev/fd/2": sys.stderr}.get(filename)
+
+    def emit(self, record: loggers.LogRecord) -> None:
+        if self.stream is not None and isinstance(record.msg, bytes):
+            self.stream.write(record.msg.decode(errors="backslashreplace"))
+
+    def flush(self) -> None:
+        """Do nothing: the stream keeps no whole line."""
+
+    def close(self) -> None:
+        """Leave the streams open: they are those of process 1."""
+
+    reopen = remove = flush
 
 
 class Wakeup:
@@ -125,6 +154,8 @@ class Options(ServerOptions):  # type: ignore[misc]
 
     def setsignals(self) -> None:
         super().setsignals()
+        for number in MEANINGLESS:
+            signal.signal(number, signal.SIG_IGN)
         signal.set_wakeup_fd(self.wakeup.write_fd, warn_on_full_buffer=False)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
 
@@ -205,6 +236,8 @@ def as_agent() -> list[str]:
 
 def supervise() -> int:
     """Run the agent until it is over; return the exit code of the container."""
+    sys.stdout, sys.stderr = open_log(sys.stdout), open_log(sys.stderr)
+    loggers.FileHandler = Output
     options = Options()
     # The %(names)s in the configuration.
     options.environ_expansions.update(

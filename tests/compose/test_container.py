@@ -294,6 +294,36 @@ def test_a_signal_for_a_new_file_that_comes_too_early_ends_nobody(
     assert container.stop() == 0
 
 
+@pytest.mark.parametrize("init", [(), ("--init",)], ids=["process 1", "under an init"])
+def test_signals_without_a_meaning_end_nothing(
+    engine: Engine, folder: Path, init: tuple[str, ...]
+) -> None:
+    """SIGUSR2 to the container, which is supervisord's to open logs anew, and its like."""
+    container = engine.start(*ROUTER, *init, mount(folder), IMAGE)
+    container.wait_until_it_says(RUNNING)
+    agent = container.agent_pid()
+    for name in ("USR1", "USR2", "ALRM", "IO", "RTMIN"):
+        container.signal(name)
+    container.kill_agent("USR1")
+    container.wait_until_it_says("ignored SIGUSR1, which has no meaning here")
+    assert container.agent_pid() == agent
+    assert container.inspect(".State.Running") is True
+    assert container.stop() == 0
+    assert "all rules are gone" in container.logs()
+
+
+def test_a_log_that_nobody_reads_keeps_no_rule(engine: Engine, folder: Path) -> None:
+    """The pipe is full before the first line; told to stop, process 1 hears it."""
+    start = "{ head -c 65536 /dev/zero; exec env --block-signal=HUP,INT,QUIT,TERM entrypoint; }"
+    arguments = ("--entrypoint=sh", IMAGE, "-c", f"{start} 2>&1 | sleep 600")
+    container = engine.start(*ROUTER, mount(folder), *arguments)
+    until(lambda: rules_to_backends(container) == 2, what="the rules are there")
+    listed = container.execute("ps", "-o", "pid,args").splitlines()
+    (pid,) = (line.split()[0] for line in listed if line.endswith("/entrypoint"))
+    container.execute("kill", "-TERM", pid)
+    until(lambda: rules_to_backends(container) == 0, what="the rules are gone")
+
+
 def test_a_new_file_that_is_bad_changes_nothing(engine: Engine, folder: Path) -> None:
     """SIGHUP with a bad file: the problem is told, the rules in force stay, the agent too."""
     container = engine.start(*ROUTER, mount(folder), IMAGE)
