@@ -22,6 +22,7 @@ from paraglider.agent.names import Names, NameStatus, wanted_names
 from paraglider.agent.port_watch import PortWatch
 from paraglider.agent.probing import Probing
 from paraglider.agent.record import Record
+from paraglider.agent.survey_watch import SurveyWatch
 from paraglider.agent.targets import plan_targets
 from paraglider.agent.writer import Connections, Writer
 from paraglider.config.model import Bind, Config, Endpoint, OnDown
@@ -31,6 +32,8 @@ from paraglider.health.memory import Memory
 from paraglider.health.service import Health, Pair, Service, backend_addresses
 from paraglider.health.wire import Reports
 from paraglider.kernel.conntrack_table import Conntrack, FillWatch
+from paraglider.kernel.finding import Finding
+from paraglider.kernel.iptables import Variant
 from paraglider.kernel.reconcile import Reconciler
 from paraglider.kernel.routes import LocalAddresses
 from paraglider.kernel.variant import Choice
@@ -44,7 +47,8 @@ class World:
     """What the agent cannot know by itself. `load` reads the configuration, `choose` says which
     variant of iptables to use, `survey` warns of what does not fit this host; `remember` returns
     what the rules remember of an agent before, `read_conntrack` how full the kernel's table is,
-    `addresses` which backends are on this host. `say` is told what is balanced, `report` everything
+    `addresses` which backends are on this host, `survey_services` what keeps connections from
+    passing (called in a thread). `say` is told what is balanced, `report` everything
     else that is worth a line in a log. The `wall_clock` may be set at any time: nothing waits for
     it."""
 
@@ -58,6 +62,7 @@ class World:
     read_conntrack: Callable[[], Conntrack | None] = lambda: None
     wall_clock: Callable[[], float] = time.time
     addresses: LocalAddresses = field(default_factory=LocalAddresses)
+    survey_services: Callable[[Sequence[Service], Variant], Sequence[Finding]] = lambda _, __: ()
 
 
 class Agent:
@@ -78,6 +83,7 @@ class Agent:
             world.report,
             local=world.addresses.among,
         )
+        self._survey = SurveyWatch(loop, self._prepare_survey, world.report)
         self._fill = FillWatch(read=world.read_conntrack, report=world.report, clock=loop.clock)
         self.connections = ConnectionWatch(
             count=world.connections.count_by_phase, report=world.report, clock=loop.clock
@@ -115,6 +121,7 @@ class Agent:
         self._names.hold(config, memory.down | memory.disabled, self._loop.clock())
         self._names.adopt(config, memory.members())
         self._put_in_force(config, choice)
+        self._survey.listen()
 
     def reload(self, why: str) -> str:
         """Read the configuration again; return what came of it. Raises what was wrong, with
@@ -150,6 +157,7 @@ class Agent:
         self.record.reloads += 1
         self.record.reloaded_s = self._world.wall_clock()
         self._order_probes()
+        self._survey.want()
         for change in changes:
             self._tell(change)
         for line in in_force_lines(services, choice, is_changed=is_changed):
@@ -207,11 +215,21 @@ class Agent:
             self._order_probes()
             self._writer.want()
 
+    def _prepare_survey(self) -> Callable[[], Sequence[Finding]]:
+        services, variant = self.services(), self.chosen.variant
+        return lambda: self._world.survey_services(services, variant)
+
+    @property
+    def findings(self) -> Sequence[Finding]:
+        """What keeps connections from passing, as the last survey found it."""
+        return self._survey.findings
+
     def _take_addresses(self) -> None:
         """Addresses of this host have come or gone: a backend may be on it now, or no more."""
         addresses, backends = self._world.addresses, backend_addresses(self.services())
         before = addresses.among(backends)
         addresses.hear()
+        self._survey.want()
         if addresses.among(backends) != before:
             self._writer.want()
 
@@ -245,6 +263,7 @@ class Agent:
             self._names.next_s(),
             self._writer.next_s(),
             self._probing.next_s(),
+            self._survey.next_s(),
             self._fill.next_s(),
             self.connections.next_s(),
             self._ports.next_s(),
@@ -254,6 +273,7 @@ class Agent:
     def tick(self) -> None:
         """Do what is due."""
         self._probing.look()
+        self._survey.look()
         self._fill.look()
         self.connections.look(self.services)
         self._ports.look(self.services)
@@ -354,6 +374,7 @@ class Agent:
         """Look after the rules no more; they stay as they are."""
         self._writer.close()
         self._probing.close()
+        self._survey.close()
         if self._address_feed >= 0:
             self._loop.forget(self._address_feed)
             self._address_feed = -1

@@ -7,7 +7,7 @@ is down, how long, what it repaired) it adds.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from paraglider.agent.names import NameStatus
 from paraglider.agent.port_watch import Use, count_room, count_use
@@ -19,6 +19,8 @@ from paraglider.health.service import FULL, Health, Pair, Service, bound_deadlin
 from paraglider.kernel.apply import find_missing_anchors, read_states
 from paraglider.kernel.conntrack import Count, count_by_phase
 from paraglider.kernel.conntrack_table import Conntrack, read_conntrack
+from paraglider.kernel.finding import Finding
+from paraglider.kernel.firewall import survey_services
 from paraglider.kernel.host import Host
 from paraglider.kernel.policy_routing import PolicyWatch
 from paraglider.kernel.variant import Choice
@@ -103,7 +105,8 @@ class AgentStatus:
 class Status:
     """What the kernel does, and what it runs on. `forwarding` holds the families in use only;
     `answer_tables` are the routing tables of answers from some address, where policy rules choose;
-    `is_whole` is whether every rule, and the NAT anchor, is in place."""
+    `is_whole` is whether every rule, and the NAT anchor, is in place; `findings`
+    are what keeps connections from passing all the same."""
 
     is_whole: bool
     choice: Choice
@@ -112,6 +115,7 @@ class Status:
     frontends: tuple[FrontendStatus, ...]
     agent: AgentStatus | None = None
     answer_tables: Mapping[Network, Sequence[int]] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
 
     @property
     def is_running(self) -> bool:
@@ -181,7 +185,8 @@ def read_status(choice: Choice, host: Host, now_s: float) -> Status:
     """Return the state of this host, at `now_s` of the monotonic clock, where no agent runs."""
     reading = read_kernel(choice, host, now_s)
     frontends = tuple(frontend_status(service, reading) for service in reading.services)
-    return make_status(choice, host, reading, frontends)
+    findings = survey_services(reading.services, choice.variant, host=host)
+    return replace(make_status(choice, host, reading, frontends), findings=tuple(findings))
 
 
 def make_status(

@@ -11,6 +11,7 @@ from paraglider.agent.status import AgentStatus, BackendStatus, FrontendStatus, 
 from paraglider.config.model import Protocol
 from paraglider.health.service import FULL, Health
 from paraglider.kernel.conntrack_table import Conntrack
+from paraglider.kernel.finding import Finding
 from paraglider.rules.policy_rules import as_matched
 
 _ORDERED = (Health.DRAINING, Health.DISABLED)
@@ -65,6 +66,8 @@ def _network_lines(status: Status) -> Iterator[str]:
     for family, is_on in status.forwarding.items():
         if not is_on:
             yield f"IPv{family.value} forwarding is OFF: no connection passes"
+    for finding in status.findings:
+        yield f"warning: {finding}"
 
 
 def _what(frontend: FrontendStatus) -> str:
@@ -182,12 +185,22 @@ def status_json(status: Status, *, wall_clock: Callable[[], float] = time.time) 
         "iptables": status.choice.variant.value,
         "iptables_reason": status.choice.reason,
         "forwarding": {f"ipv{f.value}": is_on for f, is_on in status.forwarding.items()},
+        "findings": [_finding_json(finding) for finding in status.findings],
         "conntrack": conntrack and _conntrack_json(conntrack),
         "agent": agent and _agent_json(agent),
         "answer_tables": {str(as_matched(p)): list(t) for p, t in status.answer_tables.items()},
         "frontends": [_frontend_json(frontend, wall_s) for frontend in status.frontends],
     }
     return json.dumps(document, indent=2)
+
+
+def _finding_json(finding: Finding) -> dict[str, object]:
+    return {
+        "code": finding.code,
+        "frontend": finding.frontend or None,
+        "told": finding.sentence,
+        "mend": finding.mend or None,
+    }
 
 
 def _conntrack_json(conntrack: Conntrack) -> dict[str, object]:

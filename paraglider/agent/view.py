@@ -43,7 +43,8 @@ def read_view(agent: Agent, host: Host, now_s: float) -> Status:
         tuple(agent.names()),
         connections.error,
     )
-    return make_status(choice, host, reading, frontends, itself)
+    status = make_status(choice, host, reading, frontends, itself)
+    return replace(status, findings=tuple(agent.findings))
 
 
 def _frontend(

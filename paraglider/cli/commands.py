@@ -27,7 +27,7 @@ _STOP_ANSWER_S = 10.0
 def start(context: Context) -> int:
     """Apply the configuration; say what is balanced now."""
     from paraglider.agent.in_force import in_force_lines
-    from paraglider.cli.findings import certificate_findings, survey
+    from paraglider.cli.findings import certificate_findings, report_rules, survey
     from paraglider.cli.flows import forget_flows, read_served
     from paraglider.cli.names import resolve_names
     from paraglider.config.effect import agent_findings
@@ -60,6 +60,7 @@ def start(context: Context) -> int:
             report=context.report,
         )
         forget_flows(context, services, before)
+    report_rules(context, services, choice.variant)
     for line in in_force_lines(services, choice, is_changed=is_changed):
         context.say(line)
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from paraglider.cli.context import Context
 from paraglider.config.effect import effect_findings
@@ -12,15 +13,24 @@ from paraglider.kernel.policy_routing import PolicyWatch
 from paraglider.kernel.survey import survey_host
 from paraglider.rules.policy_rules import find_problems
 
+if TYPE_CHECKING:
+    from paraglider.health.service import Service
+    from paraglider.kernel.iptables import Variant
+
 
 def survey(context: Context, config: Config) -> Sequence[str]:
-    """Return what whoever puts `config` into force is told first."""
-    from paraglider.kernel.firewall import survey_firewall
-    from paraglider.kernel.process import find_program
+    """Return what whoever puts `config` into force is told first, without a program."""
+    return _without_programs(context, config)
 
-    families = {frontend.family for frontend in config.frontends}
-    firewall = survey_firewall(families, nft_path=find_program("nft"), run=context.host.run)
-    return [*_without_programs(context, config), *firewall]
+
+def report_rules(context: Context, services: Sequence[Service], variant: Variant) -> None:
+    """Report what on this host keeps connections from passing. Called once our rules are there: of
+    NAT chains of one priority the newer is met first."""
+    from paraglider.kernel.firewall import survey_services
+
+    for finding in survey_services(services, variant, host=context.host):
+        if finding.code != "privateip-away":  # `survey` has reported it
+            context.report(f"warning: {finding}")
 
 
 def _policy_findings(config: Config) -> list[str]:

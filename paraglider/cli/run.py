@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from paraglider.agent.agent import Agent, World
@@ -21,6 +22,7 @@ from paraglider.health.memory import Memory
 from paraglider.kernel.agent_lock import hold_agent_lock
 from paraglider.kernel.apply import read_states
 from paraglider.kernel.conntrack_table import read_conntrack
+from paraglider.kernel.firewall import survey_services
 from paraglider.kernel.host import Host
 from paraglider.kernel.lock import hold_rules_lock
 from paraglider.kernel.reconcile import Reconciler
@@ -54,6 +56,7 @@ def run_here(
         say=context.say,
         connections=Connections(forget_stale=flows.forget_stale),
         read_conntrack=lambda: read_conntrack(context.host),
+        survey_services=partial(survey_services, host=context.host),
     )
     agent = Agent(loop, reconciler, world)
     running = Running(

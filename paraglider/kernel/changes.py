@@ -30,6 +30,7 @@ from paraglider.kernel.netlink import (
     messages,
     spans,
 )
+from paraglider.rules.ruleset import PREFIX
 
 # linux/netfilter/nfnetlink.h, linux/socket.h
 _NFNLGRP_NFTABLES = 7
@@ -42,6 +43,8 @@ _QUEUE_BYTES = 1 << 20
 _TELLING = frozenset(
     {NFT_NEW_TABLE, NFT_DEL_TABLE, NFT_NEW_CHAIN, NFT_DEL_CHAIN, NFT_NEW_RULE, NFT_DEL_RULE}
 )
+# Where each of them says which chain it is about: NFTA_CHAIN_NAME, NFTA_RULE_CHAIN.
+_CHAIN_OF = {NFT_NEW_CHAIN: 3, NFT_DEL_CHAIN: 3, NFT_NEW_RULE: 2, NFT_DEL_RULE: 2}
 # enum nft_gen_attributes of NFT_NEW_GENERATION, which ends each transaction and says who made it.
 # Its process has the number that it has in the machine's own process namespace, so that no two
 # containers have the same one.
@@ -80,7 +83,7 @@ class Changes:
         self._watch: LegacyWatch | None = None
         if variant is Variant.LEGACY:
             self._watch = watch()
-        elif (listening := (open_feed or _open_feed)()) is not None:
+        elif (listening := (open_feed or open_nftables_feed)()) is not None:
             self._feed = _Feed(listening)
         self._blind_s = clock()
         # What `seen` says next.
@@ -190,7 +193,20 @@ def _author(data: bytes, start: int, end: int) -> _Author:
     return _Author(_PID.unpack_from(data, found[_GEN_PROC_PID][0])[0], printable)
 
 
-def _open_feed() -> socket.socket | None:
+def hears_of_others(data: bytes) -> bool:
+    """Return whether messages of the feed tell of a table, or of a chain or rule that is not in a
+    chain of ours."""
+    for _, kind, _, _, start, end in messages(data):
+        if kind not in _TELLING:
+            continue
+        named = _CHAIN_OF.get(kind)
+        span = None if named is None else spans(data, start, end).get(named)
+        if span is None or not data[slice(*span)].startswith(PREFIX.encode()):
+            return True
+    return False
+
+
+def open_nftables_feed() -> socket.socket | None:
     """Return a socket in the group that hears of every change of nftables in this namespace; None
     where the kernel does not let us into it."""
     kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC

@@ -155,6 +155,13 @@ class Host:
         except OSError:
             return False
 
+    def is_off(self, setting: str) -> bool:
+        """Return whether a setting (``net/ipv4/ip_forward``) is there, and is 0."""
+        try:
+            return self.read(f"sys/{setting}").strip() == "0"
+        except OSError:
+            return False
+
     def has_legacy_tables(self, family: Family) -> bool:
         """Return whether iptables-legacy has tables here, without creating any by looking."""
         name = "net/ip_tables_names" if family is Family.IPV4 else "net/ip6_tables_names"

@@ -15,15 +15,26 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from paraglider.config.model import Address
-from paraglider.kernel.netlink import CHUNK_BYTES, HEADER, NLM_F_REQUEST, attribute, spans
+from paraglider.kernel.netlink import (
+    CHUNK_BYTES,
+    HEADER,
+    NLM_F_DUMP,
+    NLM_F_REQUEST,
+    attribute,
+    spans,
+)
 
 # linux/rtnetlink.h
+_RTM_NEWADDR, _RTM_GETADDR = 20, 22
 _RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RTA_DST, _RTA_OIF, _RTA_PREFSRC = 1, 4, 7
 _RTN_LOCAL = 2
 _GROUPS = 0x10 | 0x100  # RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR
 # struct rtmsg: family, prefix of destination and source, TOS, table, protocol, scope, type, flags.
 _ROUTE = struct.Struct("=BBBBBBBBI")
+# struct ifaddrmsg: family, length of the prefix, flags, scope, index of the interface.
+_ADDRESS = struct.Struct("=BBBBI")
 _INDEX = struct.Struct("=I")
 _TIMEOUT_S = 5.0
 
@@ -55,6 +66,36 @@ def find_local(addresses: Iterable[Address]) -> frozenset[Address]:
     return frozenset(address for address, route in find_routes(addresses) if route.is_local)
 
 
+def find_interfaces() -> dict[Address, str]:
+    """Return each address of this host with the name of the interface that has it."""
+    found: dict[Address, str] = {}
+    flags = NLM_F_REQUEST | NLM_F_DUMP
+    request = HEADER.pack(HEADER.size + _ADDRESS.size, _RTM_GETADDR, flags, 0, 0)
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as asking:
+            asking.settimeout(_TIMEOUT_S)
+            asking.send(request + _ADDRESS.pack(0, 0, 0, 0, 0))
+            while True:
+                for data, kind, start, end in _each(asking.recv(CHUNK_BYTES)):
+                    if kind != _RTM_NEWADDR:
+                        return found
+                    values = spans(data, start + _ADDRESS.size, end)
+                    value = values.get(_IFA_LOCAL) or values.get(_IFA_ADDRESS)
+                    if value is not None:
+                        index = _ADDRESS.unpack_from(data, start)[4]
+                        found[ip_address(data[slice(*value)])] = _name_of(index)
+    except OSError:
+        return found
+
+
+def _each(data: bytes) -> Iterator[tuple[bytes, int, int, int]]:
+    at = 0
+    while at + HEADER.size <= len(data):
+        length, kind = HEADER.unpack_from(data, at)[:2]
+        yield data, kind, at + HEADER.size, at + length
+        at += (length + 3) & ~3
+
+
 def _ask(asking: socket.socket, address: Address) -> Route | None:
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     question = _ROUTE.pack(family, address.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
@@ -72,9 +113,12 @@ def _ask(asking: socket.socket, address: Address) -> Route | None:
 
 
 def _interface(data: bytes, found: dict[int, tuple[int, int]]) -> str:
-    if _RTA_OIF in found:
-        with contextlib.suppress(OSError):
-            return socket.if_indextoname(_INDEX.unpack_from(data, found[_RTA_OIF][0])[0])
+    return _name_of(_INDEX.unpack_from(data, found[_RTA_OIF][0])[0]) if _RTA_OIF in found else ""
+
+
+def _name_of(index: int) -> str:
+    with contextlib.suppress(OSError):
+        return socket.if_indextoname(index)
     return ""
 
 

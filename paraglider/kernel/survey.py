@@ -7,12 +7,15 @@ is much of its time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from ipaddress import IPv4Address, IPv6Address
 
 from paraglider.config.clients import SourceKind
 from paraglider.config.model import Address, Bind, Config, Family, Frontend, Protocol
+from paraglider.health.service import Service
+from paraglider.kernel.finding import Finding
+from paraglider.kernel.flow import Flow
 from paraglider.kernel.host import Host, Listener, OutgoingPorts
 from paraglider.kernel.routes import find_local
 
@@ -49,6 +52,49 @@ def survey_host(config: Config, host: Host) -> list[str]:
         *_outgoing_findings([bind for _, bind in binds], outgoing),
     )
     return list(dict.fromkeys(findings))  # of both families: once
+
+
+def survey_forwarding(flows: Collection[Flow], host: Host) -> list[Finding]:
+    """Return the interfaces that do not forward what comes in there, though the host forwards.
+
+    Of IPv4 alone: with IPv6 the setting of an interface says whether the host is a router there,
+    and not whether it forwards (ip-sysctl).
+    """
+    found: dict[str, Finding] = {}
+    for flow in flows:
+        if flow.is_local or flow.family is not Family.IPV4:
+            continue
+        for interface in filter(None, (flow.clients_at, flow.backend_at)):
+            setting = f"net/ipv4/conf/{interface}/forwarding"
+            if host.is_forwarding(flow.family) and host.is_off(setting):
+                found[interface] = Finding(
+                    "interface-forwarding",
+                    f"the host does not forward what comes in at {interface}: connections to "
+                    f"{flow.backend} get no answer",
+                    flow.frontend,
+                    f"sysctl -w {setting}=1",
+                )
+    return list(found.values())
+
+
+def survey_sources(services: Iterable[Service], host: Host) -> list[Finding]:
+    """Return the addresses that backends are to see and that this host does not have (any more)."""
+    away = (
+        (service.name, address)
+        for service in services
+        if not service.is_leaving
+        for address in dict.fromkeys(end for pair in service.source.ranges for end in pair)
+        if not host.is_local(address) and address not in {b.address for b in service.binds}
+    )
+    return [
+        Finding(
+            "privateip-away",
+            f"privateip {address} is no address of this host: backends' answers do not come back "
+            "here, unless they are routed",
+            name,
+        )
+        for name, address in away
+    ]
 
 
 def _address_findings(

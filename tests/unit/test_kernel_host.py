@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -21,9 +20,7 @@ from paraglider.config.model import (
     Protocol,
 )
 from paraglider.errors import UnavailableError
-from paraglider.kernel.firewall import survey_firewall
 from paraglider.kernel.host import NET_ADMIN, Host
-from paraglider.kernel.process import Finished
 from paraglider.kernel.survey import survey_host
 from tests.unit.config_files import frontend_at
 
@@ -259,33 +256,3 @@ def test_a_survey_tells_what_does_not_fit_this_host(tmp_path: Path) -> None:
         ["web", " bind 198.51.100.1 is no address of this host"],
         ["web", " privateip 198.51.100.2 is no address of this host"],
     ]
-
-
-_CHAINS = """\
-table ip filter {
-\tchain FORWARD {
-\t\ttype filter hook forward priority filter; policy drop;
-\t}
-}
-table inet fw {
-\tchain input {
-\t\ttype filter hook input priority filter; policy drop;
-\t}
-\tchain forward {
-\t\ttype filter hook forward priority filter; policy drop;
-\t}
-}
-"""
-
-
-@pytest.mark.parametrize(("rules", "count"), [("", 1), ("ct status dnat accept", 0)])
-def test_a_firewall_of_nftables_that_drops_is_found(rules: str, count: int) -> None:
-    """An accept of ours does not reach into its chain; iptables' own FORWARD is ours to open."""
-
-    def run(argv: Sequence[str]) -> Finished:
-        return Finished(tuple(argv), 0, _CHAINS if argv[-1] == "chains" else rules, "")
-
-    findings = survey_firewall([Family.IPV4], nft_path="nft", run=run)
-    assert len(findings) == count
-    for finding in findings:
-        assert "nft insert rule inet fw forward ct status dnat accept" in finding
