@@ -2,8 +2,8 @@
 
 serve  a backend: answers each datagram with its own name, the peer that it sees, and what it got
 ask    a client: one datagram from each of many ports, and who answered it
-talk   a client: flows that go on and on from a port each; prints who answered which, or that it was
-       refused, 20 times a second
+talk   a client: flows that go on and on from a port each; prints who answered which, and the source
+       that it saw, or that the flow was refused, 20 times a second
 """
 
 from __future__ import annotations
@@ -44,9 +44,13 @@ def send_from(lab: Lab, host: str, *, to: str, count: int) -> Tally:
 
 class Flows:
     """Flows of datagrams from a host that go on until the end of the block. `seen` is by whom each,
-    by its number, was answered so far, one after another."""
+    by its number, was answered so far, one after another; and, `with_source`, from which address it
+    seemed to come: ``b1 172.19.0.4``."""
 
-    def __init__(self, lab: Lab, host: str, *, to: str, count: int) -> None:
+    def __init__(
+        self, lab: Lab, host: str, *, to: str, count: int, with_source: bool = False
+    ) -> None:
+        self._with_source = with_source
         self._process = lab.start(host, [*_PROGRAM, "talk", to, str(count)])
         self._partial = ""
         self._rounds = 0
@@ -67,6 +71,10 @@ class Flows:
     def until(self, *answers: str) -> None:
         """Wait until the flows are answered by `answers`, in whatever order."""
         self._until(lambda now: sorted(now.values()) == sorted(answers))
+
+    def until_sources(self, source: str) -> None:
+        """Wait until each flow is answered by somebody that sees it come from `source`."""
+        self._until(lambda now: {answer.split()[-1] for answer in now.values()} == {source})
 
     def settle(self) -> None:
         """Wait for ten rounds more, and what they bring."""
@@ -94,7 +102,9 @@ class Flows:
         *lines, self._partial = (self._partial + part).split("\n")
         self._rounds += len(lines)
         for line in lines:
-            for number, answer in json.loads(line).items():
+            for number, told in json.loads(line).items():
+                answer, source = told
+                answer = f"{answer} {source}" if self._with_source and source else answer
                 if self.seen[number][-1:] != [answer]:
                     self.seen[number].append(answer)
 
@@ -131,19 +141,20 @@ def _ask(to: tuple[str, int], count: int) -> None:
 def _talk(to: tuple[str, int], count: int) -> None:
     flows = {_open(to): str(number) for number in range(count)}
     while True:
-        found: dict[str, str] = {}
+        found: dict[str, tuple[str, str]] = {}
         for flow, number in flows.items():
             try:
                 flow.send(b"?")
             except OSError as error:  # what came of the one before
-                found[number] = describe(error)
+                found[number] = describe(error), ""
         deadline_s = time.monotonic() + _PAUSE_S
         while (left_s := deadline_s - time.monotonic()) > 0:
             for flow in select.select(list(flows), [], [], left_s)[0]:
                 try:
-                    found[flows[flow]] = parse_greeting(flow.recv(512)).backend
+                    answer = parse_greeting(flow.recv(512))
+                    found[flows[flow]] = answer.backend, answer.peer
                 except OSError as error:
-                    found[flows[flow]] = describe(error)
+                    found[flows[flow]] = describe(error), ""
         print(json.dumps(found), flush=True)
 
 
