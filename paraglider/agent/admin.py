@@ -78,6 +78,8 @@ class AdminServer:
             os.unlink(self._path)
 
     def _accept(self) -> None:
+        if self._spare < 0:  # something else took its place
+            self._spare = _open_spare()
         for _ in range(_ACCEPTED_AT_ONCE):
             try:
                 connection, _ = self._listener.accept()

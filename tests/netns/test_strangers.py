@@ -235,6 +235,7 @@ def test_an_agent_without_file_descriptors_says_so(topology: Topology) -> None:
     """It cannot accept, or cannot look at the host (a descriptor may be free again by then); and
     answers when it has some."""
     agent = topology.start_agent()
+    agent.order("status")  # its socket is open
     pid = agent.running.pid
     limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     opened = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}

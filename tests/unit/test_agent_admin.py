@@ -142,6 +142,22 @@ def test_without_file_descriptors_a_client_is_told_so(stage: Stage) -> None:
     assert stage.asked == []
 
 
+def test_a_lost_spare_descriptor_is_opened_again(tmp_path: Path) -> None:
+    """A server made when none was left refuses with the reason, once some were free between."""
+    now_s = [100.0]
+    loop = Loop(clock=lambda: now_s[0])
+    listener = Stage(tmp_path / "admin.sock", loop, now_s)
+    listener.server._close_spare()  # as a shortage leaves it
+    listener.connect(ASK).close()
+    listener.turn(1)
+    client = listener.connect(ASK)
+    with no_file_descriptors():
+        loop.wait(now_s[0])
+    assert read_answer(client, listener.turn).exit_code == 69
+    listener.server.close()
+    loop.close()
+
+
 def test_a_client_that_cannot_be_watched_is_let_go(stage: Stage) -> None:
     """The loop refuses (ENOSPC); nothing is left of the client, and the next one is answered."""
     watch, refusals = stage.loop.watch, [OSError(28, "No space left on device")]
