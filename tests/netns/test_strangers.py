@@ -170,7 +170,8 @@ def test_a_start_waits_for_what_a_killed_one_still_writes(
     wait for ever."""
     balancer = topology.balancer
     fake = tmp_path / f"iptables-{balancer.variant.value}-restore"
-    fake.write_text("#!/bin/sh\necho writing >&2\nexec sleep 8.153\n")
+    begun = tmp_path / "begun"
+    fake.write_text(f"#!/bin/sh\ntouch {begun}\nexec sleep 8\n")
     fake.chmod(0o755)
     balancer.run("tee", "/run/glider.yaml", input=topology.config)
     first = topology.lab.start(
@@ -181,7 +182,7 @@ def test_a_start_waits_for_what_a_killed_one_still_writes(
             "PATH": f"{tmp_path}:/usr/sbin:/usr/bin:/sbin:/bin",
         },
     )
-    balancer.run("sh", "-c", "until ps -eo args | grep -q '^sleep 8.153$'; do sleep 0.05; done")
+    balancer.run("sh", "-c", f"until test -e {begun}; do sleep 0.05; done")
     first.kill()
     first.wait()
     stopped = balancer.paraglider("stop")
