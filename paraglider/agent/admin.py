@@ -28,12 +28,16 @@ _CLIENT_WAIT_S = 5.0
 _BACKLOG = 16
 _ACCEPTED_AT_ONCE = 16
 # What changes nothing has the same answer for all who ask within REST_S.
-_LOOKS = ("status", "metrics")
+LOOKS = ("status", "metrics")
 _NO_FILES = Answer(
     UnavailableError.exit_code,
     "the agent cannot answer: no file descriptors are left (EMFILE or ENFILE); raise its limit "
     "(ulimit -n) or that of the host (sysctl fs.file-max), and restart it",
 )
+
+
+# Gives an answer to whoever asked.
+Reply = Callable[[Answer], None]
 
 
 @dataclass(slots=True, eq=False)
@@ -42,17 +46,19 @@ class _Client:
     uid: int
     since_s: float
     line: bytearray = field(default_factory=bytearray)
+    is_answered: bool = False
     unsent: bytes = b""
 
 
 class AdminServer:
-    """Listens at `path` and answers with what `answer` makes of each request."""
+    """Listens at `path`; `answer` gets each request, and what to call, now or later, with its
+    answer."""
 
     def __init__(
         self,
         loop: Loop,
         path: str,
-        answer: Callable[[Request], Answer],
+        answer: Callable[[Request, Reply], None],
         *,
         may_ask: Callable[[int], bool] = lambda uid: is_welcome(uid, os.geteuid()),
     ) -> None:
@@ -112,7 +118,8 @@ class AdminServer:
             return
         connection.setblocking(False)
         now_s = self._loop.clock()
-        for old in [c for c in self._clients if now_s - c.since_s > _CLIENT_WAIT_S]:
+        late_s = now_s - _CLIENT_WAIT_S
+        for old in [c for c in self._clients if c.since_s < late_s and not c.is_answered]:
             self._drop(old)
         client = _Client(connection, peer.uid, now_s)
         try:
@@ -137,27 +144,37 @@ class AdminServer:
             return
         client.line += part
         if client.line.endswith(b"\n") and len(client.line) <= MAX_LINE_BYTES:
-            self._reply(client, self._answer_line(bytes(client.line)))
+            client.is_answered = True
+            self._loop.forget(client.connection.fileno())
+            self._answer_line(client, bytes(client.line))
         elif not part or len(client.line) > MAX_LINE_BYTES:
             self._drop(client)
 
-    def _answer_line(self, line: bytes) -> Answer:
+    def _answer_line(self, client: _Client, line: bytes) -> None:
         try:
             request = decode_request(line)
         except (ValueError, TypeError) as error:
-            return Answer(UsageError.exit_code, f"not a request: {error}")
-        if request.command not in _LOOKS:
+            self._reply(client, Answer(UsageError.exit_code, f"not a request: {error}"))
+            return
+        if request.command not in LOOKS:
             self._looked = None
-            return self._answer(request)
+            self._answer(request, lambda answer: self._reply(client, answer))
+            return
         now_s = self._loop.clock()
-        if self._looked is None or self._looked[1] != request or now_s > self._looked[0] + REST_S:
-            self._looked = now_s, request, self._answer(request)
-        return self._looked[2]
+        if self._looked and self._looked[1] == request and now_s <= self._looked[0] + REST_S:
+            self._reply(client, self._looked[2])
+            return
+        self._answer(request, lambda answer: self._reply_look(client, request, answer))
+
+    def _reply_look(self, client: _Client, request: Request, answer: Answer) -> None:
+        self._looked = self._loop.clock(), request, answer
+        self._reply(client, answer)
 
     def _reply(self, client: _Client, answer: Answer) -> None:
         """Send what the client takes now, and the rest when it takes more."""
+        if client not in self._clients:
+            return
         descriptor = client.connection.fileno()
-        self._loop.forget(descriptor)
         client.unsent = encode(answer)
         self._send(client)
         if client.unsent:

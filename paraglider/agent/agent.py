@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from paraglider.agent.check_errors import CheckErrors
 from paraglider.agent.connection_watch import ConnectionWatch
+from paraglider.agent.decision import Decision, fact, promise
 from paraglider.agent.in_force import in_force_lines
 from paraglider.agent.loop import Loop
 from paraglider.agent.members import match_backend
@@ -22,6 +23,7 @@ from paraglider.agent.names import Names, NameStatus, wanted_names
 from paraglider.agent.port_watch import PortWatch
 from paraglider.agent.probing import Probing
 from paraglider.agent.record import Record
+from paraglider.agent.status import Overdue
 from paraglider.agent.survey_watch import SurveyWatch
 from paraglider.agent.targets import plan_targets
 from paraglider.agent.writer import Connections, Writer
@@ -29,6 +31,7 @@ from paraglider.config.model import Bind, Config, Endpoint, OnDown
 from paraglider.errors import ParagliderError, UnavailableError, explain
 from paraglider.health.board import Board, Change, FrontendView
 from paraglider.health.memory import Memory
+from paraglider.health.resolver import Resolved
 from paraglider.health.service import Health, Pair, Service, backend_addresses
 from paraglider.health.wire import Reports
 from paraglider.kernel.conntrack_table import Conntrack, FillWatch
@@ -40,6 +43,8 @@ from paraglider.kernel.variant import Choice
 
 # How long names may take at the start before what is known goes into force.
 _NAMES_WAIT_S = 3.0
+# What was decided is in the rules by then, or is overdue.
+_OVERDUE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +106,10 @@ class Agent:
         self._address_feed = -1
         self._is_closing = False
         self._step_s: float | None = None
-        self._untold: list[Change] = []
+        self._untold: list[Decision] = []
+        # The health of what is being put into force, to which reports go as well.
+        self._next_board: Board | None = None
+        self._resolved: list[Resolved] = []
 
     # -- coming up, and reloading ------------------------------------------------------------------
 
@@ -111,7 +119,7 @@ class Agent:
         choice = self._world.choose()
         self._listen()
         memory = self._world.remember(choice)
-        self._board = Board(memory)
+        board = Board(memory)
         self._probing.order((), wanted_names(config))
         deadline_s = self._loop.clock() + _NAMES_WAIT_S
         while self._names.is_waiting(config) and self._loop.clock() < deadline_s:
@@ -120,7 +128,7 @@ class Agent:
                 break
         self._names.hold(config, memory.down | memory.disabled, self._loop.clock())
         self._names.adopt(config, memory.members())
-        self._put_in_force(config, choice)
+        self._put_in_force(config, choice, board, self._names)
         self._survey.listen()
 
     def reload(self, why: str) -> str:
@@ -129,14 +137,13 @@ class Agent:
         if self._is_closing:
             raise UnavailableError(f"{why}: the agent is ending, nothing is read")
         self._world.report(f"{why}: reading the configuration again")
-        before = self._board.copy()
         try:
             config, choice = self._world.load(), self._world.choose()
             # A name that was not looked up yet stands for those that are served now.
-            self._names.adopt(config, self._serving())
-            self._put_in_force(config, choice)
+            names = self._names.copy()
+            names.adopt(config, self._serving())
+            self._put_in_force(config, choice, self._board.copy(), names)
         except (ParagliderError, OSError) as error:
-            self._board = before
             self.record.reload_error = explain(error)
             self._world.report(f"nothing was changed, what is in force stays: {explain(error)}")
             raise
@@ -145,31 +152,39 @@ class Agent:
     def _serving(self) -> list[Pair]:
         return [(s.bind, share.backend) for s in self.services() for share in s.serving]
 
-    def _put_in_force(self, config: Config, choice: Choice) -> None:
+    def _put_in_force(self, config: Config, choice: Choice, board: Board, names: Names) -> None:
+        """Replace what is in force, all of it, once the kernel holds it."""
         for finding in self._world.survey(config):
             self._world.report(f"warning: {finding}")
-        changes = self._configure(config)
-        services = self.services()
-        is_changed = self._writer.take_over(services, choice.variant)
-        self._config, self._choice = config, choice
-        self._names.follow(config)
+        changes = board.configure(config, names.addresses, self._loop.clock())
+        services = self._services_of(board)
+        self._next_board = board
+        try:
+            is_changed = self._writer.take_over(services, choice.variant)
+        finally:
+            self._next_board = None
+        names.follow(config)
+        self._board, self._names, self._config, self._choice = board, names, config, choice
         self.record.config, self.record.reload_error = config.source, ""
         self.record.reloads += 1
         self.record.reloaded_s = self._world.wall_clock()
         self._order_probes()
         self._survey.want()
         for change in changes:
-            self._tell(change)
+            self._world.report(fact(change))
         for line in in_force_lines(services, choice, is_changed=is_changed):
             self._world.say(line)
 
+    def _take_resolved(self) -> None:
+        """Take in what names resolved to while others were put into force."""
+        later, self._resolved = self._resolved, []
+        now_s = self._loop.clock()
+        changed = [self._names.note(resolved, now_s) for resolved in later]
+        if any(changed):
+            self._follow_names()
+
     def _configure(self, config: Config) -> Sequence[Change]:
         return self._board.configure(config, self._names.addresses, self._loop.clock())
-
-    def _tell(self, change: Change) -> None:
-        frontend, backend = change.frontend, change.key[1]
-        verb = "stays" if change.before is change.after else "is"
-        self._world.report(f"{frontend}: {backend} {verb} {change.after}: {change.why}")
 
     @property
     def chosen(self) -> Choice:
@@ -177,6 +192,20 @@ class Agent:
         if self._choice is None:
             raise RuntimeError("the agent was not started")
         return self._choice
+
+    def look_after_prober(self) -> None:
+        """Replace a prober that is gone or silent; needs no program."""
+        self._probing.look()
+
+    def overdue(self) -> Overdue | None:
+        """Return what the kernel should have held for five seconds, and does not."""
+        late = self._writer.overdue()
+        for_s = self._loop.clock() - late.since_s if late else 0.0
+        if late is None or for_s < _OVERDUE_S:
+            return None
+        written = self._writer.written
+        promised = [promise(it.change) for it in self._untold if it.number > written]
+        return Overdue("; ".join(promised) or late.what, for_s, late.why)
 
     def _listen(self) -> None:
         self._address_feed = self._world.addresses.listen()
@@ -188,6 +217,10 @@ class Agent:
     def _take_reports(self, reports: Reports) -> None:
         for note in reports.notes:
             self._world.report(note)
+        if self._next_board is not None:
+            # The names are being replaced: what they stand for is taken in after that.
+            self._resolved += reports.resolved
+            reports = replace(reports, resolved=())
         is_renamed = False
         for resolved in reports.resolved:
             is_renamed |= self._names.note(resolved, self._loop.clock())
@@ -199,7 +232,10 @@ class Agent:
             if pair is None:
                 continue
             self._check_errors.end(pair)
-            change = self._board.note(pair, is_good=result.is_good, told=result.told, now_s=now_s)
+            good, told = result.is_good, result.told
+            change = self._board.note(pair, is_good=good, told=told, now_s=now_s)
+            if self._next_board is not None:
+                self._next_board.note(pair, is_good=good, told=told, now_s=now_s)
             if change is not None:
                 self._take_change(change)
         for error in reports.errors:
@@ -207,6 +243,8 @@ class Agent:
             if pair is not None:
                 self._check_errors.begin(pair, self._board.name_of(pair), error.told)
                 self._board.fail(pair, error.told, now_s)
+                if self._next_board is not None:
+                    self._next_board.fail(pair, error.told, now_s)
 
     def _follow_names(self) -> None:
         """Names stand for other addresses. The names have reported it; each backend is not."""
@@ -234,8 +272,8 @@ class Agent:
             self._writer.want()
 
     def _take_change(self, change: Change) -> None:
-        self._untold.append(change)
         self._writer.want()
+        self._untold.append(Decision(change, self._writer.decided))
         if change.after is Health.DOWN and self._board.on_down(change.key) is OnDown.CUT:
             self._writer.want_cut(change.key)
         else:
@@ -251,7 +289,10 @@ class Agent:
 
     def services(self) -> tuple[Service, ...]:
         """Return what every frontend is to do now."""
-        services = self._board.services(self._loop.clock())
+        return self._services_of(self._board)
+
+    def _services_of(self, board: Board) -> tuple[Service, ...]:
+        services = board.services(self._loop.clock())
         if self._is_closing:
             return tuple(replace(service, serving=()) for service in services)
         return services
@@ -272,6 +313,7 @@ class Agent:
 
     def tick(self) -> None:
         """Do what is due."""
+        self._take_resolved()
         self._probing.look()
         self._survey.look()
         self._fill.look()
@@ -291,10 +333,18 @@ class Agent:
         if self._writer.is_due:
             self._step_s = self._board.next_change_s(self._loop.clock())
         self._writer.sync(self.services)
-        # Told once they are in the rules, or once it was told why they are not.
-        untold, self._untold = self._untold, []
-        for change in untold:
-            self._tell(change)
+        for decided in [d for d in self._untold if d.number <= self._writer.written]:
+            self._untold.remove(decided)
+            self._world.report(fact(decided.change))
+        self._untold = [self._tell_promise(decided) for decided in self._untold]
+
+    def _tell_promise(self, decided: Decision) -> Decision:
+        """Tell once what is decided and was tried in vain."""
+        late = self._writer.overdue()
+        if decided.is_promised or late is None or not late.why:
+            return decided
+        self._world.report(f"{promise(decided.change)}; not done yet: {late.why}")
+        return replace(decided, is_promised=True)
 
     # -- for commands ------------------------------------------------------------------------------
 
@@ -314,11 +364,12 @@ class Agent:
         for pair in pairs:
             change = self._order_one(command, pair, deadline_s)
             if change is not None:
-                self._untold.append(change)
                 self._writer.want_now()
+                self._untold.append(Decision(change, self._writer.decided))
+        number = self._writer.decided
         self._order_probes()
         self._sync()
-        if self._writer.is_due:
+        if self._writer.written < number:  # more may have been decided meanwhile
             raise UnavailableError(f"ordered, but not done yet: {self.record.trouble}")
 
     def _order_one(self, command: str, pair: Pair, deadline_s: float | None) -> Change | None:
@@ -369,6 +420,10 @@ class Agent:
         self._probing.order((), {})
         self._writer.want_now()
         self._sync()
+
+    def remove_known(self) -> None:
+        """Take away the rules that were applied last, without reading any; after `let_go`."""
+        self._writer.remove_known()
 
     def let_go(self) -> None:
         """Look after the rules no more; they stay as they are."""

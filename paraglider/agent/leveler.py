@@ -34,6 +34,14 @@ class Leveler:
         self._levelled: dict[int, tuple[Service, Service]] = {}
         self._next_s = 0.0
 
+    def copy(self) -> Leveler:
+        """Return one that knows the same, and goes its own way from here."""
+        twin = Leveler(count=self._count, clock=self._clock)
+        twin._services, twin._steps = dict(self._services), dict(self._steps)
+        twin._full, twin._levelled = dict(self._full), dict(self._levelled)
+        twin._next_s = self._next_s
+        return twin
+
     def next_s(self) -> float | None:
         """Return when to look next, on the clock; None while there is no such frontend."""
         return self._next_s if self._services else None

@@ -3,6 +3,10 @@
 Signals are held back except while it waits, so that no step of the agent is broken off in the
 middle, and one that comes early is answered by the first wait. Signals that would end the agent and
 mean nothing to it are ignored.
+
+The loop also goes on while a program runs (programs.py), inside an operation on the kernel. So what
+it calls never starts a program: it changes state, and sets what is due. Whoever needs the kernel
+waits for the turn of run.py.
 """
 
 from __future__ import annotations

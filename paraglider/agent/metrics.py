@@ -128,6 +128,9 @@ def _agent_metrics(agent: AgentStatus) -> Iterator[_Metric]:
     yield _single("rules_repairs_total", "counter", told, record.repairs)
     told = "Changes that could not be made."
     yield _single("sync_failures_total", "counter", told, record.sync_failures)
+    told = "How long a decided change has been missing in the rules; 0 up to 5 s."
+    overdue_s = agent.overdue.for_s if agent.overdue else 0.0
+    yield _single("changes_overdue_seconds", "gauge", told, overdue_s)
     told = "Configurations put in force."
     yield _single("config_reloads_total", "counter", told, record.reloads)
     told = "Whether the configuration file is gone."

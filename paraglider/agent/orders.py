@@ -21,8 +21,7 @@ _DONE = {
 
 
 class Orders:
-    """Answers requests; `view` reads the status, `reload` reads the configuration again, and `end`
-    lets the agent take all rules away."""
+    """Answers requests; `view` returns the status, `reload` reads the configuration again."""
 
     def __init__(
         self,
@@ -30,12 +29,10 @@ class Orders:
         *,
         view: Callable[[], Status],
         reload: Callable[[str], str],
-        end: Callable[[], None],
     ) -> None:
         self._agent = agent
         self._view = view
         self._reload = reload
-        self._end = end
 
     def answer(self, request: Request) -> Answer:
         """Do what is asked, and say what came of it."""
@@ -56,9 +53,6 @@ class Orders:
                 return Answer(0, metrics_text(self._view()))
             case "reload":
                 return Answer(0, self._reload("reload"))
-            case "stop":
-                self._end()
-                return Answer(0, "stopped: all rules are gone, and so is the agent")
             case "drain" | "undrain" | "disable" | "enable":
                 return Answer(0, self._order(request))
         raise UsageError(f"no such request: {quoted(request.command)}")

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-
-from paraglider.errors import explain
+from dataclasses import dataclass
 
 
 @dataclass(slots=True)
@@ -28,27 +25,3 @@ class Record:
     last_repair: str = ""
     sync_failures: int = 0
     trouble: str = ""
-
-
-@dataclass(slots=True)
-class Trouble:
-    """Tells of a failure once, and of its end."""
-
-    report: Callable[[str], None]
-    record: Record
-    _told: dict[str, str] = field(default_factory=dict)
-
-    def begin(self, what: str, error: Exception) -> None:
-        """`what` failed: told if it did not fail with the same words before."""
-        self.record.sync_failures += 1
-        text = f"{what}: {explain(error)}"
-        if self._told.get(what) != text:
-            self.report(f"{text}\ntrying again")
-        self._told[what] = text
-        self.record.trouble = text
-
-    def end(self, what: str) -> None:
-        """`what` worked."""
-        if self._told.pop(what, None):
-            self.report(f"{what}: works again")
-            self.record.trouble = next(iter(self._told.values()), "")

@@ -8,22 +8,28 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from paraglider.agent.admin import AdminServer
+from paraglider.agent.admin import LOOKS, AdminServer, Reply
 from paraglider.agent.agent import Agent
 from paraglider.agent.loop import Loop
 from paraglider.agent.orders import Orders
+from paraglider.agent.programs import Programs, StoppedError
 from paraglider.agent.protocol import Answer, Request
-from paraglider.agent.status import Status
+from paraglider.agent.tries import Backoff
+from paraglider.agent.view import View
 from paraglider.agent.watch import LOOK_S, FileWatch
-from paraglider.errors import ConfigError, ParagliderError, UnavailableError
+from paraglider.errors import ConfigError, ParagliderError, UnavailableError, explain
 
 # A look at the file that is due so soon is done on the way, where something else woke the agent.
 _ON_THE_WAY_S = 0.25
-# What failed for another reason than the file may work later.
-_RELOAD_AGAIN_S = 5.0
+# How long a look waits for what the kernel says; then it gets what was read last.
+_LOOK_WAIT_S = 1.0
+# Told to end, the agent has ended within 5 s: what programs get of that, and the least for a try.
+_END_S = 4.5
+_LAST_TRY_S = 0.3
+_ENDING = Answer(UnavailableError.exit_code, "the agent is ending")
 # Between counts of what is left, when the agent lets connections end before it does.
 _CLOSING_LOOK_S = 0.5
 
@@ -31,11 +37,13 @@ _CLOSING_LOOK_S = 0.5
 @dataclass(frozen=True, slots=True)
 class Running:
     """What the process is started with: the file to watch, where commands reach it, how it reads
-    its status and takes all rules away, and how long connections may end before (0: not at all)."""
+    its status, runs programs and takes all rules away, and how long connections may end before (0:
+    not at all)."""
 
     watch: FileWatch
     socket_path: str
-    view: Callable[[], Status]
+    view: View
+    programs: Programs
     remove: Callable[[], object]
     report: Callable[[str], None]
     drain_s: float = 0.0
@@ -48,54 +56,167 @@ def run_agent(loop: Loop, agent: Agent, running: Running) -> None:
     """
     with loop.holding_signals():
         try:
-            agent.start()
             _Runner(loop, agent, running).run()
         finally:
             agent.let_go()
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    request: Request
+    reply: Reply
+    # A look is answered by then from what is known.
+    until_s: float
+
+    @property
+    def is_look(self) -> bool:
+        return self.request.command in LOOKS
+
+
 class _Runner:
+    """Starts what needs the kernel, one after another, in `_turn` alone. What comes while a program
+    runs (`_meanwhile`) is noted, and answered from what is known where that is enough."""
+
     def __init__(self, loop: Loop, agent: Agent, running: Running) -> None:
         self._loop = loop
         self._agent = agent
         self._running = running
         self._report = running.report
+        self._orders = Orders(agent, view=running.view.status, reload=self._reload)
+        self._asked: list[_Asked] = []
+        self._stopping: list[Reply] = []
+        self._signals: list[signal.Signals] = []
         self._file_s = loop.clock() + LOOK_S
-        self._again_s: float | None = None
+        self._again = Backoff()
         self._closing_until_s: float | None = None
-        self._is_over = False
-        self._error: Exception | None = None
+        self._is_ending = False
+        running.programs.meanwhile = self._meanwhile
 
     def run(self) -> None:
-        admin = self._open_admin()
+        admin = None
         try:
-            while not self._is_over:
-                for number in self._loop.wait(self._next_s()):
-                    if not self._is_over:
-                        self._answer(number)
-                if not self._is_over:
-                    self._tick()
+            with contextlib.suppress(StoppedError):
+                self._agent.start()
+                admin = self._open_admin()
+                while not self._is_ending:
+                    self._turn()
+            self._take_away()
         finally:
             if admin is not None:
                 admin.close()
-        if self._error is not None:
-            raise self._error
+
+    def _turn(self) -> None:
+        self._note(self._loop.wait(self._next_s()))
+        while self._signals and not self._is_ending:
+            self._answer(self._signals.pop(0))
+        while self._asked and not self._is_ending:
+            self._serve()
+        if not self._is_ending:
+            self._tick()
+
+    # -- while a program runs ----------------------------------------------------------------------
+
+    def _meanwhile(self, signals: Sequence[signal.Signals]) -> None:
+        self._note(signals)
+        now_s = self._loop.clock()
+        self._answer_looks([a for a in self._asked if a.is_look and a.until_s <= now_s])
+        if not self._is_ending:
+            self._agent.look_after_prober()
+
+    def _note(self, signals: Sequence[signal.Signals]) -> None:
+        for number in signals:
+            is_last = self._closing_until_s is not None or not self._running.drain_s
+            if number is signal.SIGHUP or not is_last:
+                self._signals.append(number)
+            elif not self._is_ending:
+                self._report(f"{number.name}: taking the rules away")
+                self._begin_end()
+
+    def _begin_end(self) -> None:
+        self._is_ending = True
+        self._running.programs.stop()
+
+    def _take(self, request: Request, reply: Reply) -> None:
+        asked = _Asked(request, reply, self._loop.clock() + _LOOK_WAIT_S)
+        if request.command == "stop":
+            self._stopping.append(reply)
+            self._begin_end()
+        elif not self._is_ending:
+            self._asked.append(asked)
+        elif asked.is_look:
+            reply(self._orders.answer(request))
+        else:
+            reply(_ENDING)
+
+    def _answer_looks(self, looks: Sequence[_Asked]) -> None:
+        self._asked = [asked for asked in self._asked if asked not in looks]
+        for asked in looks:
+            asked.reply(self._orders.answer(asked.request))
+
+    # -- when none does ----------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        if self._asked[0].is_look:
+            self._running.view.refresh()
+            self._answer_looks([asked for asked in self._asked if asked.is_look])
+            return
+        asked = self._asked.pop(0)
+        try:
+            asked.reply(self._orders.answer(asked.request))
+        except StoppedError:
+            asked.reply(_ENDING)
+            raise
+
+    def _take_away(self) -> None:
+        """Take the rules away; what failed is tried again while there is time."""
+        programs = self._running.programs
+        self._agent.let_go()
+        for asked in self._asked:
+            asked.reply(_ENDING)
+        programs.begin_last(_END_S)
+        error = self._remove()
+        while error is not None and programs.left_s() > _LAST_TRY_S:
+            if self._try(self._agent.remove_known) is None:
+                error = UnavailableError(
+                    f"{explain(error)}\ntook away the rules that were applied last; whether others "
+                    "of ours are left cannot be read: run 'paraglider stop'"
+                )
+                break
+            self._loop.wait(self._loop.clock() + _LAST_TRY_S)
+            error = self._remove()
+        said = explain(error) if error else "stopped: all rules are gone, and so is the agent"
+        for reply in self._stopping:
+            reply(Answer(error.exit_code if error else 0, said))
+        if error is not None:
+            raise error
+
+    def _remove(self) -> ParagliderError | None:
+        """Take all away that is ours; return what says that something may be left."""
+        error = self._try(self._running.remove)
+        if error is None:
+            return None
+        return UnavailableError(
+            f"{explain(error)}\nrules of ours may be left in the kernel: take them away with "
+            "'paraglider stop'"
+        )
+
+    def _try(self, action: Callable[[], object]) -> ParagliderError | OSError | None:
+        try:
+            action()
+        except (ParagliderError, OSError) as error:
+            return error
+        return None
 
     def _open_admin(self) -> AdminServer | None:
-        orders = Orders(self._agent, view=self._running.view, reload=self._reload, end=self._end)
-
-        def answer(request: Request) -> Answer:
-            if self._is_over:
-                return Answer(UnavailableError.exit_code, "the agent is ending")
-            return orders.answer(request)
-
         try:
-            return AdminServer(self._loop, self._running.socket_path, answer)
+            return AdminServer(self._loop, self._running.socket_path, self._take)
         except UnavailableError as error:
             self._report(str(error))
             return None
 
     def _next_s(self) -> float:
+        if self._asked or self._signals:
+            return self._loop.clock()
         if self._closing_until_s is not None:
             return min(self._agent.next_s(), self._loop.clock() + _CLOSING_LOOK_S)
         return min(self._agent.next_s(), self._file_s)
@@ -103,28 +224,26 @@ class _Runner:
     def _answer(self, number: signal.Signals) -> None:
         if number is signal.SIGHUP:
             self._try_reload("SIGHUP")
-        elif self._running.drain_s and self._closing_until_s is None:
+        elif self._closing_until_s is None:
             self._closing_until_s = self._loop.clock() + self._running.drain_s
             self._agent.refuse_all()
             self._report(
                 f"{number.name}: new connections are refused, those that are open may end within "
                 f"{self._running.drain_s:g} s; once more ends them now"
             )
-        else:
-            self._report(f"{number.name}: taking the rules away")
-            with contextlib.suppress(ParagliderError, OSError):  # raised at the end of `run`
-                self._end()
 
     def _reload(self, why: str) -> str:
         self._running.watch.is_read()
-        self._again_s = None
         try:
-            return self._agent.reload(why)
+            done = self._agent.reload(why)
         except ConfigError:
-            raise  # another try would find the same
-        except (ParagliderError, OSError):
-            self._again_s = self._loop.clock() + _RELOAD_AGAIN_S
+            self._again = Backoff()  # another try would find the same
             raise
+        except (ParagliderError, OSError):
+            self._again.fail(self._loop.clock())
+            raise
+        self._again = Backoff()
+        return done
 
     def _try_reload(self, why: str) -> None:
         # What was wrong is reported, and everything is as it was.
@@ -144,7 +263,7 @@ class _Runner:
         self._tell_of_missing()
         if is_changed:
             self._try_reload("the file was changed")
-        elif self._again_s is not None and self._loop.clock() >= self._again_s:
+        elif self._again.failures and self._again.is_due(self._loop.clock()):
             self._try_reload("trying again")
 
     def _tell_of_missing(self) -> None:
@@ -164,14 +283,4 @@ class _Runner:
             self._report(f"time is over for {many} connections: taking the rules away")
         else:
             return
-        with contextlib.suppress(ParagliderError, OSError):  # raised at the end of `run`
-            self._end()
-
-    def _end(self) -> None:
-        self._is_over = True
-        self._agent.let_go()
-        try:
-            self._running.remove()
-        except (ParagliderError, OSError) as error:
-            self._error = error
-            raise
+        self._begin_end()

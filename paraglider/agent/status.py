@@ -90,15 +90,31 @@ class FrontendStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Overdue:
+    """What the kernel should hold and does not: `what` it is, for how long, and why."""
+
+    what: str
+    for_s: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class AgentStatus:
     """The agent that keeps all this true: its process, how long it has run, what happened, and
-    what host names stand for. `count_error` is why the connections are those of the last count."""
+    what host names stand for.
+
+    `count_error` is why the connections are those of the last count. `overdue` is what the kernel
+    should hold by now and does not; `read_age_s` how old what the rules say is, None before they
+    were read, and `read_error` why they were not read again."""
 
     pid: int
     up_s: float
     record: Record
     names: tuple[NameStatus, ...] = ()
     count_error: str = ""
+    overdue: Overdue | None = None
+    read_age_s: float | None = 0.0
+    read_error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +139,11 @@ class Status:
         return bool(self.forwarding)
 
     @property
+    def overdue(self) -> Overdue | None:
+        """What the kernel should hold by now and does not."""
+        return self.agent.overdue if self.agent else None
+
+    @property
     def unserved(self) -> tuple[str, ...]:
         """The names of the configured frontends that no backend serves."""
         lost = (f.name for f in self.frontends if not (f.is_leaving or f.is_served))
@@ -131,7 +152,7 @@ class Status:
     @property
     def exit_code(self) -> int:
         """What the command `status` ends with."""
-        if not self.is_whole:
+        if not self.is_whole or self.overdue:
             return ParagliderError.exit_code
         return NO_BACKEND_EXIT_CODE if self.unserved else 0
 
@@ -179,6 +200,12 @@ def read_kernel(
         is_whole and is_routed,
         tables,
     )
+
+
+def nothing_read(services: Sequence[Service], now_s: float) -> Reading:
+    """Return what stands for a reading before there is one: no totals, and rules as written."""
+    families = sorted({service.family for service in services})
+    return Reading(now_s, tuple(services), {}, {}, {}, {}, families, is_whole=True)
 
 
 def read_status(choice: Choice, host: Host, now_s: float) -> Status:

@@ -14,6 +14,8 @@ from paraglider.kernel.conntrack_table import Conntrack
 from paraglider.kernel.finding import Finding
 from paraglider.rules.policy_rules import as_matched
 
+# From that age on a person is told how old counters are.
+_OLD_S = 2.0
 _ORDERED = (Health.DRAINING, Health.DISABLED)
 # When it is told that most connections of a backend are half-open.
 _HALF_OPEN_S = 10.0
@@ -88,10 +90,17 @@ def _agent_lines(agent: AgentStatus) -> Iterator[str]:
         yield record.config_missing
     if record.reload_error:
         yield f"the configuration that is there now is NOT in force: {record.reload_error}"
-    if record.trouble:
+    if agent.overdue:
+        why = f": {agent.overdue.why}" if agent.overdue.why else ""
+        yield f"OVERDUE for {_span(agent.overdue.for_s)}: {agent.overdue.what}{why}"
+    elif record.trouble:
         yield f"trouble: {record.trouble}"
     if agent.count_error:
         yield f"connections as they were counted last: {agent.count_error}"
+    if agent.read_error or agent.read_age_s is None or agent.read_age_s >= _OLD_S:
+        is_read = agent.read_age_s is not None
+        age = f"{_span(agent.read_age_s or 0)} old" if is_read else "not read yet"
+        yield f"connection counts are {age}{': ' if agent.read_error else ''}{agent.read_error}"
     yield from (_name_line(name) for name in agent.names if name.error)
 
 
@@ -182,6 +191,8 @@ def status_json(status: Status, *, wall_clock: Callable[[], float] = time.time) 
     document = {
         "running": status.is_running,
         "whole": status.is_whole,
+        "overdue_s": round(status.overdue.for_s, 3) if status.overdue else 0.0,
+        "overdue": f"{status.overdue.what}: {status.overdue.why}" if status.overdue else None,
         "iptables": status.choice.variant.value,
         "iptables_reason": status.choice.reason,
         "forwarding": {f"ipv{f.value}": is_on for f, is_on in status.forwarding.items()},
@@ -224,6 +235,7 @@ def _agent_json(agent: AgentStatus) -> dict[str, object]:
         "last_repair": record.last_repair or None,
         "trouble": record.trouble or None,
         "count_error": agent.count_error or None,
+        "counters_age_s": None if agent.read_age_s is None else round(agent.read_age_s, 3),
         "names": [_name_json(name) for name in agent.names],
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from paraglider.agent.agent import Agent
@@ -15,36 +15,67 @@ from paraglider.agent.status import (
     Status,
     frontend_status,
     make_status,
+    nothing_read,
     read_kernel,
 )
+from paraglider.agent.tries import Backoff
 from paraglider.config.model import Endpoint
+from paraglider.errors import ParagliderError, explain
 from paraglider.health.board import FrontendView
 from paraglider.health.service import Service
 from paraglider.health.standing import Standing
 from paraglider.kernel.host import Host
 
 
-def read_view(agent: Agent, host: Host, now_s: float) -> Status:
-    """Return the status: what the kernel says, and what the agent knows beyond it."""
-    choice = agent.chosen
-    connections = agent.connections
-    reading = read_kernel(choice, host, now_s, count=connections.count)
-    reading = replace(reading, half_open_for_s=connections.half_open_for_s())
-    full = agent.full()
-    frontends = tuple(
-        _frontend(view, service, reading, full.get(service.bind, ()), agent.prober_error)
-        for view, service in zip(agent.views(), agent.services(), strict=True)
-    )
-    record = agent.record
-    itself = AgentStatus(
-        os.getpid(),
-        now_s - record.started_s,
-        record,
-        tuple(agent.names()),
-        connections.error,
-    )
-    status = make_status(choice, host, reading, frontends, itself)
-    return replace(status, findings=tuple(agent.findings))
+class View:
+    """What the kernel said when it was read last, and what the agent knows now."""
+
+    def __init__(self, agent: Agent, host: Host, clock: Callable[[], float]) -> None:
+        self._agent = agent
+        self._host = host
+        self._clock = clock
+        self._reading: Reading | None = None
+        self._backoff = Backoff()
+        self._error = ""
+
+    def refresh(self) -> None:
+        """Read the kernel again, by programs. Where that fails, what was read last stays, and it is
+        not tried again at once."""
+        if not self._backoff.is_due(self._clock()):
+            return
+        try:
+            self._reading = read_kernel(
+                self._agent.chosen, self._host, self._clock(), count=self._agent.connections.count
+            )
+        except (ParagliderError, OSError) as error:
+            self._backoff.fail(self._clock())
+            self._error = explain(error)
+        else:
+            self._backoff, self._error = Backoff(), ""
+
+    def status(self) -> Status:
+        """Return the status; starts no program."""
+        agent, now_s = self._agent, self._clock()
+        reading = self._reading or nothing_read(agent.services(), now_s)
+        reading = replace(reading, half_open_for_s=agent.connections.half_open_for_s())
+        full = agent.full()
+        frontends = tuple(
+            _frontend(view, service, reading, full.get(service.bind, ()), agent.prober_error)
+            for view, service in zip(agent.views(), agent.services(), strict=True)
+        )
+        record = agent.record
+        itself = AgentStatus(
+            os.getpid(),
+            now_s - record.started_s,
+            record,
+            tuple(agent.names()),
+            agent.connections.error,
+            overdue=agent.overdue(),
+            read_age_s=now_s - reading.now_s if self._reading else None,
+            read_error=self._error,
+        )
+        status = make_status(agent.chosen, self._host, reading, frontends, itself)
+        return replace(status, findings=tuple(agent.findings))
 
 
 def _frontend(

@@ -14,9 +14,9 @@ from paraglider.agent.drains import Drains
 from paraglider.agent.leveler import Leveler
 from paraglider.agent.listing import listed
 from paraglider.agent.loop import Loop
-from paraglider.agent.record import Record, Trouble
+from paraglider.agent.record import Record
+from paraglider.agent.tries import Tries
 from paraglider.config.model import Address, Bind, Endpoint, Family, Protocol
-from paraglider.errors import ParagliderError
 from paraglider.health.service import Pair, Service, backend_addresses
 from paraglider.kernel.conntrack import (
     Count,
@@ -30,8 +30,6 @@ from paraglider.kernel.reconcile import Reconciler
 from paraglider.rules.state import State
 from paraglider.rules.wanted import Planner
 
-# Between tries of what failed.
-_RETRY_S = 0.5
 # A flow table lets go of what has had no packet for so long (nf_flow_table's time-outs).
 _OFFLOADED_RETRY_S = 30.0
 # What it does, as its failures are told.
@@ -54,6 +52,16 @@ class Connections:
     forget_stale: Callable[[Collection[Service]], Cut] = lambda _: Cut()
 
 
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """What the kernel should hold and does not: `what` it is, since when (seconds on the clock of
+    the loop), and why, '' where it was not tried yet."""
+
+    what: str
+    since_s: float
+    why: str
+
+
 class Writer:
     """Writes services into the kernel; `local` returns which of some addresses are this host's."""
 
@@ -73,7 +81,7 @@ class Writer:
         self._connections = connections
         self._record = record
         self._report = report
-        self._trouble = Trouble(report, record)
+        self._tries = Tries(report=report, record=record, clock=loop.clock)
         self._routes = AnswerRoutes(loop, reconciler, record, report=report, on_change=self.want)
         self._drains = Drains(
             count=connections.count,
@@ -85,14 +93,38 @@ class Writer:
         self._to_cut: set[Pair] = set()
         self._services: Sequence[Service] = ()
         self._has_stale = False
-        self._is_due = False
-        self._retry_s: dict[str, float] = {}
+        # When what could not be cut, because it is offloaded, is tried again.
+        self._offloaded_until_s: float | None = None
+        # How many decisions there were, how many of them the rules hold, and since when not all.
+        self._decided = self._written = 0
+        self._due_s: float | None = None
         self._feed = -1
 
     @property
     def is_due(self) -> bool:
         """Whether something that was decided is not in the rules yet."""
-        return self._is_due
+        return self._written != self._decided
+
+    @property
+    def decided(self) -> int:
+        """The number of the last decision."""
+        return self._decided
+
+    @property
+    def written(self) -> int:
+        """The number of the last decision that the rules hold."""
+        return self._written
+
+    def overdue(self) -> Overdue | None:
+        """Return what the kernel should hold and does not, for longest; None where there is no such
+        thing."""
+        repair_s = self._tries.failing_since_s(_REPAIR)
+        if self._due_s is not None and (repair_s is None or self._due_s <= repair_s):
+            return Overdue("the rules are not as decided", self._due_s, self._tries.why(_CHANGE))
+        if repair_s is not None:
+            why = self._tries.why(_REPAIR)
+            return Overdue("changes of the rules by others are not undone", repair_s, why)
+        return None
 
     @property
     def full(self) -> Mapping[Bind, Collection[Endpoint]]:
@@ -101,36 +133,48 @@ class Writer:
 
     def take_over(self, services: Sequence[Service], variant: Variant) -> bool:
         """Make the kernel hold what `services` ask for, from whatever state; return whether
-        anything had to be changed. Raises what keeps it from that."""
-        planner = Planner(starts_anywhere=variant is Variant.LEGACY)
-        wanted = self._plan(planner, services)
+        anything had to be changed. Raises what keeps it from that; all is as it was then."""
+        planner, leveler = Planner(starts_anywhere=variant is Variant.LEGACY), self._leveler.copy()
+        number, began_s = self._decided, self._loop.clock()
+        wanted = self._plan(planner, leveler, services)
         is_changed = self._reconciler.take_over(wanted, variant)
         self._planner = planner
         self._routes.note(planner.problems, is_told=True)  # by the survey
-        self._is_due = False
-        self._services = services
-        self._drains.follow(services)
-        self._has_stale = True
+        self._note_written(services, leveler, number, began_s)
         self._listen()
         return is_changed
 
-    def _plan(self, planner: Planner, services: Sequence[Service]) -> Mapping[Family, State]:
+    def _plan(
+        self, planner: Planner, leveler: Leveler, services: Sequence[Service]
+    ) -> Mapping[Family, State]:
         local = self._local(backend_addresses(services))
-        return planner.plan(self._leveler.level(services), local, self._routes.read())
+        return planner.plan(leveler.level(services), local, self._routes.read())
+
+    def _note_written(
+        self, services: Sequence[Service], leveler: Leveler, number: int, began_s: float
+    ) -> None:
+        self._leveler, self._services, self._written = leveler, services, number
+        # What was decided meanwhile is not older than that.
+        self._due_s = began_s if self.is_due else None
+        self._drains.follow(services)
+        self._has_stale = True
 
     def want(self) -> None:
         """Something was decided: the next `sync` writes it."""
-        self._is_due = True
+        self._decided += 1
+        if self._due_s is None:
+            self._due_s = self._loop.clock()
+        self._tries.hasten(_CHANGE)
 
     def want_now(self) -> None:
         """The same, without waiting for the time of the next try."""
-        self._is_due = True
-        self._retry_s.pop(_CHANGE, None)
+        self.want()
+        self._tries.try_now(_CHANGE)
 
     def want_cut(self, pair: Pair) -> None:
         """Cut the connections of a (bind, backend), once the rules send it no more."""
         self._to_cut.add(pair)
-        self._retry_s.pop(_OFFLOADED, None)
+        self._offloaded_until_s = None
 
     def keep(self, pair: Pair) -> None:
         """Cut them not, after all."""
@@ -138,21 +182,21 @@ class Writer:
 
     def sync(self, services: Callable[[], Sequence[Service]]) -> None:
         """Write what is due, then cut who is to be cut. `services` is asked if that is needed."""
-        if self._is_due and self._may(_CHANGE):
-            decided = services()
-            wanted = self._plan(self._planner, decided)
-            if self._try(_CHANGE, lambda: self._reconciler.update(wanted)):
-                self._is_due = False
-                self._services = decided
-                self._drains.follow(decided)
-                self._has_stale = True
-                self._routes.look_again()
-                self._routes.note(self._planner.problems)
-                self._retry_s.pop(_OFFLOADED, None)
-        if self._to_cut and not self._is_due and self._may(_CUT, _OFFLOADED):
-            self._try(_CUT, self._cut)
-        if self._has_stale and not self._is_due and self._may(_CUT, _OFFLOADED):
-            self._try(_CUT, self._forget_stale)
+        if self.is_due and self._tries.may(_CHANGE):
+            self._tries.attempt(_CHANGE, lambda: self._write(services()))
+        if self._to_cut and not self.is_due and self._may_cut():
+            self._tries.attempt(_CUT, self._cut)
+        if self._has_stale and not self.is_due and self._may_cut():
+            self._tries.attempt(_CUT, self._forget_stale)
+
+    def _write(self, services: Sequence[Service]) -> None:
+        # More may be decided while it is written.
+        number, began_s, leveler = self._decided, self._loop.clock(), self._leveler.copy()
+        self._reconciler.update(self._plan(self._planner, leveler, services))
+        self._note_written(services, leveler, number, began_s)
+        self._routes.look_again()
+        self._routes.note(self._planner.problems)
+        self._offloaded_until_s = None
 
     def _forget_stale(self) -> None:
         found = Cut()
@@ -174,35 +218,35 @@ class Writer:
     def _is_left(self, found: Cut, what: str) -> bool:
         """Return whether some could not be cut, which is told once and tried again later."""
         if not found.not_cut:
-            self._retry_s.pop(_OFFLOADED, None)
+            self._offloaded_until_s = None
             return False
-        if _OFFLOADED not in self._retry_s:
+        if self._offloaded_until_s is None:
             self._report(f"{found.not_cut} {what} could not be cut: they are {_OFFLOADED}")
-        self._retry_s[_OFFLOADED] = self._loop.clock() + _OFFLOADED_RETRY_S
+        self._offloaded_until_s = self._loop.clock() + _OFFLOADED_RETRY_S
         return True
 
     def look(self) -> Sequence[Pair]:
         """Put right what others have changed, and look at those that drain; return who of them has
         no connections."""
-        if self._may(_REPAIR):
-            self._try(_REPAIR, self._repair)
-        if self._routes.is_due() and not self._is_due and self._may(_ROUTES):
-            self._try(_ROUTES, self._routes.repair)
+        if self._tries.may(_REPAIR):
+            self._tries.attempt(_REPAIR, self._repair)
+        if self._routes.is_due() and not self.is_due and self._tries.may(_ROUTES):
+            self._tries.attempt(_ROUTES, self._routes.repair)
         if self._is_time(self._leveler.next_s()):
-            self._try(_COUNT, self._level)
+            self._tries.attempt(_COUNT, self._level)
         empty = list[Pair]()
         if self._is_time(self._drains.next_s()):
-            self._try(_COUNT, lambda: empty.extend(self._drain()))
+            self._tries.attempt(_COUNT, lambda: empty.extend(self._drain()))
         return empty
 
     def _is_time(self, next_s: float | None) -> bool:
         """Return whether it is time to count; only what is in the rules is worth it."""
         is_past = next_s is not None and next_s <= self._loop.clock()
-        return is_past and self._may(_COUNT) and not self._is_due
+        return is_past and self._tries.may(_COUNT) and not self.is_due
 
     def _level(self) -> None:
         if self._leveler.look():
-            self._is_due = True
+            self.want()
 
     def _repair(self) -> None:
         repair = self._reconciler.look()
@@ -232,44 +276,37 @@ class Writer:
             self._report(f"{listed(backends)}: {verb} no connections left{where}")
         return drained.empty
 
-    def _try(self, what: str, action: Callable[[], object]) -> bool:
-        try:
-            action()
-        except (ParagliderError, OSError) as error:
-            self._trouble.begin(what, error)
-            self._retry_s[what] = self._loop.clock() + _RETRY_S
-            return False
-        self._retry_s.pop(what, None)
-        self._trouble.end(what)
-        return True
-
-    def _may(self, *what: str) -> bool:
-        """Return whether it is time for something that may have failed before."""
-        return all(self._loop.clock() >= self._retry_s.get(each, 0.0) for each in what)
-
     def next_s(self) -> float | None:
         """Return when there is something to do, on the clock of the loop."""
         times = {
-            _CHANGE: 0.0 if self._is_due else None,
+            _CHANGE: 0.0 if self.is_due else None,
             _CUT: self._cut_s(),
-            _COUNT: None if self._is_due else _earlier(self._drains, self._leveler),
+            _COUNT: None if self.is_due else _earlier(self._drains, self._leveler),
             _REPAIR: self._reconciler.next_s(),
-            _ROUTES: None if self._is_due else self._routes.due_s,
+            _ROUTES: None if self.is_due else self._routes.due_s,
         }
         due = (
-            max(time_s, self._retry_s.get(what, 0.0))
+            max(time_s, self._tries.next_s(what))
             for what, time_s in times.items()
             if time_s is not None
         )
         return min(due, default=None)
 
     def _cut_s(self) -> float | None:
-        is_wanted = (self._to_cut or self._has_stale) and not self._is_due
-        return self._retry_s.get(_OFFLOADED, 0.0) if is_wanted else None
+        is_wanted = (self._to_cut or self._has_stale) and not self.is_due
+        return (self._offloaded_until_s or 0.0) if is_wanted else None
+
+    def _may_cut(self) -> bool:
+        is_past = self._loop.clock() >= (self._offloaded_until_s or 0.0)
+        return is_past and self._tries.may(_CUT)
 
     def count(self, services: Collection[Service]) -> Mapping[Pair, int]:
         """Return how many connections each (bind, backend) of `services` has."""
         return self._connections.count(services)
+
+    def remove_known(self) -> None:
+        """Take away the rules that were applied last, without reading any."""
+        self._reconciler.remove_known()
 
     def close(self) -> None:
         """Look after the rules no more; they stay."""
@@ -283,8 +320,14 @@ class Writer:
         if feed != self._feed:
             self._unlisten()
             if feed >= 0:
-                self._loop.watch(feed, lambda: None)
+                self._loop.watch(feed, self._hear)
             self._feed = feed
+
+    def _hear(self) -> None:
+        # Also while a look fails, or a program runs: what is not read keeps the loop awake.
+        self._reconciler.hear()
+        self._tries.hasten(_REPAIR)
+        self._tries.hasten(_CHANGE)
 
     def _unlisten(self) -> None:
         if self._feed >= 0:

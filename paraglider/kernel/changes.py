@@ -88,6 +88,8 @@ class Changes:
         self._blind_s = clock()
         # What `seen` says next.
         self._seen: frozenset[str] | None = frozenset()
+        # Who was heard of while one of ours writes; None while none does.
+        self._writing: list[_Author] | None = None
 
     def fileno(self) -> int:
         """Return the file that is readable when there is something to hear; -1 where there never
@@ -105,7 +107,7 @@ class Changes:
         """Return the names of programs that may have changed rules since the last call, empty where
         the kernel does not say who; None where nobody has."""
         if self._feed is not None:
-            self._note(self._feed.read())
+            self.hear()
         elif self._watch is not None:
             if self._watch.look():
                 self._note([_SOMEBODY])
@@ -114,6 +116,16 @@ class Changes:
             self._note([_SOMEBODY])
         seen, self._seen = self._seen, None
         return seen
+
+    def hear(self) -> None:
+        """Read what the kernel has told, for `seen` or `ours` to judge."""
+        if self._feed is None:
+            return
+        authors = self._feed.read()
+        if self._writing is None:
+            self._note(authors)
+        else:
+            self._writing += authors
 
     @contextlib.contextmanager
     def ours(self) -> Iterator[None]:
@@ -127,9 +139,16 @@ class Changes:
         if self._feed is None:
             yield
             return
-        self._note(self._feed.read())
-        yield  # what fails in there has perhaps not written, and what was written is another's
-        authors = self._feed.read()
+        self.hear()
+        self._writing = []
+        try:
+            yield  # what fails in there has perhaps not written: what is heard is another's then
+        except BaseException:
+            authors, self._writing = self._writing, None
+            self._note(authors)
+            raise
+        self.hear()
+        authors, self._writing = self._writing, None
         if len({author.pid for author in authors}) > 1 or _SOMEBODY in authors:
             self._note(authors)
 

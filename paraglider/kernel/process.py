@@ -25,7 +25,7 @@ _SYSTEM_PATHS = "/usr/sbin:/sbin:/usr/bin:/bin"
 _COMMAND_S = 60.0
 # What a program takes or prints allows it more time. iptables-restore (nft) needs 3 s for 1 MB of
 # rules on a server, and shows no progress while the kernel works; this leaves seven times as much.
-_BYTES_PER_S = 50_000
+BYTES_PER_S = 50_000
 _CHUNK_BYTES = 1 << 16  # as much as a pipe holds
 _MOST_CHUNKS = 16  # of one that prints faster than it is read
 # Without a descriptor for the process (Linux before 5.3), how often to ask whether it has ended.
@@ -156,10 +156,10 @@ class Program:
         stdout, stderr = (part.decode("utf-8", "surrogateescape") for part in self._output)
         return Finished(self._argv, os.waitstatus_to_exitcode(self._status), stdout, stderr)
 
-    def check_time(self, limit_s: float, now_s: float) -> None:
+    def check_time(self, limit_s: float, now_s: float, bytes_per_s: int = BYTES_PER_S) -> None:
         """Raise DidNotEndError once it has run for longer than `limit_s`, and what it moved allows
-        beside; `now_s` is of time.monotonic."""
-        allowed_s = limit_s + self._moved_bytes / _BYTES_PER_S
+        beside, a second for `bytes_per_s`; `now_s` is of time.monotonic."""
+        allowed_s = limit_s + self._moved_bytes / bytes_per_s
         if now_s - self._started_s > allowed_s:
             raise DidNotEndError(
                 f"{' '.join(self._argv)} did not end within {allowed_s:.1f} s and was killed; find "

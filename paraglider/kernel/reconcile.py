@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from paraglider.config.model import Family
-from paraglider.errors import ParagliderError
+from paraglider.errors import DidNotEndError, ParagliderError, UnavailableError
 from paraglider.kernel.anchor_revival import revive_anchors
 from paraglider.kernel.apply import Report, Step, apply_states, plan_step, put_anchor
 from paraglider.kernel.changes import Changes
@@ -22,11 +22,12 @@ from paraglider.kernel.client_sets import names_of, put_client_sets, remove_clie
 from paraglider.kernel.host import Host
 from paraglider.kernel.iptables import Iptables, Variant, find_iptables
 from paraglider.kernel.nat_anchor import TABLE, find_anchor
-from paraglider.kernel.policy_routing import PolicyWatch, put_policy
+from paraglider.kernel.policy_routing import PolicyWatch, put_policy, remove_policy
+from paraglider.kernel.removal import remove_anchor
 from paraglider.rules.diff import differing_chains
-from paraglider.rules.restore import differing
+from paraglider.rules.restore import check_restore, differing, plan_restore
 from paraglider.rules.ruleset import TableName
-from paraglider.rules.state import State, TableState
+from paraglider.rules.state import NOTHING, State, TableState
 
 # Who looks after rules can look again, and must not be late for what comes meanwhile.
 _LOCK_WAIT_S = 1
@@ -76,6 +77,7 @@ class Reconciler:
         self._revived: set[Family] = set()
         self._is_anchored = False
         self._is_due = False
+        self._is_writing = False
         self._rest_until_s = 0.0
 
     def fileno(self) -> int:
@@ -129,18 +131,43 @@ class Reconciler:
             return False
         self._note_changes()
         if self._is_due or set(wanted) != set(self._held):
-            return self.take_over(wanted, self._variant)
+            return self._take_over_or_write_blindly(wanted, self._variant)
         self._client_sets |= names  # until it has come to its end
         put_client_sets(wanted, self._host)
         with contextlib.suppress(ParagliderError):  # `put_policy` finds the same
             put_policy(wanted)
-        is_known = all(self._write(family, state) for family, state in wanted.items())
+        try:
+            is_known = all(self._write(family, state) for family, state in wanted.items())
+        except DidNotEndError:
+            return self._write_blindly(wanted)
         if is_known and names != self._client_sets:
             remove_client_sets(host=self._host, kept=names, report=self._report)
         if not is_known:
             return self.take_over(wanted, self._variant)
         self._client_sets = names
         self._wanted = dict(wanted)
+        return True
+
+    def _take_over_or_write_blindly(self, wanted: Mapping[Family, State], variant: Variant) -> bool:
+        try:
+            return self.take_over(wanted, variant)
+        except DidNotEndError:
+            if set(wanted) != set(self._wanted):
+                raise
+            return self._write_blindly(wanted)
+
+    def _write_blindly(self, wanted: Mapping[Family, State]) -> bool:
+        """Write what differs from what was applied last, where the kernel's rules cannot be read: a
+        backend that is down is out of the rules all the same. What others changed stays due."""
+        self._is_due = True
+        for family, state in wanted.items():
+            before = self._held.get(family, self._wanted[family])
+            step = plan_step(self._tools(family), before, state)
+            if step.text:
+                put_client_sets({family: state}, self._host)
+                step.tools.apply_restore(step.text)
+            self._held[family] = _as_written(before, state)
+            self._wanted = {**self._wanted, family: state}
         return True
 
     def _write(self, family: Family, wanted: State) -> bool:
@@ -157,8 +184,12 @@ class Reconciler:
             before = replace(before, tables={**before.tables, name: table})
         step = plan_step(tools, before, wanted)
         if step.text and self._changes is not None:
-            with self._changes.ours():
-                tools.apply_restore(step.text)
+            self._is_writing = True
+            try:
+                with self._changes.ours():
+                    tools.apply_restore(step.text)
+            finally:
+                self._is_writing = False
         self._held[family] = _as_written(before, wanted)
         self._wanted = {**self._wanted, family: wanted}  # also if the other family fails
         return True
@@ -188,14 +219,19 @@ class Reconciler:
             return None
         began_s = self._clock()
         chains = list[str]()
-        for family in self._wanted:
-            chains += self._set_right(family)
+        self._is_due, by = False, self._by  # more may be heard while it looks
+        try:
+            for family in self._wanted:
+                chains += self._set_right(family)
+        except BaseException:
+            self._is_due = True
+            raise
         took_s = self._clock() - began_s
         self._rest_until_s = self._clock() + min(_REST_PER_LOOK * took_s, _MOST_REST_S)
-        by, self._by = sorted(self._by), frozenset()
+        self._by -= by
         # What was written is read back by one more look.
-        self._is_due = bool(chains)
-        return Repair(chains, by, took_s) if chains else None
+        self._is_due |= bool(chains)
+        return Repair(chains, sorted(by), took_s) if chains else None
 
     def _set_right(self, family: Family) -> list[str]:
         tools, wanted = self._tools(family), self._wanted[family]
@@ -218,6 +254,16 @@ class Reconciler:
         each. Raises PermissionDenied or UnavailableError."""
         return [] if self._variant is None else put_policy(self._wanted)
 
+    def hear(self) -> None:
+        """Take in what the kernel tells on `fileno`; starts no program, and raises nothing."""
+        if self._changes is None or self._is_writing:
+            if self._changes is not None:
+                self._changes.hear()
+            return
+        # What cannot be revived is put back by the next look.
+        with contextlib.suppress(ParagliderError, OSError):
+            self._note_changes()
+
     def _note_changes(self) -> None:
         seen = self._changes.seen() if self._changes is not None else None
         if seen is None:
@@ -235,11 +281,26 @@ class Reconciler:
             find_iptables(self._variant, family, self._host.run), lock_wait_s=_LOCK_WAIT_S
         )
 
+    def remove_known(self) -> None:
+        """Take away the rules that were applied last, where the kernel's cannot be read; after
+        `close`. What others changed of them meanwhile makes it fail. Raises UnavailableError where
+        the kernel was not read since the last `take_over`, and as `apply_restore` does."""
+        if not self._held or set(self._held) != set(self._wanted):
+            raise UnavailableError("the rules in the kernel are not known")
+        for family, held in self._held.items():
+            tools = self._tools(family)
+            text = plan_restore(held, NOTHING)
+            check_restore(text)
+            tools.apply_restore(text)
+            remove_anchor(tools)
+        remove_client_sets(host=self._host, report=self._report)
+        remove_policy()
+
     def close(self) -> None:
         """Listen no more; the rules stay."""
         if self._changes is not None:
             self._changes.close()
-        self._changes = self._variant = None
+        self._changes = None
 
 
 def _as_written(before: State, wanted: State) -> State:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from paraglider.agent.admin import AdminServer, is_welcome
+from paraglider.agent.admin import AdminServer, Reply, is_welcome
 from paraglider.agent.client import ask_agent
 from paraglider.agent.loop import Loop
 from paraglider.agent.protocol import Answer, Request, decode_answer, encode
@@ -45,10 +45,10 @@ class Stage:
         self.text = "fine"
         self.server = AdminServer(loop, self.path, self.answer, may_ask=lambda _: True)
 
-    def answer(self, request: Request) -> Answer:
+    def answer(self, request: Request, reply: Reply) -> None:
         """Note that somebody asked."""
         self.asked.append(request.command)
-        return Answer(0, self.text)
+        reply(Answer(0, self.text))
 
     def connect(self, said: bytes = b"") -> socket.socket:
         """Return a client that says this, and does not read."""

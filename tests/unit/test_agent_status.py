@@ -118,6 +118,7 @@ def test_a_program_is_told_the_same() -> None:
         "last_repair": "nat PREROUTING",
         "trouble": "cannot change the rules: x",
         "count_error": None,
+        "counters_age_s": 0.0,
         "names": [],
     }
     assert told["frontends"][0]["backends"][1] == {
@@ -241,6 +242,7 @@ def test_prometheus_is_told_how_the_agent_is() -> None:
         "paraglider_uptime_seconds 90.25",
         "paraglider_rules_repairs_total 1",
         "paraglider_sync_failures_total 3",
+        "paraglider_changes_overdue_seconds 0",
         "paraglider_config_reloads_total 2",
         "paraglider_config_file_missing 1",
         "paraglider_config_last_reload_successful 0",
