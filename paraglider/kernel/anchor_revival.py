@@ -15,6 +15,7 @@ That is less than the whole anchor (nat_anchor.py), which follows it.
 
 from __future__ import annotations
 
+import errno
 import struct
 from collections.abc import Iterable
 from contextlib import closing
@@ -52,6 +53,7 @@ _CT_REGISTER, _CT_KEY = 1, 2
 _HOOKS = {"prerouting": 0, "postrouting": 4}  # enum nf_inet_hooks
 _REGISTER_1, _CT_STATE = 1, 0  # enum nft_registers, enum nft_ct_keys
 _PIN = "pin"
+_READING = "read the NAT anchor"
 _NUMBER = struct.Struct("!i")
 
 
@@ -71,7 +73,10 @@ def revive_anchors(families: Iterable[Family]) -> list[Family]:
 
 def _has_table(netlink: Netlink, family: Family) -> bool:
     netlink.send(message(NFT_GET_TABLE, 0, 0, NFPROTO[family], _text(_TABLE_NAME, TABLE)))
-    for _, kind, *_ in netlink.receive("read the NAT anchor"):
+    for data, kind, _, _, start, _ in netlink.receive(_READING):
+        number = error_number(data, start) if kind == NLMSG_ERROR else 0
+        if number not in (0, errno.ENOENT):
+            raise explain(_READING, number, NFNL_SUBSYS_NFTABLES)
         return kind != NLMSG_ERROR
     return False
 
@@ -119,5 +124,5 @@ def _ask(netlink: Netlink, requests: bytes, what: str) -> None:
     for data, kind, _, _, start, _ in netlink.receive(what):
         if kind == NLMSG_ERROR:
             if number := error_number(data, start):
-                raise explain(what, number)
+                raise explain(what, number, NFNL_SUBSYS_NFTABLES)
             return

@@ -24,6 +24,7 @@ from paraglider.rules.state import State
 # nf_tables lets go of a set a moment after the last rule that spoke of it is gone.
 _RELEASED_WITHIN_S = 2.0
 _POLL_S = 0.02
+_TRY_MODULES = "try modprobe -a ip_set ip_set_hash_ip xt_set"
 _MODULE = "/sys/module/ip_set"
 
 
@@ -80,7 +81,7 @@ def put_client_sets(states: Mapping[Family, State], host: Host) -> Sequence[str]
         done = _restore((wanted[name] for name in missing), host.run)
         if done.returncode != 0:
             _destroy(missing, host.run)
-            raise _explain(done)
+            raise explain(done)
     return missing
 
 
@@ -125,7 +126,7 @@ def _destroy(names: Iterable[str], run: Run) -> list[str]:
 def _list_sets(run: Run) -> set[str]:
     done = run([find_ipset(), "list", "-name"])
     if done.returncode != 0:
-        raise _explain(done)
+        raise explain(done)
     return set(done.stdout.split("\n"))
 
 
@@ -133,19 +134,26 @@ def _restore(lines: Iterable[str], run: Run) -> Finished:
     return run([find_ipset(), "restore"], text="".join(f"{line}\n" for line in lines))
 
 
-def _explain(done: Finished) -> ParagliderError:
+def explain(done: Finished) -> ParagliderError:
     """Return the error that tells what ipset lacked, and the mend."""
     said = re.sub(r"\s+", " ", done.stderr).strip() or f"no message, exit code {done.returncode}"
-    told = f"affinity: ipset failed: {said}"
+    told = f"affinity: ipset failed ({' '.join(done.argv[1:])}): {said}"
     if re.search(r"not permitted|permission denied", said, re.IGNORECASE):
         return PermissionDenied(f"{told}\n{grant_mend('NET_ADMIN')}")
-    if re.search(r"Cannot open session|Kernel support|not supported", said, re.IGNORECASE):
-        return NotHereError(
-            f"{told}\nthe kernel lacks sets: try modprobe -a ip_set ip_set_hash_ip xt_set"
+    if re.search(r"You need to upgrade|protocol versions|incompatib", said):
+        return UnavailableError(
+            f"{told}\nipset and the kernel are of versions that do not fit: upgrade the older one"
         )
+    if re.search(r"not supported|No such device", said, re.IGNORECASE):
+        return NotHereError(f"{told}\nthe kernel lacks sets: {_TRY_MODULES}")
+    if re.search(r"Cannot open session|Invalid argument", said):
+        # ipset does not tell why; older kernels answer EINVAL where the module is missing.
+        return UnavailableError(f"{told}\nthe kernel may lack sets: {_TRY_MODULES}")
     if "maximal number" in said:
         return UnavailableError(
             f"{told}\na host has room for 65,534 sets, and affinity takes one for each backend: "
             "have it where it is needed"
         )
-    return UnavailableError(f"{told}\nsee what sets there are with 'ipset list -terse'")
+    if "same name already exists" in said:
+        told += "\nsee what sets there are with 'ipset list -terse'"
+    return UnavailableError(told)

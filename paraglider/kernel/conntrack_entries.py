@@ -79,7 +79,7 @@ class Entries:
         for _ in range(_TRIES):
             failure, is_whole, kept = self._dump(request, keep, is_translated=is_translated)
             if failure and not request:
-                raise explain(_READING, failure)
+                raise explain(_READING, failure, NFNL_SUBSYS_CTNETLINK)
             if failure:
                 request = b""  # it does not sort out what is wanted
             elif is_whole:
@@ -147,7 +147,7 @@ class Entries:
             if kind == NLMSG_ERROR:
                 failure = error_number(data, start)
                 if failure not in (0, errno.ENOENT, errno.EBUSY):
-                    raise explain(_CUTTING, failure)
+                    raise explain(_CUTTING, failure, NFNL_SUBSYS_CTNETLINK)
                 yield batch[sequence], failure
                 left -= 1
                 if not left:

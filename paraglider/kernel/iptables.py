@@ -1,13 +1,14 @@
 """iptables: reading and writing the tables of one family through one variant of the tools.
 
 Owns how the programs are called and what their errors mean. It decides nothing about rules: text
-goes in as it was planned. The order of exit codes is not trusted (4 alone means three things); what
-is said decides.
+goes in as it was planned. Exit codes are not trusted (4 alone means four things): what iptables
+prints decides, and where that names no cause, no mend is guessed.
 """
 
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import StrEnum
@@ -35,6 +36,65 @@ _TELL_AFTER_S = 1
 _MOST_LISTED = 100
 #   -A PARAGLIDER-web -p tcp -c 12 720 -j DNAT --to-destination 10.0.0.2:80
 _LISTED = re.compile(r"^(-A .*?)-c ([0-9]+) ([0-9]+) (-j .*)$", re.MULTILINE)
+
+# What iptables prints, and what it means. Exit code 4 alone is a lock that is held, a lock file
+# that cannot be used, a permission, or whatever nf_tables refuses.
+_LOCK_FILE = re.compile(
+    r"(?:can't open lock file|Can't lock) (?P<path>\S+): "
+    r"(?P<reason>(?!Resource temporarily unavailable)[^\n]+)"
+)
+# Without the module nf_tables, the kernel answers its first request with one of these two.
+_NO_ENGINE = re.compile(
+    r"Failed to initialize nft: [^\n]*not supported|(protocol|family) not supported"
+    r"|rule set generation id: (Invalid argument|No such device)",
+    re.IGNORECASE,
+)
+#   line 2: CHAIN_DEL failed (Device or resource busy): chain PARAGLIDER-web
+_REFUSED = re.compile(r"\b[A-Z]+_[A-Z]+ failed \(([^)]+)\)(?:: (.+))?")
+#   Couldn't load match `statistic':No such file or directory
+_NOT_LOADED = re.compile(r"Couldn't (?:load|find) (?:match|target) `([a-zA-Z0-9]+)':? ?(.*)")
+#   Warning: Extension statistic revision 0 not supported, missing kernel module?
+_EXTENSION = re.compile(r"[Ee]xtension ([a-zA-Z0-9]+) revision")
+#   iptables-restore: unable to initialize table 'nat'
+_NO_TABLE = re.compile(r"unable to initialize table '(\w+)'|`(\w+)': Table does not exist")
+# Where an extension is not in the module xt_NAME.
+_MODULE_OF = {
+    "CONNMARK": "xt_connmark",
+    "DNAT": "xt_nat",
+    "MARK": "xt_mark",
+    "REJECT": "ipt_REJECT ip6t_REJECT",
+    "SET": "xt_set",
+    "SNAT": "xt_nat",
+    "tcp": "xt_tcpudp",
+    "udp": "xt_tcpudp",
+}
+_TRY_MODULES = "try modprobe -a xt_conntrack xt_statistic xt_nat xt_tcpudp ipt_REJECT ip6t_REJECT"
+_TRY_AGAIN = "see what else changes the host's rules, then try again"
+_TOO_LONG = "the rules are more than the socket takes: sysctl -w net.core.wmem_max=8388608"
+# By the errno with which nf_tables refuses a change; any other speaks for itself.
+_REFUSAL_MENDS = {
+    "Too many links": (
+        "chains lead to chains too deep for nf_tables: list fewer networks in allow and deny"
+    ),
+    "Invalid argument": "the kernel does not take this rule: 'dmesg' may say why",
+    "File exists": f"another program made it at the same moment: {_TRY_AGAIN}",
+    "Message too long": _TOO_LONG,
+}
+# By the words of iptables.
+_MENDS = {
+    r"Message too long": _TOO_LONG,
+    r"module xt_set is not loaded": "the kernel lacks a module: try modprobe xt_set",
+    r"Set \S+ doesn't exist": f"another program has destroyed this set: {_TRY_AGAIN}",
+    r"Couldn't load target `|Chain '\S+' does not exist": (
+        f"another program has deleted this chain: {_TRY_AGAIN}"
+    ),
+    r"Bad rule": f"another program has deleted this rule: {_TRY_AGAIN}",
+    r"by that name": (
+        f"another program has deleted a chain ({_TRY_AGAIN}), or the kernel may lack a module: "
+        f"{_TRY_MODULES}"
+    ),
+    r"line \d+ failed$": "iptables gives no reason; if the kernel refused the line, 'dmesg' may",
+}
 
 _COMMANDS = {Family.IPV4: "iptables", Family.IPV6: "ip6tables"}
 
@@ -168,12 +228,17 @@ def _find_tool(variant: Variant, family: Family, action: str, run: Run) -> str |
 
 
 def explain(done: Finished, variant: Variant, text: str = "") -> ParagliderError:
-    """Return the error that tells what a failed iptables program lacked, and the mend."""
-    said = done.stderr.strip() or f"no message, exit code {done.returncode}"
-    told = f"{done.argv[0].rsplit('/', 1)[-1]} failed: {_one_line(said)}"
-    if re.search(r"xtables lock|can't open lock file|Can't lock ", said):
-        kind = UnavailableError if "open" in said else LockHeldError
-        return kind(f"{told}\n{_lock_mend(said)}")
+    """Return the error for a failed iptables program: what was tried, what came back, and what to
+    do, where the message of iptables names the cause; `text` is what it was to apply."""
+    said = done.stderr.strip()
+    told = f"'{_command(done)}' {_outcome(done)}: {_one_line(said) or 'no message'}"
+    if found := _LOCK_FILE.search(said):
+        return UnavailableError(_join(told, _lock_file_mend(found["path"], found["reason"])))
+    if "xtables lock" in said or "Can't lock " in said:
+        return LockHeldError(
+            f"{told}\nanother program changes the rules, and did not finish in time: "
+            "see which one with 'fuser -v /run/xtables.lock', then try again"
+        )
     if re.search(r"you must be root|permission denied|not permitted", said, re.IGNORECASE):
         return PermissionDenied(f"{told}\n{permission_mend(variant)}")
     if "socket to ipset" in said:
@@ -182,9 +247,9 @@ def explain(done: Finished, variant: Variant, text: str = "") -> ParagliderError
             f"{told}\nrules here speak of sets (ipset), whose names take NET_RAW: "
             f"{grant_mend('NET_ADMIN', 'NET_RAW')}"
         )
-    if re.search(r"Failed to initialize nft|(protocol|family) not supported", said, re.IGNORECASE):
+    if _NO_ENGINE.search(said):
         return NotHereError(f"{told}\nthe kernel lacks nf_tables, or this address family")
-    return UnavailableError(f"{told}{_near(said, text)}\n{_mend(said)}")
+    return UnavailableError(_join(f"{told}{_near(said, text)}", _mend(done)))
 
 
 def permission_mend(variant: Variant) -> str:
@@ -193,32 +258,81 @@ def permission_mend(variant: Variant) -> str:
     return f"iptables ({variant.value}) needs {' and '.join(needed)}: {grant_mend(*needed)}"
 
 
-def _lock_mend(said: str) -> str:
-    if "open" in said:
+def _command(done: Finished) -> str:
+    return " ".join([done.argv[0].rsplit("/", 1)[-1], *done.argv[1:]])
+
+
+def _family(done: Finished) -> str:
+    return "ip6" if done.argv[0].rsplit("/", 1)[-1].startswith("ip6") else "ip"
+
+
+def _outcome(done: Finished) -> str:
+    if done.returncode >= 0:
+        return f"failed with exit code {done.returncode}"
+    try:
+        return f"was ended by {signal.Signals(-done.returncode).name}"
+    except ValueError:  # a real-time signal
+        return f"was ended by signal {-done.returncode}"
+
+
+def _join(told: str, mend: str) -> str:
+    return f"{told}\n{mend}" if mend else told
+
+
+def _lock_file_mend(path: str, reason: str) -> str:
+    if reason == "Is a directory":
+        return (
+            "Docker makes a directory where the mounted file is missing: on the host, run "
+            f"'rmdir {path} && touch {path}', then start the container again"
+        )
+    if re.search(r"Read-only|Permission denied|No such file", reason):
         return (
             "iptables (legacy) must be able to write its lock file: "
             "docker run -v /run/xtables.lock:/run/xtables.lock"
         )
-    return (
-        "another program changes the rules, and did not finish in time: "
-        "see which one with 'fuser -v /run/xtables.lock', then try again"
-    )
+    return ""
 
 
-def _mend(said: str) -> str:
-    missing = r"(?:Couldn't load (?:match|target) `|[Ee]xtension )([a-zA-Z0-9]+)(?:'| revision)"
-    if found := re.search(missing, said):
-        name = found[1]
-        mend = " (balance: source-hash needs it)" if name == "HMARK" else ""
-        return f"'{name}' is missing, in the kernel or in iptables: try modprobe xt_{name}{mend}"
-    if "Too many links" in said:
-        return "chains lead to chains too deep for nf_tables: list fewer networks in allow and deny"
-    if re.search(r"RULE_(APPEND|INSERT) failed|line \d+ failed|by that name|no message", said):
-        modules = "xt_conntrack xt_statistic xt_nat xt_tcpudp ipt_REJECT ip6t_REJECT"
-        return f"the kernel may lack a module: try modprobe -a {modules}"
-    if "too long" in said:
-        return "the rules are more than the socket takes: sysctl -w net.core.wmem_max=8388608"
-    return "see what else changes the host's rules, then try again"
+def _mend(done: Finished) -> str:
+    """Return what to do about a failure, empty where its cause is not known."""
+    said = done.stderr
+    if refused := _REFUSED.search(said):
+        return _refusal_mend(done, refused[1], refused[2] or "")
+    if found := _NOT_LOADED.search(said):
+        name, reason = found[1], found[2]
+        if reason == "No such file or directory" and not _EXTENSION.search(said):
+            return f"'{name}' is missing in iptables: install the whole package 'iptables'"
+        return _missing_extension(name)
+    if found := _EXTENSION.search(said):
+        return _missing_extension(found[1])
+    if found := _NO_TABLE.search(said):
+        module = f"{_family(done)}table_{found[1] or found[2]}"
+        return (
+            f"the kernel lacks this table, or this process may not read it: try modprobe {module}"
+        )
+    return next((mend for pattern, mend in _MENDS.items() if re.search(pattern, said.strip())), "")
+
+
+def _refusal_mend(done: Finished, reason: str, what: str) -> str:
+    """Return what to do where nf_tables refused a change of `what` for `reason` (an errno)."""
+    if reason == "Device or resource busy":
+        save = done.argv[0].rsplit("/", 1)[-1].replace("-restore", "-save")
+        chain = what.removeprefix("chain ")
+        return (
+            "rules of another program are in it or lead to it: find them with "
+            f"'{save} | grep -e {chain}', delete them, then try again"
+        )
+    if reason in ("No such file or directory", "Operation not supported"):
+        if found := _EXTENSION.search(done.stderr):
+            return _missing_extension(found[1])
+        return f"the kernel may lack a module: {_TRY_MODULES}"
+    return _REFUSAL_MENDS.get(reason, "")
+
+
+def _missing_extension(name: str) -> str:
+    needed = " (balance: source-hash needs it)" if name == "HMARK" else ""
+    modules = _MODULE_OF.get(name, f"xt_{name}")
+    return f"'{name}' is missing in the kernel: try modprobe -a {modules}{needed}"
 
 
 def _near(said: str, text: str) -> str:

@@ -24,12 +24,14 @@ from dataclasses import dataclass
 
 from paraglider.config.model import Family
 from paraglider.errors import ParagliderError, PermissionDenied, UnavailableError
+from paraglider.kernel.host import grant_mend
 from paraglider.kernel.process import Finished, Run, find_program, run_program
 
 TABLE = "paraglider"
 # Of its chains, by their hooks: beside those of iptables' own.
 PRIORITIES = {"prerouting": -99, "postrouting": 101}
 _NFT_FAMILY = {Family.IPV4: "ip", Family.IPV6: "ip6"}
+_MODULES = "nf_tables nft_chain_nat nft_ct"
 _NEEDED = (*(f"type nat hook {hook}" for hook in PRIORITIES), "ct state invalid")
 
 # What a table of iptables without rules looks like; it may say whose it is.
@@ -55,7 +57,7 @@ class NatAnchor:
             return done.stdout
         if "No such file or directory" in done.stderr:
             return None
-        raise _failure("read", done)
+        raise _failure("read", TABLE, done)
 
     def is_whole(self) -> bool:
         """Return whether everything that keeps translation alive is in place."""
@@ -80,7 +82,7 @@ class NatAnchor:
 
     def remove(self) -> None:
         """Delete the anchor, which must be there."""
-        self._apply(f"delete table {self._nft_family} {TABLE}\n")
+        self._apply(f"delete table {self._nft_family} {TABLE}\n", "delete")
 
     def made_tables(self) -> list[str]:
         """Return the tables of iptables that did not exist before ours were applied."""
@@ -95,28 +97,34 @@ class NatAnchor:
         done = self.run([str(self.nft_path), "list", "table", self._nft_family, name])
         lines = (line.strip() for line in done.stdout.split("\n"))
         if done.returncode == 0 and all(_BARE_LINE.fullmatch(line) for line in lines):
-            self._apply(f"delete table {self._nft_family} {name}\n")
+            self._apply(f"delete table {self._nft_family} {name}\n", "delete", name)
 
     @property
     def _nft_family(self) -> str:
         return _NFT_FAMILY[self.family]
 
-    def _apply(self, text: str) -> None:
+    def _apply(self, text: str, action: str = "change", table: str = TABLE) -> None:
         if self.nft_path is None:
             return
         done = self.run([self.nft_path, "-f", "-"], text=text)
         if done.returncode != 0:
-            raise _failure("change", done)
+            raise _failure(action, table, done)
 
 
-def _failure(action: str, done: Finished) -> ParagliderError:
-    said = done.stderr.strip().split("\n")[0]
-    told = f"nft could not {action} its table {TABLE}: {said}"
-    if "not permitted" in said:
-        return PermissionDenied(told)
-    return UnavailableError(
-        f"{told}\nthe kernel may lack a module: try modprobe -a nft_chain_nat nft_ct"
-    )
+def _failure(action: str, table: str, done: Finished) -> ParagliderError:
+    """Return the error for nft that could not `action` (read, change, delete) `table`."""
+    said = re.sub(r"\s+", " ", done.stderr).strip() or f"no message, exit code {done.returncode}"
+    told = f"nft could not {action} table {table}: {said}"
+    if "not permitted" in said or "Permission denied" in said:
+        return PermissionDenied(f"{told}\n{grant_mend('NET_ADMIN')}")
+    # Without the module nf_tables, older kernels answer the first question with EINVAL. Where the
+    # table is in the same request, ENOENT is a type of chain or an expression that is missing.
+    lacking = r"not supported|No such device|cache initialization failed: Invalid argument"
+    if action == "change":
+        lacking += "|No such file or directory"
+    if re.search(lacking, said):
+        return UnavailableError(f"{told}\nthe kernel lacks a module: try modprobe -a {_MODULES}")
+    return UnavailableError(told)
 
 
 def find_anchor(family: Family, run: Run = run_program) -> NatAnchor:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 
 from paraglider.config.model import Family
 from paraglider.errors import ParagliderError, PermissionDenied, UnavailableError
+from paraglider.errors import explain as explain_system
 from paraglider.kernel.host import grant_mend
 
 NETLINK_NETFILTER = 12
@@ -44,6 +45,14 @@ FRAME_BYTES = HEADER.size + _FRAME.size
 CHUNK_BYTES = 1 << 16  # twice the most that the kernel sends at once
 _ATTRIBUTE = struct.Struct("=HH")  # length, type
 _TYPE_MASK = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
+# What the kernel answers where a subsystem, or netlink for netfilter, is not there:
+# nfnetlink_rcv_msg, nfnetlink_rcv_batch, socket(2).
+_NOT_THERE = (errno.ENODEV, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT)
+_MODULES = {
+    None: "nfnetlink",
+    NFNL_SUBSYS_CTNETLINK: "nf_conntrack_netlink",
+    NFNL_SUBSYS_NFTABLES: "nf_tables nft_chain_nat nft_ct",
+}
 _ERRNO = struct.Struct("=i")
 _TIMEOUT_S = 10.0
 
@@ -134,7 +143,10 @@ class Netlink:
 
     def send(self, data: bytes) -> None:
         """Send one or more whole messages."""
-        self._socket.send(data)
+        try:
+            self._socket.send(data)
+        except OSError as error:
+            raise explain("send a netlink request", error.errno or 0) from error
 
     def receive(self, what: str) -> Iterator[Message]:
         """Yield each message that comes, without an end; `what` is said where none comes."""
@@ -154,11 +166,19 @@ def error_number(data: bytes, start: int) -> int:
     return -int(_ERRNO.unpack_from(data, start - FRAME_BYTES + HEADER.size)[0])
 
 
-def explain(what: str, number: int) -> ParagliderError:
-    """Return the error for an errno that came back."""
-    told = f"cannot {what}: {os.strerror(number)}"
+def explain(what: str, number: int, subsystem: int | None = None) -> ParagliderError:
+    """Return the error for an errno that came back when we tried to `what`; `subsystem` is the one
+    that was asked, None where it is the socket that failed."""
+    told = f"cannot {what}: {explain_system(OSError(number, os.strerror(number)))}"
     if number in (errno.EPERM, errno.EACCES):
         return PermissionDenied(f"{told}\n{grant_mend('NET_ADMIN')}")
-    return UnavailableError(
-        f"{told}\nthe kernel may lack a module: try modprobe nf_conntrack_netlink"
-    )
+    modules = _MODULES[subsystem]
+    if number in _NOT_THERE or (subsystem == NFNL_SUBSYS_NFTABLES and number == errno.ENOENT):
+        return UnavailableError(f"{told}\nthe kernel lacks a module: try modprobe -a {modules}")
+    if number == errno.EINVAL and subsystem is not None:
+        # Older kernels answer this, not ENODEV, for a module that is not there.
+        return UnavailableError(
+            f"{told}\nthe kernel does not take this request, or lacks a module: "
+            f"try modprobe -a {modules}"
+        )
+    return UnavailableError(told)

@@ -323,7 +323,10 @@ def _explain(what: str, number: int) -> ParagliderError:
     told = f"cannot {what}: {os.strerror(number)}"
     if number in (errno.EPERM, errno.EACCES):
         return PermissionDenied(f"{told}\n{grant_mend('NET_ADMIN')}")
-    return UnavailableError(f"{told}\nreturn_path: plain goes without policy rules")
+    if number in (*_NOT_HERE, errno.EPROTONOSUPPORT, errno.EINVAL):
+        # Without CONFIG_IP_MULTIPLE_TABLES, or older than an attribute that is sent.
+        told += "\nthis kernel does not take policy rules of this kind: set return_path: plain"
+    return UnavailableError(told)
 
 
 class PolicyWatch:

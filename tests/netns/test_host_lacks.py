@@ -90,7 +90,7 @@ def test_a_missing_match_leaves_the_rules_as_they_were(
     lacking = """sed 's/-m statistic/-m statistics/' | $real "$@\""""
     done = start_within(topology, "env", _with_restore(topology, tmp_path, lacking))
     assert done.returncode == 69
-    assert "try modprobe" in done.stderr
+    assert "'statistics' is missing in iptables" in done.stderr
     assert ">" in done.stderr  # the numbered line that could not be applied
     assert topology.save() == before
     if was_running:

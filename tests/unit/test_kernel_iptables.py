@@ -8,6 +8,7 @@ import pytest
 
 from paraglider.config.model import Family
 from paraglider.errors import (
+    LockHeldError,
     NotHereError,
     ParagliderError,
     PermissionDenied,
@@ -24,7 +25,13 @@ def _failing(stderr: str, returncode: int, variant: Variant = Variant.NFT) -> Ip
     return Iptables(variant, Family.IPV4, "iptables-save", "/usr/sbin/iptables-restore", run)
 
 
-# What iptables 1.8.9 says, legacy and nft; exit code 4 means a lock, a lock file, and a busy chain.
+_NFT = "iptables-nft-restore v1.8.9 (nf_tables): "
+_MODULES = "the kernel may lack a module: try modprobe -a xt_conntrack"
+_AGAIN = "see what else changes the host's rules, then try again"
+
+
+# What iptables 1.8.9 prints, legacy and nft; exit code 4 is a lock, a lock file, a permission, and
+# whatever nf_tables refuses.
 @pytest.mark.parametrize(
     ("stderr", "returncode", "error", "mend"),
     [
@@ -40,7 +47,7 @@ def _failing(stderr: str, returncode: int, variant: Variant = Variant.NFT) -> Ip
             "Can't lock /run/xtables.lock: Resource temporarily unavailable\nAnother app is "
             "currently holding the xtables lock. Stopped waiting after 10s.",
             4,
-            UnavailableError,
+            LockHeldError,
             "see which one with 'fuser -v /run/xtables.lock', then try again",
             id="lock held",
         ),
@@ -52,22 +59,52 @@ def _failing(stderr: str, returncode: int, variant: Variant = Variant.NFT) -> Ip
             id="lock file unusable",
         ),
         pytest.param(
+            "Fatal: can't open lock file /run/xtables.lock: Is a directory",
+            4,
+            UnavailableError,
+            "run 'rmdir /run/xtables.lock && touch /run/xtables.lock'",
+            id="lock file is a directory",
+        ),
+        pytest.param(
             "iptables-restore v1.8.9 (legacy): Couldn't load match `statistic':No such file or "
             "directory\n\nError occurred at line: 2\nTry `iptables-restore -h' or "
             "'iptables-restore --help' for more information.",
             2,
             UnavailableError,
-            "'statistic' is missing, in the kernel or in iptables: try modprobe xt_statistic",
+            "'statistic' is missing in iptables: install the whole package 'iptables'",
             id="match missing in iptables",
         ),
         pytest.param(
+            "iptables-restore v1.8.9 (legacy): Couldn't load match `statistic':Operation not "
+            "supported\n\nError occurred at line: 2",
+            2,
+            UnavailableError,
+            "'statistic' is missing in the kernel: try modprobe -a xt_statistic",
+            id="match missing in the kernel, legacy",
+        ),
+        pytest.param(
             "Warning: Extension statistic revision 0 not supported, missing kernel module?\n"
-            "iptables-nft-restore v1.8.9 (nf_tables): \nline 2: RULE_APPEND failed (No such file "
-            "or directory): rule in chain PARAGLIDER-web",
+            f"{_NFT}\nline 2: RULE_APPEND failed (No such file or directory): rule in chain "
+            "PARAGLIDER-web",
             4,
             UnavailableError,
-            "'statistic' is missing, in the kernel or in iptables: try modprobe xt_statistic",
+            "'statistic' is missing in the kernel: try modprobe -a xt_statistic",
             id="match missing in the kernel",
+        ),
+        pytest.param(
+            "Warning: Extension DNAT revision 0 not supported, missing kernel module?\n"
+            f"{_NFT}\nline 2: RULE_APPEND failed (No such file or directory): rule in chain X",
+            4,
+            UnavailableError,
+            "'DNAT' is missing in the kernel: try modprobe -a xt_nat",
+            id="target in a module of another name",
+        ),
+        pytest.param(
+            f"{_NFT}\nline 2: CHAIN_ADD failed (Operation not supported): chain PREROUTING",
+            4,
+            UnavailableError,
+            _MODULES,
+            id="type of chain missing in the kernel",
         ),
         pytest.param(
             "iptables-save v1.8.9 (nf_tables): Failed to initialize nft: Protocol not supported",
@@ -77,10 +114,26 @@ def _failing(stderr: str, returncode: int, variant: Variant = Variant.NFT) -> Ip
             id="no nf_tables",
         ),
         pytest.param(
+            "iptables-nft-save v1.8.9 (nf_tables): Could not fetch rule set generation id: "
+            "Invalid argument",
+            4,
+            NotHereError,
+            "the kernel lacks nf_tables, or this address family",
+            id="no nf_tables, older kernel",
+        ),
+        pytest.param(
+            "iptables-restore v1.8.9 (legacy): iptables-restore: unable to initialize table 'nat'",
+            2,
+            UnavailableError,
+            "the kernel lacks this table, or this process may not read it: "
+            "try modprobe iptable_nat",
+            id="no table",
+        ),
+        pytest.param(
             "iptables-restore: No chain/target/match by that name.",
             1,
             UnavailableError,
-            "the kernel may lack a module: try modprobe -a xt_conntrack",
+            f"another program has deleted a chain ({_AGAIN}), or {_MODULES}",
             id="something missing",
         ),
         pytest.param(
@@ -88,23 +141,37 @@ def _failing(stderr: str, returncode: int, variant: Variant = Variant.NFT) -> Ip
             "directory",
             2,
             UnavailableError,
-            "see what else changes the host's rules, then try again",
+            f"another program has deleted this chain: {_AGAIN}",
             id="a chain that somebody removed meanwhile",
         ),
         pytest.param(
-            "iptables-nft-restore v1.8.9 (nf_tables): \nline 3: CHAIN_DEL failed (Device or "
-            "resource busy): chain PARAGLIDER-BLOCKLIST",
-            4,
+            "iptables-restore v1.8.9 (legacy): Set PARAGLIDER-x doesn't exist.",
+            2,
             UnavailableError,
-            "see what else changes the host's rules, then try again",
-            id="not a lock",
+            f"another program has destroyed this set: {_AGAIN}",
+            id="a set that somebody removed meanwhile",
         ),
         pytest.param(
-            "",
+            f"{_NFT}\nline 3: CHAIN_DEL failed (Device or resource busy): chain PARAGLIDER-web",
+            4,
+            UnavailableError,
+            "rules of another program are in it or lead to it: find them with "
+            "'iptables-save | grep -e PARAGLIDER-web'",
+            id="chain in use",
+        ),
+        pytest.param(
+            f"{_NFT}\nline 2: RULE_APPEND failed (Invalid argument): rule in chain PARAGLIDER-web",
+            4,
+            UnavailableError,
+            "the kernel does not take this rule: 'dmesg' may say why",
+            id="rule refused",
+        ),
+        pytest.param(
+            "iptables-restore: line 3 failed",
             1,
             UnavailableError,
-            "the kernel may lack a module: try modprobe -a xt_conntrack",
-            id="nothing said",
+            "iptables gives no reason; if the kernel refused the line, 'dmesg' may",
+            id="legacy gives no reason",
         ),
     ],
 )
@@ -115,6 +182,43 @@ def test_a_failure_names_its_mend(
     with pytest.raises(error) as caught:
         _failing(stderr, returncode).read_state()
     assert mend in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("stderr", "returncode", "came_back"),
+    [
+        pytest.param("", 4, "failed with exit code 4: no message", id="nothing printed"),
+        pytest.param("", -9, "was ended by SIGKILL: no message", id="killed"),
+        pytest.param(
+            f"{_NFT}\nline 2: RULE_APPEND failed (Cannot allocate memory): rule in chain X",
+            4,
+            "failed with exit code 4: line 2: RULE_APPEND failed (Cannot allocate memory): rule in "
+            "chain X",
+            id="no memory",
+        ),
+        pytest.param(
+            "Fatal: can't open lock file /run/xtables.lock: Too many open files",
+            4,
+            "failed with exit code 4: Fatal: can't open lock file /run/xtables.lock: Too many open "
+            "files",
+            id="lock file, no descriptor",
+        ),
+        pytest.param(
+            "Can't lock /run/xtables.lock: No locks available\nAnother app is currently holding "
+            "the xtables lock. Stopped waiting after 10s.",
+            4,
+            "failed with exit code 4: Can't lock /run/xtables.lock: No locks available Another app "
+            "is currently holding the xtables lock. Stopped waiting after 10s.",
+            id="lock file that cannot be locked",
+        ),
+    ],
+)
+def test_an_unknown_cause_gets_no_mend(stderr: str, returncode: int, came_back: str) -> None:
+    """The message is what was tried and what came back."""
+    with pytest.raises(UnavailableError) as caught:
+        _failing(stderr, returncode).read_state()
+    assert not isinstance(caught.value, LockHeldError)
+    assert str(caught.value) == f"'iptables-save --counters' {came_back}"
 
 
 def test_a_failure_shows_the_lines_around_the_one_it_names() -> None:
