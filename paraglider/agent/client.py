@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 
 from paraglider.agent.protocol import Answer, Request, decode_answer, encode
@@ -26,7 +27,8 @@ def ask_agent(path: str, request: Request, *, wait_s: float = ANSWER_WAIT_S) -> 
             raise UnavailableError(f"cannot reach the agent at {path}: {_why(error)}") from error
         connection.settimeout(wait_s)
         try:
-            connection.sendall(encode(request))
+            with contextlib.suppress(BrokenPipeError):  # it may have answered before it was asked
+                connection.sendall(encode(request))
             return decode_answer(_read_line(connection))
         except TimeoutError as error:
             raise UnavailableError(
