@@ -21,7 +21,7 @@ from paraglider.agent.loop import REST_S, Loop
 from paraglider.agent.protocol import MAX_LINE_BYTES, Answer, Request, decode_request, encode
 from paraglider.errors import UnavailableError, UsageError
 from paraglider.health.wire import receive
-from paraglider.kernel.unix_peer import read_peer
+from paraglider.kernel.unix_peer import read_peer_uid
 
 _MAX_CLIENTS = 16
 _CLIENT_WAIT_S = 5.0
@@ -112,8 +112,8 @@ class AdminServer:
         self._spare = -1
 
     def _take(self, connection: socket.socket) -> None:
-        peer = read_peer(connection)
-        if peer is None or not self._may_ask(peer.uid):
+        uid = read_peer_uid(connection)
+        if uid is None or not self._may_ask(uid):
             connection.close()
             return
         connection.setblocking(False)
@@ -121,7 +121,7 @@ class AdminServer:
         late_s = now_s - _CLIENT_WAIT_S
         for old in [c for c in self._clients if c.since_s < late_s and not c.is_answered]:
             self._drop(old)
-        client = _Client(connection, peer.uid, now_s)
+        client = _Client(connection, uid, now_s)
         try:
             self._loop.watch(connection.fileno(), lambda: self._read(client))
         except OSError:  # the kernel watches no more files for us

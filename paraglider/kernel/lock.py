@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from paraglider.errors import LockHeldError
 from paraglider.kernel.name_row import HeldName, Holder, NameRow
 
-_ROW = NameRow("paraglider/rules")
+_ROW = NameRow("paraglider/rules", is_inherited=True)
 # Above what a start takes that waits for the lock of iptables-legacy in its turn.
 _WAIT_S = 15.0
 # `docker stop` allows ten seconds, in which there may have to be a second try.
@@ -37,7 +37,7 @@ def hold_rules_lock(
             f"{wait_s:g} s: see what it waits for, then try again"
         )
 
-    with _ROW.hold(wait_s=wait_s, report=report, refuse=refuse, is_inherited=True) as held:
+    with _ROW.hold(wait_s=wait_s, report=report, refuse=refuse) as held:
         yield held
 
 
@@ -57,7 +57,7 @@ def hold_rules_lock_to_stop(
             "going on without the lock; run 'paraglider stop' again if rules come back"
         )
 
-    with _ROW.hold(wait_s=wait_s, report=report, refuse=refuse, is_inherited=True):
+    with _ROW.hold(wait_s=wait_s, report=report, refuse=refuse):
         yield
 
 

@@ -36,6 +36,9 @@ _SEEN_OFF_AT_ONCE = 32
 # For a place in that queue. Where it stays full, the holder is unknown; for so long it counts.
 _CONNECT_WAIT_S = 0.1
 _FULL_WAIT_S = 2.0
+# For a program that a process of ours has started, which holds the name after it. What a user other
+# than root left behind counts for so long: anybody may be that user in a container.
+_ORPHAN_WAIT_S = 2.0
 # For two of ours that gave back their names because of each other, until one is first.
 _CONTEST_S = 1.0
 _POLL_S = 0.02
@@ -84,9 +87,14 @@ class HeldName:
 
 
 class NameRow:
-    """The names `first`, `first`/1 and so on."""
+    """The names `first`, `first`/1 and so on.
 
-    def __init__(self, first: str, count: int = 8) -> None:
+    With `is_inherited`, programs that a holder starts hold the row too, for as long as they run.
+    Without it, the row is free when its process has ended.
+    """
+
+    def __init__(self, first: str, count: int = 8, *, is_inherited: bool = False) -> None:
+        self._is_inherited = is_inherited
         self.names = (first, *(f"{first}/{number}" for number in range(1, count)))
 
     def find(self) -> Holder | None:
@@ -98,7 +106,7 @@ class NameRow:
                 continue
             if holder.peer is None:
                 unknown = unknown or holder
-            elif holder.peer.may_keep_rules():
+            elif holder.peer.may_keep_rules() and (self._is_inherited or not holder.peer.is_ended):
                 return holder
         return unknown
 
@@ -109,17 +117,16 @@ class NameRow:
         wait_s: float,
         report: Report,
         refuse: Callable[[Holder], Exception | None],
-        is_inherited: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> Iterator[HeldName]:
         """Hold the row inside the `with`.
 
         Waits `wait_s` for another process of ours; then raises what `refuse` returns, or goes on
-        without the row where that is None. With `is_inherited`, programs that are started inside
-        hold it too, for as long as they run.
+        without the row where that is None.
         """
-        held = _Taking(self.names, report, clock).take(wait_s, refuse)
-        if is_inherited and held.fileno() >= 0:
+        orphan_wait_s = _ORPHAN_WAIT_S if self._is_inherited else None
+        held = _Taking(self.names, report, clock, orphan_wait_s).take(wait_s, refuse)
+        if self._is_inherited and held.fileno() >= 0:
             os.set_inheritable(held.fileno(), True)
         try:
             yield held
@@ -137,9 +144,17 @@ class _InTheWay(Exception):
 
 
 class _Taking:
-    """One process's way to a name of the row."""
+    """One process's way to a name of the row. `orphan_wait_s` is None where a name whose process
+    has ended is nobody's."""
 
-    def __init__(self, names: Sequence[str], report: Report, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        report: Report,
+        clock: Callable[[], float],
+        orphan_wait_s: float | None,
+    ) -> None:
+        self._orphan_wait_s = orphan_wait_s
         self._names = names
         self._report = report
         self._clock = clock
@@ -195,17 +210,32 @@ class _Taking:
             holder = read_holder(name)
         if holder is None:
             return
-        is_known = holder.peer is not None
-        if holder.peer is not None and holder.peer.may_keep_rules():
+        if holder.peer is not None and self._is_ours(holder.peer):
             raise _InTheWay(holder, is_contest=is_contest)
-        if not is_known and self._clock() - self._began_s <= _FULL_WAIT_S:
+        if holder.peer is None and self._clock() - self._began_s <= _FULL_WAIT_S:
             raise _InTheWay(holder, is_contest=is_contest)
         if name not in self._ignored:
             self._ignored.add(name)
             self._report(
-                f"ignored the process that holds @{name}: {holder}"
-                + (", which may not keep rules" if is_known else "")
+                f"ignored the process that holds @{name}: {holder}" + _why_ignored(holder.peer)
             )
+
+    def _is_ours(self, peer: Peer) -> bool:
+        """Return whether a holder counts. Root's orphan counts as long as it runs: a killed start
+        leaves an iptables-restore that writes."""
+        if not peer.may_keep_rules() or not peer.is_ended:
+            return peer.may_keep_rules()
+        if self._orphan_wait_s is None:
+            return False
+        return peer.uid == 0 or self._clock() - self._began_s <= self._orphan_wait_s
+
+
+def _why_ignored(peer: Peer | None) -> str:
+    if peer is None:
+        return ""
+    if peer.may_keep_rules():
+        return ": end that child if it is not of a paraglider that was killed"
+    return ", which may not keep rules"
 
 
 def read_holder(name: str) -> Holder | None:

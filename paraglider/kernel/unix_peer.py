@@ -6,7 +6,9 @@ process is needed (unix(7)).
 
 from __future__ import annotations
 
+import errno
 import os
+import select
 import socket
 import struct
 from dataclasses import dataclass
@@ -18,6 +20,8 @@ AGENT_UID = 65532
 
 _CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid
 _NO_UID = 0xFFFFFFFF  # of a socket that is not connected
+# Since Linux 6.5 (asm-generic/socket.h): a pidfd of the process that SO_PEERCRED names.
+_SO_PEERPIDFD = 77
 # struct timeval of SO_SNDTIMEO; 32-bit systems whose time is 64 bits wide have SO_SNDTIMEO_NEW,
 # 67 (asm-generic/socket.h).
 _TIMEVAL = struct.Struct("qq" if socket.SO_SNDTIMEO >= 66 else "@ll")
@@ -26,12 +30,20 @@ _COMMAND_BYTES = 200
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A process at the other end of a unix socket. `pid` is None in another process namespace."""
+    """A process at the other end of a unix socket. `pid` is None in another process namespace.
+
+    `is_ended`: that process has ended, and another one, its child for example, has the socket.
+    """
 
     pid: int | None
     uid: int
+    is_ended: bool = False
+    has_net_admin: bool = True
 
     def __str__(self) -> str:
+        if self.is_ended:
+            number = "of another container" if self.pid is None else f"{self.pid}"
+            return f"(a child of process {number}, which has ended, user {self.uid})"
         if self.pid is None:
             return f"in another container (user {self.uid})"
         return f"(process {self.pid}{_command(self.pid)}, user {self.uid})"
@@ -40,9 +52,7 @@ class Peer:
         """Return whether the peer can be a process of ours: root, this user or the agent's, and,
         where its process is visible here, with NET_ADMIN. A prober is uid 0 in some containers, and
         has no capability."""
-        if self.uid not in (0, os.geteuid(), AGENT_UID):
-            return False
-        return self.pid is None or _has_net_admin(self.pid)
+        return self.uid in (0, os.geteuid(), AGENT_UID) and self.has_net_admin
 
 
 def connect_within(connection: socket.socket, address: str, wait_s: float) -> None:
@@ -64,25 +74,85 @@ def set_send_timeout(connection: socket.socket, wait_s: float) -> None:
 
 def read_peer(connection: socket.socket) -> Peer | None:
     """Return who is at the other end, with the ids that this process sees, as they were when the
-    peer connected or began to listen; None where nobody is."""
+    peer connected or began to listen; None where nobody is.
+
+    The process number may have been given to another process since then. A pidfd cannot be; before
+    Linux 6.5 a process of another user is known not to be the peer.
+    """
+    found = _read_credentials(connection)
+    if found is None:
+        return None
+    number, uid = found
+    pid = number or None
+    pidfd = _open_peer(connection)
+    try:
+        uids, has_net_admin = ((), True) if pid is None else _read_status(pid)
+        if pidfd is None:
+            is_ended = pid is not None and (_is_gone(pid) or bool(uids and uid not in uids))
+        else:  # looked at last: the number was the peer's when its status was read
+            is_ended = pidfd < 0 or _has_ended(pidfd)
+    finally:
+        if pidfd is not None and pidfd >= 0:
+            os.close(pidfd)
+    return Peer(pid, uid, is_ended, has_net_admin or is_ended)
+
+
+def read_peer_uid(connection: socket.socket) -> int | None:
+    """Return the user at the other end, None where nobody is."""
+    found = _read_credentials(connection)
+    return None if found is None else found[1]
+
+
+def _read_credentials(connection: socket.socket) -> tuple[int, int] | None:
+    """Return the process number, 0 in another process namespace, and the user."""
     size = _CREDENTIALS.size
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
     pid, uid, _ = _CREDENTIALS.unpack(credentials)
-    return None if uid == _NO_UID else Peer(pid or None, uid)
+    return None if uid == _NO_UID else (pid, uid)
 
 
-def _has_net_admin(pid: int) -> bool:
-    """Return False only where proc(5) says so: a process that has ended, and whose children hold
-    its socket, cannot be looked up.
+def _open_peer(connection: socket.socket) -> int | None:
+    """Return a pidfd of the peer, -1 where it has ended, None where the kernel gives none.
 
-    /proc/PID/status has a line ``CapEff:\\t00000000a80425fb``.
+    Kernels before 6.16 have no pidfd of a process that was waited for: EINVAL, later ESRCH.
+    """
+    try:
+        return connection.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
+    except OSError as error:
+        return -1 if error.errno in (errno.EINVAL, errno.ESRCH) else None
+
+
+def _has_ended(pidfd: int) -> bool:
+    """Return whether the process has ended: its pidfd is readable then (pidfd_open(2))."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+def _read_status(pid: int) -> tuple[tuple[int, ...], bool]:
+    """Return the users of a process, and whether it has NET_ADMIN; () and True where proc(5) does
+    not say.
+
+    /proc/PID/status has lines ``Uid:\t0\t0\t0\t0`` and ``CapEff:\t00000000a80425fb``.
     """
     try:
         with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
-            masks = [line.split()[1] for line in file if line.startswith("CapEff:")]
+            words = {key: rest.split() for key, _, rest in (line.partition(":") for line in file)}
     except OSError:
-        return True
-    return not masks or bool(int(masks[0], 16) >> NET_ADMIN & 1)
+        return (), True
+    masks = words.get("CapEff", [])
+    uids = tuple(int(word) for word in words.get("Uid", []))
+    return uids, not masks or bool(int(masks[0], 16) >> NET_ADMIN & 1)
 
 
 def _command(pid: int) -> str:

@@ -31,6 +31,26 @@ for name in sys.argv[2:]:
 print("taken", flush=True)
 time.sleep(600)
 """
+# Listens at the names that it is given in a process that ends, whose child keeps them until the
+# first process has ended.
+_ABANDON = """
+import os, socket, sys, time
+reading, writing = os.pipe()
+listener = os.fork()
+if listener == 0:
+    os.close(writing)
+    taken = []
+    for name in sys.argv[1:]:
+        taken.append(socket.socket(socket.AF_UNIX))
+        taken[-1].bind(chr(0) + name)
+        taken[-1].listen(4096)
+    if os.fork() == 0:
+        os.read(reading, 1)
+    os._exit(0)
+os.waitpid(listener, 0)
+print("taken", flush=True)
+time.sleep(600)
+"""
 # The lock of before: on the namespace, which every process in it can open.
 _FLOCK = """
 import fcntl, time
@@ -56,6 +76,7 @@ while True:
     if len(kept) > 200:
         kept.pop(0).close()
 """
+_AGENT_USER = ("setpriv", "--reuid=65532", "--regid=65532", "--clear-groups")
 _STRANGER = ("setpriv", "--reuid=65533", "--regid=65533", "--clear-groups")
 _IN_THE_GROUP = ("setpriv", "--reuid=65533", "--regid=0", "--clear-groups")
 _POWERLESS_ROOT = ("setpriv", "--inh-caps=-all", "--bounding-set=-all")
@@ -119,6 +140,23 @@ def test_names_that_strangers_take_hold_up_nothing(
     assert topology.connect(3).failures == ()
     assert agent.order("stop") == "stopped: all rules are gone, and so is the agent\n"
     assert "PARAGLIDER" not in topology.save()
+
+
+@pytest.mark.parametrize("variant", [Variant.NFT], ids=["nft"], indirect=True)
+@pytest.mark.parametrize("names", [_FIRST, _ALL], ids=["first names", "all names"])
+def test_names_that_an_ended_process_left_hold_up_nothing(
+    topology: Topology, names: Sequence[str]
+) -> None:
+    """Its user is the agent's: a prober that was taken over, or a container that uses that user."""
+    start_stranger(topology, _ABANDON, *names, within=_AGENT_USER)
+    started = topology.balancer.paraglider("start", config=topology.config)
+    assert started.returncode == 0
+    assert "which has ended, user 65532)" in started.stderr
+    stopped = topology.balancer.paraglider("stop")
+    assert (stopped.returncode, stopped.stdout) == (0, "stopped: all rules are gone\n")
+    agent = topology.start_agent()
+    assert topology.balancer.paraglider("status").returncode == 0
+    assert agent.order("stop") == "stopped: all rules are gone, and so is the agent\n"
 
 
 def test_with_a_stranger_at_the_first_name_a_second_agent_is_refused(topology: Topology) -> None:
