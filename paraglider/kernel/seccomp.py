@@ -1,8 +1,9 @@
 """Seccomp: the system calls that a prober never needs, refused by the kernel.
 
 A prober that a stranger has taken over is, in some containers, the same user as the agent: it could
-lock /run/xtables.lock, reach the admin socket, hold the names of the locks, and end the agent. The
-filter refuses that; what it refuses fails with EPERM, a socket of another family with EAFNOSUPPORT.
+lock /run/xtables.lock, reach the admin socket, hold the names of the locks, end the agent, take its
+processor, limit its files, and let the kernel send it signals. The filter refuses that; what it
+refuses fails with EPERM, a socket of another family with EAFNOSUPPORT.
 
 Pure but for `install_filter`. Numbers are those of asm/unistd.h, constants those of
 linux/seccomp.h, linux/filter.h and linux/audit.h.
@@ -25,8 +26,9 @@ _SECCOMP_MODE_FILTER = 2
 _ALLOW = 0x7FFF0000
 _REFUSE = 0x00050000  # SECCOMP_RET_ERRNO, with the error number in the low half
 _X32_BIT = 0x40000000
-# struct seccomp_data; of the first argument the low half, on little-endian machines.
-_NUMBER_AT, _ARCHITECTURE_AT, _FIRST_ARGUMENT_AT = 0, 4, 16
+# struct seccomp_data; of an argument the low half, on little-endian machines: all that the kernel
+# reads of an int.
+_NUMBER_AT, _ARCHITECTURE_AT, _FIRST_ARGUMENT_AT, _ARGUMENT_BYTES = 0, 4, 16, 8
 _LOAD, _IF_EQUAL, _IF_AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
 _INSTRUCTION = struct.Struct("HBBI")  # struct sock_filter
 
@@ -38,52 +40,115 @@ _COMMON = {
     "io_uring_register": 427,
     "pidfd_open": 434,
     "pidfd_getfd": 438,
+    "process_madvise": 440,
+    "process_mrelease": 448,
 }
 _X86_64 = {
+    "ioctl": 16,
     "socket": 41,
     "socketpair": 53,
     "execve": 59,
     "kill": 62,
+    "fcntl": 72,
     "flock": 73,
     "ptrace": 101,
     "rt_sigqueueinfo": 129,
+    "setpriority": 141,
+    "sched_setparam": 142,
+    "sched_setscheduler": 144,
     "tkill": 200,
+    "sched_setaffinity": 203,
     "tgkill": 234,
+    "ioprio_set": 251,
+    "migrate_pages": 256,
+    "move_pages": 279,
     "rt_tgsigqueueinfo": 297,
+    "perf_event_open": 298,
+    "prlimit64": 302,
     "process_vm_readv": 310,
     "process_vm_writev": 311,
+    "kcmp": 312,
+    "sched_setattr": 314,
     "execveat": 322,
 }
 # asm-generic/unistd.h: aarch64, riscv64.
 _GENERIC = {
+    "fcntl": 25,
+    "ioctl": 29,
+    "ioprio_set": 30,
     "flock": 32,
     "ptrace": 117,
+    "sched_setparam": 118,
+    "sched_setscheduler": 119,
+    "sched_setaffinity": 122,
     "kill": 129,
     "tkill": 130,
     "tgkill": 131,
     "rt_sigqueueinfo": 138,
+    "setpriority": 140,
     "socket": 198,
     "socketpair": 199,
     "execve": 221,
+    "migrate_pages": 238,
+    "move_pages": 239,
     "rt_tgsigqueueinfo": 240,
+    "perf_event_open": 241,
+    "prlimit64": 261,
     "process_vm_readv": 270,
     "process_vm_writev": 271,
+    "kcmp": 272,
+    "sched_setattr": 274,
     "execveat": 281,
 }
 _ARM = {
     "execve": 11,
     "ptrace": 26,
     "kill": 37,
+    "ioctl": 54,
+    "fcntl": 55,
+    "setpriority": 97,
     "flock": 143,
+    "sched_setparam": 154,
+    "sched_setscheduler": 156,
     "rt_sigqueueinfo": 178,
+    "fcntl64": 221,
     "tkill": 238,
+    "sched_setaffinity": 241,
     "tgkill": 268,
     "socket": 281,
     "socketpair": 288,
+    "ioprio_set": 314,
+    "move_pages": 344,
     "rt_tgsigqueueinfo": 363,
+    "perf_event_open": 364,
+    "prlimit64": 369,
     "process_vm_readv": 376,
     "process_vm_writev": 377,
+    "kcmp": 378,
+    "sched_setattr": 380,
     "execveat": 387,
+    "migrate_pages": 400,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ArgumentRule:
+    """A call of which the argument at `position` decides: values of `refused` are refused, or, with
+    `only`, all but that one."""
+
+    position: int
+    refused: Sequence[int] = ()
+    only: int | None = None
+
+
+# fcntl.h, asm-generic/fcntl.h: F_SETOWN, F_SETSIG and F_SETOWN_EX let the kernel send signals to
+# another process; F_SETLEASE holds up whoever opens the agent's files.
+_FCNTL = ArgumentRule(1, refused=(8, 10, 15, 1024))
+ARGUMENT_RULES = {
+    "fcntl": _FCNTL,
+    "fcntl64": _FCNTL,
+    "ioctl": ArgumentRule(1, refused=(0x8901, 0x8902)),  # FIOSETOWN, SIOCSPGRP: as F_SETOWN
+    "prlimit64": ArgumentRule(0, only=0),  # its own limits; glibc's getrlimit says 0
 }
 
 
@@ -116,7 +181,8 @@ def find_machine(name: str, *, pointer_bytes: int) -> Machine | None:
 
 def plan_filter(machine: Machine, families: Sequence[int]) -> bytes:
     """Return the BPF program: calls of `machine.numbers` are refused, but for sockets of
-    `families`; so are calls of another architecture (32-bit x86, x32)."""
+    `families` and what ARGUMENT_RULES leaves; so are calls of another architecture
+    (32-bit x86, x32)."""
     refuse = _make(_RETURN, _REFUSE | errno.EPERM)
     allow = _make(_RETURN, _ALLOW)
     program = [_make(_LOAD, _ARCHITECTURE_AT), _make(_IF_EQUAL, machine.architecture, 1, 0), refuse]
@@ -124,7 +190,10 @@ def plan_filter(machine: Machine, families: Sequence[int]) -> bytes:
     if machine.has_x32:
         program += [_make(_IF_AT_LEAST, _X32_BIT, 0, 1), refuse]
     for name, number in machine.numbers.items():
-        if name != "socket":
+        if name in ARGUMENT_RULES:
+            decision = _decide_by_argument(ARGUMENT_RULES[name], refuse=refuse, allow=allow)
+            program += [_make(_IF_EQUAL, number, 0, len(decision)), *decision]
+        elif name != "socket":
             program += [_make(_IF_EQUAL, number, 0, 1), refuse]
     sockets = [_make(_LOAD, _FIRST_ARGUMENT_AT)]
     for family in families:
@@ -132,6 +201,15 @@ def plan_filter(machine: Machine, families: Sequence[int]) -> bytes:
     sockets.append(_make(_RETURN, _REFUSE | errno.EAFNOSUPPORT))
     program.append(_make(_IF_EQUAL, machine.numbers["socket"], 0, len(sockets)))
     return b"".join([*program, *sockets, allow])
+
+
+def _decide_by_argument(rule: ArgumentRule, *, refuse: bytes, allow: bytes) -> list[bytes]:
+    steps = [_make(_LOAD, _FIRST_ARGUMENT_AT + _ARGUMENT_BYTES * rule.position)]
+    if rule.only is not None:
+        return [*steps, _make(_IF_EQUAL, rule.only, 0, 1), allow, refuse]
+    for value in rule.refused:
+        steps += [_make(_IF_EQUAL, value, 0, 1), refuse]
+    return [*steps, allow]
 
 
 def socket_families(*, is_trusted: bool) -> Sequence[int]:
