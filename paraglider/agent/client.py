@@ -6,7 +6,7 @@ import contextlib
 import socket
 
 from paraglider.agent.protocol import Answer, Request, decode_answer, encode
-from paraglider.errors import UnavailableError
+from paraglider.errors import UnavailableError, explain
 from paraglider.kernel.unix_peer import connect_within
 
 # A reload or a drain waits for what holds the lock of the rules.
@@ -35,7 +35,9 @@ def ask_agent(path: str, request: Request, *, wait_s: float = ANSWER_WAIT_S) -> 
                 f"the agent did not answer within {wait_s:g} s; see its log"
             ) from error
         except (OSError, ValueError) as error:
-            raise UnavailableError(f"the agent ended before it answered ({error})") from error
+            raise UnavailableError(
+                f"the agent ended before it answered ({explain(error)})"
+            ) from error
 
 
 def _why(error: OSError) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 
-from paraglider.errors import ParagliderError
+from paraglider.errors import ParagliderError, explain
 from paraglider.health.service import Pair, Service
 from paraglider.kernel.conntrack import Count
 
@@ -54,8 +54,8 @@ class ConnectionWatch:
             self._counts = self._count(services)
         except (ParagliderError, OSError) as error:
             if not self.error:
-                self._report(f"{error}; the last numbers stand")
-            self.error = str(error)
+                self._report(f"{explain(error)}; the last numbers stand")
+            self.error = explain(error)
             return self._counts
         if self.error:
             self._report("connections are counted again")

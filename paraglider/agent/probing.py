@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from paraglider.agent.loop import MEANINGLESS, SIGNALS, Loop
 from paraglider.config.model import CheckKind
-from paraglider.errors import ParagliderError
+from paraglider.errors import ParagliderError, explain
 from paraglider.health.probe import Target
 from paraglider.health.prober_main import serve_probes
 from paraglider.health.resolver import Name
@@ -117,7 +117,7 @@ class Probing:
         try:
             self._fork()
         except OSError as error:
-            self._end(f"cannot start a prober: {error}")
+            self._end(f"cannot start a prober: {explain(error)}")
 
     def _fork(self) -> None:
         ours, theirs = socket.socketpair()
@@ -153,7 +153,7 @@ class Probing:
             self._channel.setblocking(False)
             self._hear()  # it may have said why
             if self._channel is not None:
-                self._end(f"cannot send orders to the prober: {error}")
+                self._end(f"cannot send orders to the prober: {explain(error)}")
             return
         self._channel.setblocking(False)
 

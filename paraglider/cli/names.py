@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from paraglider.config.model import Config
-from paraglider.errors import UnavailableError
+from paraglider.errors import UnavailableError, explain
 
 if TYPE_CHECKING:
     from paraglider.health.service import Addresses
@@ -25,7 +25,7 @@ def resolve_names(config: Config) -> Addresses:
         try:
             resolved = judge_answer(name, look_up(name))
         except OSError as error:
-            resolved = judge_answer(name, error.strerror or str(error))
+            resolved = judge_answer(name, explain(error))
         if resolved.addresses:
             found[name] = resolved.addresses
         else:

@@ -16,6 +16,7 @@ from functools import partial
 from selectors import BaseSelector
 
 from paraglider.config.model import CheckKind
+from paraglider.errors import explain
 from paraglider.health.probe import OpenSocket, Probe, Target, open_socket
 from paraglider.health.tls import TlsContexts
 from paraglider.health.verdict import CannotProbe, Verdict
@@ -160,7 +161,9 @@ class Prober:
             # ours. To end the process would be louder, but its successor would meet the same target
             # within a second, and so on: no probe would live to its timeout, and one backend that
             # has found the mistake would keep all that hang from being found down.
-            told = f"error in the prober ({type(error).__name__}: {error}): please report it"
+            told = (
+                f"error in the prober ({type(error).__name__}: {explain(error)}): please report it"
+            )
             self._errors.append(ProbeError(key, told))
         self._end(slot, verdict, self._clock())
 

@@ -16,6 +16,7 @@ from threading import Thread
 
 from paraglider.config.address import Refused, Role, parse_address
 from paraglider.config.model import Address, Family
+from paraglider.errors import explain
 
 # A name with more has the first of them, in ascending order.
 MAX_ADDRESSES = 256
@@ -120,7 +121,7 @@ class Resolver:
         try:
             answer: Sequence[str] | str = self._look_up(name)
         except OSError as error:
-            answer = (error.strerror or str(error)).lower()
+            answer = explain(error).lower()
         except ValueError as error:
             answer = str(error)
         self._answers.append((name, answer))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from paraglider.config.model import HttpRequest
 from paraglider.config.quote import printable
+from paraglider.errors import explain
 from paraglider.health.verdict import CannotProbe, ProbeFailed
 
 if TYPE_CHECKING:
@@ -87,8 +88,8 @@ def load_tls() -> None:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     except (ImportError, OSError) as error:
         raise CannotProbe(
-            f"cannot load Python's module ssl ({error}): use a Python that has it, or another type"
-            " of check"
+            f"cannot load Python's module ssl ({explain(error)}): use a Python that has it, or"
+            " another type of check"
         ) from error
 
 

@@ -22,6 +22,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import TextIO
 
+from paraglider.config.quote import quoted
 from paraglider.lab.wire import describe, open_connection
 
 # How far late a number may be sent; also how often silent connections are looked for.
@@ -164,7 +165,11 @@ class Hold:
             elif line == "report":
                 self._print_report()
             else:
-                print(json.dumps({"error": f"unknown command {line!r}"}), file=self.out, flush=True)
+                print(
+                    json.dumps({"error": f"unknown command {quoted(line)}"}),
+                    file=self.out,
+                    flush=True,
+                )
         return bool(chunk)
 
     def _report_when_settled(self) -> None:

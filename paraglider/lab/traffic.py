@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 from types import FrameType
 
+from paraglider.config.quote import quoted
 from paraglider.lab.client import Patience, connect_many
 from paraglider.lab.hold import Hold
 from paraglider.lab.server import Server, open_listener
@@ -137,7 +138,7 @@ def endpoint(text: str) -> tuple[str, int]:
 def count(text: str) -> int:
     """Read a number of connections or bytes, 1 or more."""
     if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from 1 on")
+        raise argparse.ArgumentTypeError(f"{quoted(text)}: expected a whole number from 1 on")
     return int(text)
 
 
@@ -148,7 +149,7 @@ def seconds(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected seconds, 0 or more")
+        raise argparse.ArgumentTypeError(f"{quoted(text)}: expected seconds, 0 or more")
     return value
 
 

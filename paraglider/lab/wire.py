@@ -11,6 +11,7 @@ import socket
 import time
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
+from paraglider.config.quote import quoted
 from paraglider.lab.tally import Answer
 
 GREETING_LIMIT = 512
@@ -24,7 +25,7 @@ def parse_endpoint(text: str) -> tuple[str, int]:
     if address is None or bracketed != (address.version == 6):
         raise ValueError(f"{text}: expected ADDRESS:PORT, an IPv6 address in []")
     if not (port_text.isascii() and port_text.isdigit() and int(port_text) <= 65535):
-        raise ValueError(f"{text}: {port_text!r} is no port, expected 0 to 65535")
+        raise ValueError(f"{text}: {quoted(port_text)} is no port, expected 0 to 65535")
     return str(address), int(port_text)
 
 
@@ -52,7 +53,7 @@ def parse_greeting(line: bytes) -> Answer:
     """
     words = line.decode("utf-8", "replace").split()
     if len(words) != 3:
-        raise ValueError(f"not a greeting: {line[:60]!r}")
+        raise ValueError(f"not a greeting: {quoted(line.decode('latin-1'))}")
     return Answer(backend=words[0], peer=words[1])
 
 
