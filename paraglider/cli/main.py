@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from paraglider.cli.commands import COMMANDS
 from paraglider.cli.context import Context
 from paraglider.cli.log import open_log
-from paraglider.cli.output import OutputError, drop_output, guard_output, open_nowhere
+from paraglider.cli.output import OutputError, drop_rest, guard_output, open_nowhere
 from paraglider.cli.parser import parse_line
 from paraglider.errors import ConfigError, ParagliderError, UnavailableError, explain
 from paraglider.kernel.host import Host
@@ -32,24 +32,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         host=Host(),
     )
     try:
-        code = COMMANDS[arguments.command](context)
+        return _call(context)
+    finally:
+        drop_rest(sys.stdout)
+        drop_rest(sys.stderr)
+
+
+def _call(context: Context) -> int:
+    """Run the command; print what went wrong with it; return the exit code."""
+    try:
+        code = COMMANDS[context.arguments.command](context)
         context.out.flush()
     except ParagliderError as error:
         return _tell(context, error)
     except KeyboardInterrupt:
         return _INTERRUPTED
     except OSError as error:
-        context.report(f"{arguments.command} failed: {explain(error)}")
+        context.report(f"{context.arguments.command} failed: {explain(error)}")
         return UnavailableError.exit_code
     return code
 
 
 def _tell(context: Context, error: ParagliderError) -> int:
     """Print what went wrong; return the exit code."""
-    if isinstance(error, OutputError):
-        drop_output()
-        if error.is_closed:
-            return 0
+    if isinstance(error, OutputError) and error.is_closed:
+        return 0
     if isinstance(error, ConfigError):
         # As it is: `file:line:column:` at the start of a line is what editors look for.
         with contextlib.suppress(OSError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import sys
 from typing import TextIO, cast
 
 from paraglider.errors import UnavailableError, explain
@@ -52,6 +51,12 @@ def open_nowhere() -> TextIO:
     return open(os.devnull, "w")
 
 
-def drop_output() -> None:
-    """Let Python close stdout without an error: what is left in it has no reader, or no room."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def drop_rest(stream: TextIO | None) -> None:
+    """Let Python close `stream` without an error: what is left in it has no reader, or no room.
+    Otherwise Python ends with exit code 120."""
+    if stream is None:
+        return
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
