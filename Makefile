@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-unit test-golden test-netns test-compose lint fmt golden image bench bench-footprint lock engine clean
+.PHONY: help venv demo test test-unit test-image-python test-golden test-netns test-compose lint fmt golden image bench bench-footprint lock engine clean
 
 PYTEST = .venv/bin/pytest
 
@@ -11,11 +11,14 @@ venv: .venv/.stamp ## make .venv/bin/paraglider, and what its development needs
 demo: .venv/.stamp ## balance 300 real connections over three backends, show where they went, take all down
 	@.ci/demo
 
-test: .venv/.stamp ## set up what the tests need, and run them all
+test: .venv/.stamp ## check the code, set up what the tests need, and run them all
 	@.ci/test
 
 test-unit: .venv/.stamp ## the tests that need neither root nor network
 	@$(PYTEST) tests/unit
+
+test-image-python: .venv/.stamp ## the unit and golden tests in the image's Python, with coverage
+	@.ci/engine && image/build && .ci/unit
 
 test-golden: .venv/.stamp ## the rules of named cases, against files
 	@$(PYTEST) tests/golden
