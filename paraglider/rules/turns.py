@@ -1,8 +1,9 @@
 """Turns: the order in which backends get connections, in a cycle that begins again at its end.
 
 Pure arithmetic: weights in, places out. With equal weights it is the order of the file. With others
-each backend has as many places as its weight, spread over the cycle as evenly as whole numbers
-allow: weights 5, 1 and 1 give ``A A C A A B A``, and never five in a row to one.
+each backend has as many places as its weight, all the same distance apart before they are rounded
+to whole places: weights 5, 1 and 1 give ``A A C A A B A``, and never five in a row to one. So no
+backend has more places in a row than its weight divided by that of the second heaviest, rounded up.
 """
 
 from __future__ import annotations
