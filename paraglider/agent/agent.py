@@ -8,7 +8,6 @@ and its successor finds in them what it knew.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -376,7 +375,7 @@ class Agent:
         now_s = self._loop.clock()
         match command:
             case "drain":
-                until_s = None if deadline_s is None else math.ceil(now_s + deadline_s)
+                until_s = None if deadline_s is None else now_s + deadline_s
                 return self._board.drain(pair, until_s, now_s)
             case "undrain":
                 return self._board.undrain(pair, now_s)

@@ -37,13 +37,13 @@ class Drains:
         self,
         *,
         count: Callable[[Collection[Service]], Mapping[Pair, int]],
-        cut: Callable[[Collection[Service], Collection[Pair]], Cut],
+        cut: Callable[[Collection[Service], Collection[Pair]], Mapping[Pair, Cut]],
         clock: Callable[[], float],
     ) -> None:
         self._count = count
         self._cut = cut
         self._clock = clock
-        self._until_s: dict[Pair, int | None] = {}
+        self._until_s: dict[Pair, float | None] = {}
         self._open: dict[Pair, int | None] = {}
         # When those are tried again that could not be cut.
         self._again_s: dict[Pair, float] = {}
@@ -74,10 +74,11 @@ class Drains:
         """Count, and cut what is over its time; call it when `next_s` has come."""
         began_s = self._clock()
         counts = dict(self._count(self._services))
-        over_time = [pair for pair in self._over_time() if counts.get(pair)]
+        over_time = dict.fromkeys(pair for pair in self._over_time() if counts.get(pair)).keys()
+        cut = self._cut(self._services, over_time) if over_time else {}
         told = {}
         for pair in over_time:
-            found = self._cut(self._services, [pair])
+            found = cut.get(pair, Cut())
             counts[pair] = found.not_cut
             if found.cut or pair not in self._again_s:
                 told[pair] = found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 
 from paraglider.agent.agent import Agent
 from paraglider.agent.metrics import metrics_text
@@ -11,6 +11,7 @@ from paraglider.agent.status import Status
 from paraglider.agent.status_text import status_json, status_text
 from paraglider.config.quote import quoted
 from paraglider.errors import ParagliderError, UnavailableError, UsageError, explain
+from paraglider.health.service import Pair
 
 _DONE = {
     "drain": "drains",
@@ -60,14 +61,24 @@ class Orders:
     def _order(self, request: Request) -> str:
         pairs = self._agent.find(request.backend, request.frontend)
         self._agent.order(request.command, pairs, deadline_s=request.deadline_s)
-        open_now = self._agent.count(pairs)
+        is_out = request.command in ("drain", "disable")
+        open_now, problem = self._count(pairs) if is_out else ({}, "")
         lines = []
         for pair in pairs:
             left = open_now.get(pair, 0)
-            runs_on = f"; {left} connection{'s' * (left != 1)} run{'s' * (left == 1)} on"
-            ends = "" if request.command in ("undrain", "enable") else runs_on
+            ends = f"; {left} connection{'s' * (left != 1)} run{'s' * (left == 1)} on"
+            if problem:
+                ends = "; its connections run on"
             if request.deadline_s is not None:
                 ends += f", for {request.deadline_s:g} s at most"
             name = self._agent.name_of(pair)
-            lines.append(f"{name}: {pair[1]} {_DONE[request.command]}{ends}")
-        return "\n".join(lines)
+            lines.append(f"{name}: {pair[1]} {_DONE[request.command]}{ends if is_out else ''}")
+        return "\n".join([*lines, problem] if problem else lines)
+
+    def _count(self, pairs: Collection[Pair]) -> tuple[Mapping[Pair, int], str]:
+        """Return how many connections each has, and why they could not be counted: what was ordered
+        is done all the same."""
+        try:
+            return self._agent.count(pairs), ""
+        except (ParagliderError, OSError) as error:
+            return {}, f"the connections could not be counted: {explain(error)}"

@@ -264,7 +264,7 @@ def frontend_status(service: Service, reading: Reading) -> FrontendStatus:
     )
 
 
-def _left_s(until_s: int | None, now_s: float) -> float | None:
+def _left_s(until_s: float | None, now_s: float) -> float | None:
     return None if until_s is None else max(0.0, bound_deadline(until_s, now_s) - now_s)
 
 

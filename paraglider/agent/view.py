@@ -57,7 +57,9 @@ class View:
         """Return the status; starts no program."""
         agent, now_s = self._agent, self._clock()
         reading = self._reading or nothing_read(agent.services(), now_s)
-        reading = replace(reading, half_open_for_s=agent.connections.half_open_for_s())
+        read_age_s = now_s - reading.now_s if self._reading else None
+        # What the agent knows is of now, also where the kernel was read before.
+        reading = replace(reading, now_s=now_s, half_open_for_s=agent.connections.half_open_for_s())
         full = agent.full()
         frontends = tuple(
             _frontend(view, service, reading, full.get(service.bind, ()), agent.prober_error)
@@ -71,7 +73,7 @@ class View:
             tuple(agent.names()),
             agent.connections.error,
             overdue=agent.overdue(),
-            read_age_s=now_s - reading.now_s if self._reading else None,
+            read_age_s=read_age_s,
             read_error=self._error,
         )
         status = make_status(agent.chosen, self._host, reading, frontends, itself)

@@ -24,7 +24,7 @@ from paraglider.kernel.conntrack import (
     count_connections,
     cut_connections,
 )
-from paraglider.kernel.conntrack_entries import Cut
+from paraglider.kernel.conntrack_entries import Cut, add_up
 from paraglider.kernel.iptables import Variant
 from paraglider.kernel.reconcile import Reconciler
 from paraglider.rules.state import State
@@ -48,7 +48,7 @@ class Connections:
 
     count: Callable[[Collection[Service]], Mapping[Pair, int]] = count_connections
     count_by_phase: Callable[[Collection[Service]], Mapping[Pair, Count]] = count_by_phase
-    cut: Callable[[Collection[Service], Collection[Pair]], Cut] = cut_connections
+    cut: Callable[[Collection[Service], Collection[Pair]], Mapping[Pair, Cut]] = cut_connections
     forget_stale: Callable[[Collection[Service]], Cut] = lambda _: Cut()
 
 
@@ -208,7 +208,7 @@ class Writer:
         self._has_stale = self._is_left(found, "UDP flows")
 
     def _cut(self) -> None:
-        found = self._connections.cut(self._services, self._to_cut)
+        found = add_up(self._connections.cut(self._services, self._to_cut).values())
         listed = ", ".join(sorted({str(backend) for _, backend in self._to_cut}))
         if found.cut:
             self._report(f"{found.cut} connection{'s' * (found.cut != 1)} of {listed} cut")

@@ -121,7 +121,7 @@ class Board:
         if (found := self._find(key)) is not None:
             found[0].put(key[1], found[1].fail(error, now_s))
 
-    def drain(self, key: Pair, until_s: int | None, now_s: float) -> Change | None:
+    def drain(self, key: Pair, until_s: float | None, now_s: float) -> Change | None:
         """Order that it gets no new connections, with a deadline (of the same clock) for those that
         it has, or None. The last order holds: one that was disabled drains then."""
         return self._order(key, "drain", lambda standing: standing.drain(until_s, now_s))

@@ -19,7 +19,7 @@ class Memory:
     disabled, and who got new connections."""
 
     down: frozenset[Pair] = frozenset()
-    draining: Mapping[Pair, int | None] = field(default_factory=dict)
+    draining: Mapping[Pair, float | None] = field(default_factory=dict)
     disabled: frozenset[Pair] = frozenset()
     serving: frozenset[Pair] = frozenset()
 

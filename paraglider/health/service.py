@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from math import ceil
 
 from paraglider.config.clients import EVERYBODY, Access, Source
 from paraglider.config.model import (
@@ -52,14 +51,14 @@ class Member:
 
     backend: Endpoint
     health: Health = Health.UNKNOWN
-    until_s: int | None = None
+    until_s: float | None = None
     is_leaving: bool = False
 
 
-def bound_deadline(until_s: int, now_s: float) -> int:
+def bound_deadline(until_s: float, now_s: float) -> float:
     """Return the deadline of a drain that was read at `now_s`, as early as any that can be ordered
     now. Rules that outlived a reboot have one of a clock that began anew."""
-    return min(until_s, ceil(now_s) + MOST_DRAIN_S)
+    return min(until_s, now_s + MOST_DRAIN_S)
 
 
 @dataclass(frozen=True, slots=True)

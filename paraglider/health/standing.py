@@ -28,7 +28,7 @@ class Standing:
     backend: Backend | None = None
     track: Track = NOTHING_FOUND
     order: Health | None = None
-    until_s: int | None = None
+    until_s: float | None = None
     told: str = ""
     rose_s: float | None = None
     error: str = ""
@@ -104,7 +104,7 @@ class Standing:
         since_s = self.error_since_s if self.error else now_s
         return replace(self, error=error, error_since_s=since_s)
 
-    def drain(self, until_s: int | None, now_s: float) -> Standing:
+    def drain(self, until_s: float | None, now_s: float) -> Standing:
         """No new connections; those that it has may go on, to the deadline if there is one."""
         return self._dated(replace(self, order=Health.DRAINING, until_s=until_s), now_s)
 

@@ -86,19 +86,26 @@ def cut_connections(
     pairs: Collection[Pair],
     *,
     open_netlink: Callable[[], Netlink] = Netlink,
-) -> Cut:
+) -> Mapping[Pair, Cut]:
     """Forget all connections of each (bind, backend) of `services`, over ones too, but for those
-    that the kernel does not let go of; return how many. The table is read once.
+    that the kernel does not let go of; return how many of each, pairs without any left out. The
+    table is read once, however many pairs there are.
 
     The next packet of such a connection is a stranger's, and is answered with a reset. Raises
     UnavailableError or PermissionDenied.
     """
     binds = {bind for bind, _ in pairs}
     concerned = [service for service in services if service.bind in binds]
-    return add_up(
-        entries.forget(_is_of(entries, pairs)) for entries in entries_of(concerned, open_netlink)
-    )
+    found: dict[Pair, Cut] = {}
+    for entries in entries_of(concerned, open_netlink):  # a frontend may have TCP and UDP
+        for pair, cut in entries.forget_by(_pair_reader(entries, pairs)).items():
+            found[pair] = add_up((found.get(pair, Cut()), cut))
+    return found
 
 
-def _is_of(entries: Entries, pairs: Collection[Pair]) -> Callable[[Entry], bool]:
-    return lambda entry: entries.places.pair(entry.ends) in pairs
+def _pair_reader(entries: Entries, pairs: Collection[Pair]) -> Callable[[Entry], Pair | None]:
+    def read_pair(entry: Entry) -> Pair | None:
+        pair = entries.places.pair(entry.ends)
+        return pair if pair in pairs else None
+
+    return read_pair

@@ -7,10 +7,11 @@ needs NET_ADMIN and no program.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from paraglider.config.model import Family, Protocol
 from paraglider.errors import UnavailableError
@@ -38,6 +39,7 @@ from paraglider.kernel.netlink import (
 )
 
 _T = TypeVar("_T")
+_K = TypeVar("_K", bound=Hashable)
 
 _GET, _DELETE = (NFNL_SUBSYS_CTNETLINK << 8 | n for n in (1, 2))  # enum cntl_msg_types
 _TRIES = 4
@@ -53,9 +55,11 @@ class Cut(NamedTuple):
     not_cut: int = 0
 
 
-class _Named(NamedTuple):
-    """An entry to be deleted; `name` tells the kernel which, and never a later one."""
+class _Named(NamedTuple, Generic[_K]):
+    """An entry to be deleted, counted under `key`; `name` tells the kernel which, and never a later
+    one."""
 
+    key: _K
     is_live: bool
     name: bytes
 
@@ -113,19 +117,29 @@ class Entries:
 
     def forget(self, is_wanted: Callable[[Entry], bool], *, is_translated: bool = True) -> Cut:
         """Delete the entries that `is_wanted` says; raises as `read` does."""
+        found = self.forget_by(lambda entry: is_wanted(entry) or None, is_translated=is_translated)
+        return found.get(True, Cut())
 
-        def keep(entry: Entry) -> _Named | None:
-            if not is_wanted(entry):
+    def forget_by(
+        self, key_of: Callable[[Entry], _K | None], *, is_translated: bool = True
+    ) -> Mapping[_K, Cut]:
+        """Delete the entries that `key_of` returns a key for; return what became of those of each
+        key. The table is read once. Raises as `read` does."""
+
+        def keep(entry: Entry) -> _Named[_K] | None:
+            key = key_of(entry)
+            if key is None:
                 return None
-            return _Named(self.form.read_phase(entry) is not Phase.ENDED, read_name(entry))
+            return _Named(key, self.form.read_phase(entry) is not Phase.ENDED, read_name(entry))
 
-        number = left = 0
-        for entry, failure in self._delete(self.read(keep, is_translated=is_translated)):
-            number += entry.is_live and not failure
-            left += failure == errno.EBUSY
-        return Cut(number, left)
+        entries = self.read(keep, is_translated=is_translated)
+        cut, left = Counter[_K](), Counter[_K]()
+        for entry, failure in self._delete(entries):
+            cut[entry.key] += entry.is_live and not failure
+            left[entry.key] += failure == errno.EBUSY
+        return {key: Cut(cut[key], left[key]) for key in cut}
 
-    def _delete(self, entries: Sequence[_Named]) -> Iterator[tuple[_Named, int]]:
+    def _delete(self, entries: Sequence[_Named[_K]]) -> Iterator[tuple[_Named[_K], int]]:
         """Delete `entries`; yield each with the errno that came of it: 0, ENOENT where it had ended
         by itself, EBUSY where the kernel does not let go of it (ctnetlink_del_conntrack)."""
         if not entries:
@@ -135,8 +149,8 @@ class Entries:
                 yield from self._delete_batch(netlink, entries[first : first + _BATCH])
 
     def _delete_batch(
-        self, netlink: Netlink, batch: Sequence[_Named]
-    ) -> Iterator[tuple[_Named, int]]:
+        self, netlink: Netlink, batch: Sequence[_Named[_K]]
+    ) -> Iterator[tuple[_Named[_K], int]]:
         requests = (
             message(_DELETE, NLM_F_ACK, sequence, self.form.number, entry.name)
             for sequence, entry in enumerate(batch)

@@ -16,6 +16,7 @@ why (the chain's name), which the rules that act cannot say. A chain is there wh
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 
 from paraglider.config.model import Ports
 from paraglider.health.service import Health, Member, Service
@@ -57,6 +58,6 @@ def _note(service: Service, member: Member) -> Rule:
         source_ports=ports,
         ct_address=bind.address,
         ct_ports=bind.ports,
-        note=None if member.until_s is None else Note(UNTIL, str(member.until_s)),
+        note=None if member.until_s is None else Note(UNTIL, str(ceil(member.until_s))),
         target=Verdict.RETURN,
     )

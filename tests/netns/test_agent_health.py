@@ -119,6 +119,7 @@ def test_a_drained_backend_keeps_its_connections_until_the_deadline(topology: To
     with topology.hold(30, timeout_s=20) as held:
         told = agent.order("drain", first, "--deadline", "4s")
         assert told == f"default: {first} drains; 10 connections run on, for 4 s at most\n"
+        assert agent.backends()[first]["cut_in_s"] <= 4
         agent.kill()
         agent.start(until="nothing to change")
         assert topology.connect(10).by_backend == {"b2": 5, "b3": 5}

@@ -37,13 +37,12 @@ class _Kernel:
             if pair[0] in {service.bind for service in services}
         }
 
-    def cut(self, services: Collection[Service], pairs: Collection[Pair]) -> Cut:
+    def cut(self, services: Collection[Service], pairs: Collection[Pair]) -> Mapping[Pair, Cut]:
         assert {bind for bind, _ in pairs} <= {service.bind for service in services}
         self.cuts += 1
-        number = sum(self.open.pop(pair, 0) for pair in pairs)
-        kept = {pair: self.offloaded for pair in pairs if self.offloaded}
-        self.open |= kept
-        return Cut(number - sum(kept.values()), sum(kept.values()))
+        before = {pair: self.open.pop(pair, 0) for pair in pairs}
+        self.open |= {pair: self.offloaded for pair in pairs if self.offloaded}
+        return {pair: Cut(n - self.offloaded, self.offloaded) for pair, n in before.items() if n}
 
     def drains(self) -> Drains:
         return Drains(
@@ -115,6 +114,17 @@ def test_what_is_left_at_the_deadline_is_cut() -> None:
     cut = [(_BIND, _A)]
     assert drains.look() == Drained(cut, cut, {(_BIND, _A): Cut(4, 0)})
     assert kernel.open[_BIND, _B] == 5
+
+
+def test_all_whose_time_is_over_are_cut_at_once() -> None:
+    """The table of connections is read once for all of them; each is told of by itself."""
+    kernel = _Kernel(a=4, b=5)
+    drains = kernel.drains()
+    drains.follow(_services(_draining(_A, 110), _draining(_B, 110)))
+    kernel.now_s = 110.0
+    both = [(_BIND, _A), (_BIND, _B)]
+    assert drains.look() == Drained(both, both, dict(zip(both, (Cut(4), Cut(5)), strict=True)))
+    assert kernel.cuts == 1
 
 
 def test_what_cannot_be_cut_is_told_once_and_tried_again_after_a_while() -> None:

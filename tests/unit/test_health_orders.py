@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from paraglider.health.service import Health, Member
+from paraglider.rules.notes import UNTIL, plan_notes
+from paraglider.rules.ruleset import Note
 from tests.unit.health_boards import NO_CHECK, Boarded, endpoint_of, key_of, web
 
 
@@ -25,6 +27,16 @@ def test_a_new_deadline_takes_the_place_of_the_old_one() -> None:
     change = boarded.board.drain(key_of("a"), None, 1000)
     assert change
     assert boarded.service().members[0].until_s is None
+
+
+def test_a_deadline_is_kept_as_ordered_and_noted_in_whole_seconds() -> None:
+    """The rules tell a successor when, at most a second late and never too early."""
+    boarded = Boarded(web("ab"))
+    boarded.board.drain(key_of("a"), 10.25, 1000)
+    service = boarded.service()
+    assert service.members[0].until_s == 10.25
+    (chain,) = plan_notes([service])
+    assert chain.rules[0].note == Note(UNTIL, "11")
 
 
 def test_what_a_draining_backend_does_is_seen_when_it_comes_back() -> None:

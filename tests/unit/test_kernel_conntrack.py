@@ -310,7 +310,9 @@ def test_a_connection_is_cut_by_what_names_it_alone(version: int, is_odd: bool) 
     """The tuple of its client, its number and its zone: no later one has all of these."""
     kernel = Kernel([connection(version, number=7, is_odd=is_odd)])
     pair = (bind_at(BIND[version]), BACKEND[version])
-    assert cut_connections([_service(version)], [pair], open_netlink=kernel.open) == Cut(1, 0)
+    assert cut_connections([_service(version)], [pair], open_netlink=kernel.open) == {
+        pair: Cut(1, 0)
+    }
     entry, named = kernel.table[0].attributes(), kernel.deleted[0]
     there, said = spans(entry, 0, len(entry)), spans(named, 0, len(named))
     assert set(said) == {ORIG, ID} | ({ZONE} if is_odd else set())
@@ -322,15 +324,27 @@ def test_all_of_a_pair_are_cut_and_the_live_ones_are_told() -> None:
     pair = (bind_at(BIND[4]), BACKEND[4])
     other = connection(4, backend=CLIENT[4])
     kernel = Kernel([connection(4)] * 100 + [connection(4, state=TIME_WAIT)] * 50 + [other])
-    assert cut_connections([_service(4)], [pair], open_netlink=kernel.open) == Cut(100, 0)
+    assert cut_connections([_service(4)], [pair], open_netlink=kernel.open) == {pair: Cut(100, 0)}
     assert len(kernel.deleted) == 150
+
+
+def test_several_pairs_are_told_apart_in_one_reading() -> None:
+    """However many backends there are; of one that has none nothing is told."""
+    first, second = BACKEND[4], CLIENT[4]
+    kernel = Kernel([connection(4)] * 3 + [connection(4, backend=second)] * 2)
+    pairs = [(bind_at(BIND[4]), backend) for backend in (first, second, BIND[4])]
+    assert cut_connections([_service(4)], pairs, open_netlink=kernel.open) == {
+        pairs[0]: Cut(3, 0),
+        pairs[1]: Cut(2, 0),
+    }
+    assert len(kernel.dumps) == 1
 
 
 def test_what_has_ended_meanwhile_was_not_cut() -> None:
     """Nothing is wrong with that."""
     kernel = Kernel([connection(4)], delete_error=errno.ENOENT)
     pair = (bind_at(BIND[4]), BACKEND[4])
-    assert cut_connections([_service(4)], [pair], open_netlink=kernel.open) == Cut(0, 0)
+    assert cut_connections([_service(4)], [pair], open_netlink=kernel.open) == {pair: Cut(0, 0)}
 
 
 def test_what_the_kernel_does_not_let_go_of_is_told() -> None:
@@ -338,7 +352,7 @@ def test_what_the_kernel_does_not_let_go_of_is_told() -> None:
     table = [connection(4, status=ANSWERED | OFFLOAD, number=2)] * 3 + [connection(4)] * 80
     kernel = Kernel(table)
     pair = (bind_at(BIND[4]), BACKEND[4])
-    assert cut_connections([_service(4)], [pair], open_netlink=kernel.open) == Cut(80, 3)
+    assert cut_connections([_service(4)], [pair], open_netlink=kernel.open) == {pair: Cut(80, 3)}
     assert (len(kernel.dumps), len(kernel.deleted)) == (1, 83)
 
 
