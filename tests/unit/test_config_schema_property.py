@@ -38,7 +38,7 @@ BEYOND_A_SCHEMA = re.compile(
             # Numbers with a unit, in quotes or with a fraction of zero.
             r"out of range; allowed is",
             r"is not a whole number from",
-            r"without quotes, YAML 1\.1 reads \d+\.0 as a number",
+            r"^'-?\d+\.0' is no",
             r"ends before it begins|is one port|is one address",
             # Addresses of IPv6, and networks.
             r"is not a valid IPv6 address",
