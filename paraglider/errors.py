@@ -1,29 +1,41 @@
 """The exception tree: one class for each way a command can end, one exit code each.
 
-    ParagliderError          1   the live rules differ, or nothing is running
-    │                        3   the rules are in place, but a frontend has no backend that serves
-    │                            (a result of `status`, no exception)
-    ├── UsageError           2   the command line is not one of ours
-    ├── UnavailableError    69   the kernel, a tool or the host lacks something
+    ParagliderError          1
+    ├── UsageError           2
+    ├── UnavailableError    69
     │   ├── NotHereError         the kernel, or this host's tools, do not have it at all
     │   ├── LockHeldError        another program keeps a lock; trying at once again is of no use
     │   └── DidNotEndError       a program that was started did not end in time, and was killed
-    ├── PermissionDenied    77   the process may not change the rules
-    └── ConfigError         78   the configuration is wrong; carries every problem found
+    ├── PermissionDenied    77
+    └── ConfigError         78   carries every problem found
 
-The codes above 64 are those of sysexits.h(3). A message says what was done, on what, what came
-back and what to do; foreign exceptions are translated once, where they enter, with ``from``.
+EXIT_CODES says what each one means, also those that no exception has; the codes above 64 are those
+of sysexits.h(3). A message says what was done, on what, what came back and what to do; foreign
+exceptions are translated once, where they enter, with ``from``.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 # Of `status`, where the rules are in place and a frontend has no backend that serves.
 NO_BACKEND_EXIT_CODE = 3
+INTERRUPTED_EXIT_CODE = 130  # 128 + SIGINT, as shells report it
+
+# All of them, as help and README have them; docs/troubleshooting.md has the long form.
+EXIT_CODES: Mapping[int, str] = {
+    0: "done",
+    1: "diff: the rules differ; status: not running, damaged, or no answer from the agent",
+    2: "wrong command line, or no such backend",
+    NO_BACKEND_EXIT_CODE: "status: a frontend has no backend that serves",
+    69: "the kernel, the host or a tool lacks something, or no agent is running",
+    77: "missing permission or capability",
+    78: "wrong configuration or environment variable",
+    INTERRUPTED_EXIT_CODE: "interrupted (Ctrl-C)",
+}
 
 
 class ParagliderError(Exception):

@@ -13,10 +13,14 @@ from paraglider.cli.context import Context
 from paraglider.cli.log import open_log
 from paraglider.cli.output import OutputError, drop_rest, guard_output, open_nowhere
 from paraglider.cli.parser import parse_line
-from paraglider.errors import ConfigError, ParagliderError, UnavailableError, explain
+from paraglider.errors import (
+    INTERRUPTED_EXIT_CODE,
+    ConfigError,
+    ParagliderError,
+    UnavailableError,
+    explain,
+)
 from paraglider.kernel.host import Host
-
-_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,7 +50,7 @@ def _call(context: Context) -> int:
     except ParagliderError as error:
         return _tell(context, error)
     except KeyboardInterrupt:
-        return _INTERRUPTED
+        return INTERRUPTED_EXIT_CODE
     except OSError as error:
         context.report(f"{context.arguments.command} failed: {explain(error)}")
         return UnavailableError.exit_code

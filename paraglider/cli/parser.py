@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, NoReturn
 
 from paraglider import __version__
+from paraglider.errors import EXIT_CODES
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -43,10 +44,8 @@ and, while it runs:     paraglider drain 10.0.0.11:8080 --deadline 30s
                         paraglider undrain 10.0.0.11:8080
                         paraglider reload
 
-exit codes: 0 done; 1 differs or not running; 2 usage; 3 a frontend has no backend that serves
-(status); 69 the kernel, the host or a tool lacks something, or there is no agent; 77 no permission;
-78 bad configuration
-"""
+Exit codes:
+""" + "".join(f"{code:5}  {meaning}\n" for code, meaning in EXIT_CODES.items())
 
 
 class _Command(NamedTuple):

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
+from paraglider.errors import INTERRUPTED_EXIT_CODE
 from paraglider.lab.actors import connect_from, start_backend
 from paraglider.lab.hosts import Lab
 from paraglider.lab.tally import render_table
@@ -43,8 +44,6 @@ Five hosts, each a network namespace of its own, with no way out:
   backends  172.19.0.2, 172.19.0.3 and 172.19.0.6, port 5555
 """
 
-INTERRUPTED = 130  # 128 + SIGINT, as shells report it
-
 DEFAULT_COMMAND = (sys.executable, "-m", "paraglider")
 
 
@@ -59,7 +58,7 @@ def run_demo(*, out: TextIO, paraglider: Sequence[str] = DEFAULT_COMMAND) -> int
             code = Demo(lab, out=out, paraglider=paraglider).play()
     except KeyboardInterrupt:
         print("\nInterrupted: everything has been taken down.", file=out, flush=True)
-        return INTERRUPTED
+        return INTERRUPTED_EXIT_CODE
     print("The hosts are gone, and with them every link and rule.", file=out, flush=True)
     return code
 
