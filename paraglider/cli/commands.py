@@ -344,11 +344,15 @@ def version(context: Context) -> int:
 
 
 def completion(context: Context) -> int:
-    """Print a completion script."""
-    from paraglider.cli.completion import completion_script
-    from paraglider.cli.parser import build_parser
+    """Print a completion script, or the names that one offers."""
+    from paraglider.cli.completion import completion_script, list_names
+    from paraglider.cli.parser import NAME_KINDS, build_parser
 
-    context.out.write(completion_script(context.arguments.shell, build_parser()))
+    wanted: str = context.arguments.shell
+    if wanted in NAME_KINDS:
+        context.out.write("".join(f"{name}\n" for name in list_names(wanted, context)))
+    else:
+        context.out.write(completion_script(wanted, build_parser()))
     return 0
 
 

@@ -11,6 +11,7 @@ from paraglider import __version__
 from paraglider.errors import EXIT_CODES
 
 SHELLS = ("bash", "zsh", "fish")
+NAME_KINDS = ("backends", "frontends")
 
 _DESCRIPTION = """\
 Make this host a TCP load balancer: connections to an address and port are spread over backends by
@@ -130,7 +131,9 @@ _COMMANDS = (
     _Command(
         "completion",
         "print a completion script for a shell",
-        "For example: source <(paraglider completion bash)",
+        "For example: source <(paraglider completion bash). It offers the names that "
+        "'completion backends' and 'completion frontends' print: those of the agent; without an "
+        "agent, those of the file.",
     ),
 )
 
@@ -295,7 +298,7 @@ def _add_options(name: str, parser: argparse.ArgumentParser) -> None:
         case _ if name in ORDERS:
             _add_backend(name, parser)
         case "completion":
-            parser.add_argument("shell", metavar="SHELL", choices=SHELLS)
+            parser.add_argument("shell", metavar="SHELL", choices=(*SHELLS, *NAME_KINDS))
         case "help":
             names = [command.name for command in _COMMANDS]
             parser.add_argument("topic", metavar="COMMAND", nargs="?", choices=names)

@@ -6,7 +6,6 @@ import errno
 import io
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +16,7 @@ from paraglider import __version__
 from paraglider.cli.commands import COMMANDS
 from paraglider.cli.context import Context
 from paraglider.cli.main import main
-from paraglider.cli.parser import SHELLS, build_parser, parse_line
+from paraglider.cli.parser import build_parser, parse_line
 
 SEED = Path(__file__).parents[1] / "golden/cases/seed.yaml"
 
@@ -354,35 +353,3 @@ def test_the_schema_is_json(capsys: Capture) -> None:
     """For editors."""
     assert main(["schema"]) == 0
     assert json.loads(capsys.readouterr().out)["$schema"].startswith("https://json-schema.org/")
-
-
-@pytest.mark.parametrize("shell", SHELLS)
-def test_a_completion_script_names_every_command(shell: str, capsys: Capture) -> None:
-    """And is one that the shell itself can read, where it is installed."""
-    assert main(["completion", shell]) == 0
-    script = capsys.readouterr().out
-    for command in ("start", "stop", "check", "render", "diff", "status", "demo"):
-        assert command in script
-    if path := shutil.which(shell):
-        read = subprocess.run([path, "-n"], input=script, text=True, check=False)
-        assert read.returncode == 0
-
-
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        (["paraglider", "st"], {"start", "stop", "status"}),
-        (["paraglider", "check", "--s"], {"--strict"}),
-        (["paraglider", "completion", "f"], {"fish"}),
-    ],
-)
-def test_bash_completes(words: list[str], expected: set[str], capsys: Capture) -> None:
-    """Commands, and the options of the command that stands there."""
-    main(["completion", "bash"])
-    quoted = " ".join(words)
-    script = (
-        f"{capsys.readouterr().out}\nCOMP_WORDS=({quoted}) COMP_CWORD={len(words) - 1}\n"
-        '_paraglider 2>/dev/null; printf "%s\\n" "${COMPREPLY[@]}"\n'
-    )
-    done = subprocess.run(["/bin/bash"], input=script, capture_output=True, text=True, check=True)
-    assert set(done.stdout.split()) == expected
