@@ -203,7 +203,8 @@ def test_a_wrong_configuration_ends_with_ex_config() -> None:
 def test_importing_the_loader_imports_little() -> None:
     """The command line starts on small devices; what only an error needs comes with the error."""
     script = (
-        "import sys, yaml, __future__, ipaddress, dataclasses, typing; before = set(sys.modules);"
+        "import sys, yaml, __future__, ipaddress, dataclasses, typing;"
+        "before = {*sys.modules, *sys.builtin_module_names};"
         "import paraglider.config.load;"
         "print(sorted(m for m in set(sys.modules) - before if not m.startswith('paraglider')))"
     )
