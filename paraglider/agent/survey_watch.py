@@ -1,8 +1,9 @@
 """Survey watch: looks in the background at what others' rules do to balanced connections.
 
 At the start, when the configuration changes, when addresses come or go, and when the kernel reports
-a change of nftables that is not of our own chains. In a thread of its own: programs are started and
-their output is read there, and the loop waits for neither.
+a change of nftables that is not of our own chains; and every half minute, because the kernel
+reports no change of a sysctl or of a table of iptables-legacy. In a thread of its own: programs are
+started and their output is read there, and the loop waits for neither.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ _SETTLE_S = 0.5
 # Where others change rules all the time, looking takes a twentieth of a core at most.
 _REST_PER_LOOK = 20
 _LEAST_REST_S = 2.0
+# Between looks that nothing asked for.
+LOOK_S = 30.0
 
 Survey = Callable[[], Sequence[Finding]]
 
@@ -89,6 +92,8 @@ class SurveyWatch:
         now_s = self._loop.clock()
         rest_s = max(_LEAST_REST_S, _REST_PER_LOOK * (now_s - self._began_s))
         self._began_s, self._rest_until_s = None, now_s + rest_s
+        if self._due_s is None:
+            self._due_s = now_s + LOOK_S
         before, self.findings = self.findings, self._found
         for finding in self.findings:
             if finding not in before:

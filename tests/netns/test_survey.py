@@ -324,3 +324,23 @@ def test_the_agent_tells_of_a_firewall_that_comes_later(topology: Topology) -> N
     _break(topology, "nft delete table inet fw")
     agent.until("no more: ")
     assert _codes(topology) == []
+
+
+@pytest.mark.parametrize("addresses", [IPV4], ids=["ipv4"], indirect=True)
+@pytest.mark.parametrize("kind", ["sysctl", "legacy"])
+def test_the_agent_sees_what_the_kernel_does_not_report(topology: Topology, kind: str) -> None:
+    """A sysctl and a table of iptables-legacy: by its own look, within a minute."""
+    agent = topology.start_agent(config=topology.config + "  check: none\n")
+    setting = "sysctl -w net.ipv4.conf.clients.forwarding="
+    drop = "iptables-legacy -t mangle -{} FORWARD -p tcp --dport 5555 -j DROP"
+    broken, mended = {
+        "sysctl": (f"{setting}0", f"{setting}1"),
+        "legacy": (drop.format("A"), drop.format("D")),
+    }[kind]
+    assert _passes(topology)
+    _break(topology, broken)
+    assert not _passes(topology)
+    agent.until("warning: ", timeout_s=60.0)
+    _break(topology, mended)
+    assert _passes(topology)
+    agent.until("no more: ", timeout_s=60.0)
