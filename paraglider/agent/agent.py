@@ -27,7 +27,7 @@ from paraglider.agent.survey_watch import SurveyWatch
 from paraglider.agent.targets import plan_targets
 from paraglider.agent.writer import Connections, Writer
 from paraglider.config.model import Bind, Config, Endpoint, OnDown
-from paraglider.errors import ParagliderError, UnavailableError, explain
+from paraglider.errors import ConfigError, ParagliderError, UnavailableError, explain
 from paraglider.health.board import Board, Change, FrontendView
 from paraglider.health.memory import Memory
 from paraglider.health.resolver import Resolved
@@ -52,9 +52,9 @@ class World:
     variant of iptables to use, `survey` warns of what does not fit this host; `remember` returns
     what the rules remember of an agent before, `read_conntrack` how full the kernel's table is,
     `addresses` which backends are on this host, `survey_services` what keeps connections from
-    passing (called in a thread). `say` is told what is balanced, `report` everything
-    else that is worth a line in a log. The `wall_clock` may be set at any time: nothing waits for
-    it."""
+    passing (called in a thread, and ended by `stop_survey`). `say` is told what is balanced,
+    `report` everything else that is worth a line in a log. The `wall_clock` may be set at any time:
+    nothing waits for it."""
 
     load: Callable[[], Config]
     choose: Callable[[], Choice]
@@ -67,6 +67,7 @@ class World:
     wall_clock: Callable[[], float] = time.time
     addresses: LocalAddresses = field(default_factory=LocalAddresses)
     survey_services: Callable[[Sequence[Service], Variant], Sequence[Finding]] = lambda _, __: ()
+    stop_survey: Callable[[], None] = lambda: None
 
 
 class Agent:
@@ -109,6 +110,8 @@ class Agent:
         # The health of what is being put into force, to which reports go as well.
         self._next_board: Board | None = None
         self._resolved: list[Resolved] = []
+        # What the configuration was warned of that is to be put into force.
+        self._warned: Sequence[str] = ()
 
     # -- coming up, and reloading ------------------------------------------------------------------
 
@@ -130,12 +133,14 @@ class Agent:
         self._put_in_force(config, choice, board, self._names)
         self._survey.listen()
 
-    def reload(self, why: str) -> str:
+    def reload(self, why: str, *, is_retry: bool = False) -> str:
         """Read the configuration again; return what came of it. Raises what was wrong, with
-        everything as it was; it is reported, too."""
+        everything as it was; it is reported, too, but for a retry that fails as the one before."""
         if self._is_closing:
             raise UnavailableError(f"{why}: the agent is ending, nothing is read")
-        self._world.report(f"{why}: reading the configuration again")
+        if not is_retry:
+            self._world.report(f"{why}: reading the configuration again")
+            self._warned = ()
         try:
             config, choice = self._world.load(), self._world.choose()
             # A name that was not looked up yet stands for those that are served now.
@@ -143,8 +148,11 @@ class Agent:
             names.adopt(config, self._serving())
             self._put_in_force(config, choice, self._board.copy(), names)
         except (ParagliderError, OSError) as error:
-            self.record.reload_error = explain(error)
-            self._world.report(f"nothing was changed, what is in force stays: {explain(error)}")
+            told = explain(error)
+            if not is_retry or told != self.record.reload_error:
+                self._world.report(f"nothing was changed, what is in force stays: {told}")
+            self.record.reload_error = told
+            self.record.sync_failures += not isinstance(error, ConfigError)
             raise
         return f"{config.source} is in force"
 
@@ -153,8 +161,11 @@ class Agent:
 
     def _put_in_force(self, config: Config, choice: Choice, board: Board, names: Names) -> None:
         """Replace what is in force, all of it, once the kernel holds it."""
-        for finding in self._world.survey(config):
-            self._world.report(f"warning: {finding}")
+        findings = self._world.survey(config)
+        for finding in findings:
+            if finding not in self._warned:
+                self._world.report(f"warning: {finding}")
+        self._warned = findings
         changes = board.configure(config, names.addresses, self._loop.clock())
         services = self._services_of(board)
         self._next_board = board
@@ -428,6 +439,7 @@ class Agent:
         """Look after the rules no more; they stay as they are."""
         self._writer.close()
         self._probing.close()
+        self._world.stop_survey()
         self._survey.close()
         if self._address_feed >= 0:
             self._loop.forget(self._address_feed)

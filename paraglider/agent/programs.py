@@ -7,10 +7,14 @@ tells. See loop.py for what may be done there.
 
 from __future__ import annotations
 
+import os
+import select
 import signal
+import time
 from collections.abc import Callable, Sequence
 
 from paraglider.agent.loop import Loop
+from paraglider.errors import DidNotEndError
 from paraglider.kernel.process import BYTES_PER_S, Finished, Program
 
 # For each program, beside what the amount of its text allows, and what it may wait for others.
@@ -67,6 +71,8 @@ class Programs:
         if self._is_running:
             raise RuntimeError(f"{argv[0]} was to be started while another program ran")
         self._raise_if_stopped()
+        if self._end_s is not None and not self.left_s():
+            raise DidNotEndError(f"{argv[0]} was not started: the time to end in is over")
         self._is_running = True
         try:
             with Program(argv, text) as program:
@@ -91,3 +97,29 @@ class Programs:
     def _raise_if_stopped(self) -> None:
         if self._is_stopped:
             raise StoppedError("told to end")
+
+
+class ThreadPrograms:
+    """Runs programs for one thread beside the loop; `stop` is called by the loop."""
+
+    def __init__(self) -> None:
+        self._stopped, self._writing = os.pipe2(os.O_CLOEXEC)
+
+    def stop(self) -> None:
+        """Kill the program that runs, and start no other: StoppedError in `run`. The descriptors
+        are left to the process, which is about to end."""
+        os.write(self._writing, b".")
+
+    def run(self, argv: Sequence[str], *, text: str = "", wait_s: float = 0.0) -> Finished:
+        """Run a program to its end, as `Run` says, but for StoppedError: also where it did not end
+        in time, as what is made of several programs' output must not lack a part."""
+        with Program(argv, text) as program:
+            while (finished := program.proceed()) is None:
+                try:
+                    program.check_time(_LIMIT_S + wait_s, time.monotonic())
+                except DidNotEndError as error:
+                    raise StoppedError(str(error)) from error
+                ready, _, _ = select.select([program.fileno(), self._stopped], [], [], _TURN_S)
+                if self._stopped in ready:
+                    raise StoppedError("told to end")
+        return finished

@@ -125,7 +125,9 @@ class _Runner:
 
     def _note(self, signals: Sequence[signal.Signals]) -> None:
         for number in signals:
-            is_last = self._closing_until_s is not None or not self._running.drain_s
+            # The first lets connections end, if it is to; the second may come before its answer.
+            has_come = self._closing_until_s is not None or _is_told_to_end(self._signals)
+            is_last = has_come or not self._running.drain_s
             if number is signal.SIGHUP or not is_last:
                 self._signals.append(number)
             elif not self._is_ending:
@@ -171,8 +173,9 @@ class _Runner:
         """Take the rules away; what failed is tried again while there is time."""
         programs = self._running.programs
         self._agent.let_go()
-        for asked in self._asked:
-            asked.reply(_ENDING)
+        asked, self._asked = self._asked, []
+        for one in asked:
+            one.reply(_ENDING)
         programs.begin_last(_END_S)
         error = self._remove()
         while error is not None and programs.left_s() > _LAST_TRY_S:
@@ -232,23 +235,25 @@ class _Runner:
                 f"{self._running.drain_s:g} s; once more ends them now"
             )
 
-    def _reload(self, why: str) -> str:
+    def _reload(self, why: str, *, is_retry: bool = False) -> str:
         self._running.watch.is_read()
         try:
-            done = self._agent.reload(why)
+            done = self._agent.reload(why, is_retry=is_retry)
         except ConfigError:
             self._again = Backoff()  # another try would find the same
             raise
         except (ParagliderError, OSError):
             self._again.fail(self._loop.clock())
             raise
-        self._again = Backoff()
+        before, self._again = self._again, Backoff()
+        if before.failures:
+            self._report(f"reload: {before.told_end(self._loop.clock())}")
         return done
 
-    def _try_reload(self, why: str) -> None:
+    def _try_reload(self, why: str, *, is_retry: bool = False) -> None:
         # What was wrong is reported, and everything is as it was.
         with contextlib.suppress(ParagliderError, OSError):
-            self._reload(why)
+            self._reload(why, is_retry=is_retry)
 
     def _tick(self) -> None:
         if self._loop.clock() >= self._file_s - _ON_THE_WAY_S and self._closing_until_s is None:
@@ -264,7 +269,7 @@ class _Runner:
         if is_changed:
             self._try_reload("the file was changed")
         elif self._again.failures and self._again.is_due(self._loop.clock()):
-            self._try_reload("trying again")
+            self._try_reload("trying again", is_retry=True)
 
     def _tell_of_missing(self) -> None:
         missing, record = self._running.watch.missing, self._agent.record
@@ -284,3 +289,7 @@ class _Runner:
         else:
             return
         self._begin_end()
+
+
+def _is_told_to_end(signals: Sequence[signal.Signals]) -> bool:
+    return any(number is not signal.SIGHUP for number in signals)

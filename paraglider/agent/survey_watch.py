@@ -15,7 +15,8 @@ import threading
 from collections.abc import Callable, Sequence
 
 from paraglider.agent.loop import Loop
-from paraglider.errors import ParagliderError
+from paraglider.agent.programs import StoppedError
+from paraglider.errors import ParagliderError, explain
 from paraglider.kernel.changes import hears_of_others, open_nftables_feed
 from paraglider.kernel.finding import Finding
 from paraglider.kernel.netlink import CHUNK_BYTES
@@ -27,6 +28,8 @@ _REST_PER_LOOK = 20
 _LEAST_REST_S = 2.0
 # Between looks that nothing asked for.
 LOOK_S = 30.0
+# For one that was told to end; after that it is left behind.
+_ENDED_WITHIN_S = 1.0
 
 Survey = Callable[[], Sequence[Finding]]
 
@@ -46,6 +49,8 @@ class SurveyWatch:
         self._began_s: float | None = None
         self._due_s: float | None = None
         self._rest_until_s = 0.0
+        self._thread: threading.Thread | None = None
+        self._error = self._told_error = ""
         self._found: Sequence[Finding] = ()
         self.findings: Sequence[Finding] = ()
 
@@ -75,13 +80,17 @@ class SurveyWatch:
             return
         self._due_s, self._began_s = None, self._loop.clock()
         survey = self._prepare()
-        threading.Thread(target=self._survey, args=(survey,), daemon=True).start()
+        self._thread = threading.Thread(target=self._survey, args=(survey,), daemon=True)
+        self._thread.start()
 
     def _survey(self, survey: Survey) -> None:
         try:
             self._found = survey()
-        except (ParagliderError, OSError):
+        except (ParagliderError, OSError, StoppedError) as error:
             self._found = self.findings  # what cannot be read is no news
+            self._error = explain(error)
+        else:
+            self._error = ""
         if self._ended is not None:
             os.write(self._ended[1], b".")
 
@@ -95,6 +104,9 @@ class SurveyWatch:
         if self._due_s is None:
             self._due_s = now_s + LOOK_S
         before, self.findings = self.findings, self._found
+        if self._error and self._error != self._told_error:
+            self._report(f"cannot look for others' rules in the way: {self._error}")
+        self._told_error = self._error
         for finding in self.findings:
             if finding not in before:
                 self._report(f"warning: {finding}")
@@ -117,7 +129,10 @@ class SurveyWatch:
                     self.want()
 
     def close(self) -> None:
-        """Look no more; a look that is under way ends by itself."""
+        """Look no more. One that is under way has been told to end, and kills its program."""
+        if self._thread is not None:
+            self._thread.join(_ENDED_WITHIN_S)
+            self._thread = None
         if self._feed is not None:
             self._loop.forget(self._feed.fileno())
             self._feed.close()

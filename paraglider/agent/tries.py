@@ -36,6 +36,11 @@ class Backoff:
         failure. Changes without an end do not make it a loop."""
         self.next_s = min(self.next_s, self._last_s + _FIRST_S)
 
+    def told_end(self, now_s: float) -> str:
+        """Return the words for a try that has worked after failures."""
+        tries = f"{self.failures} failed tr{'ies' if self.failures > 1 else 'y'}"
+        return f"works again after {tries} in {now_s - self.since_s:.0f} s"
+
     def is_due(self, now_s: float) -> bool:
         """Return whether it may be tried."""
         return now_s >= self.next_s
@@ -118,7 +123,5 @@ class Tries:
         failing = self._failing.pop(what, None)
         if failing is None:
             return
-        number, took_s = failing.backoff.failures, self._clock() - failing.backoff.since_s
-        tries = f"{number} failed tr{'ies' if number > 1 else 'y'}"
-        self._report(f"{what}: works again after {tries} in {took_s:.0f} s")
+        self._report(f"{what}: {failing.backoff.told_end(self._clock())}")
         self._record.trouble = next((f.text for f in self._failing.values()), "")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from paraglider.agent.agent import Agent, World
 from paraglider.agent.loop import REST_S, Loop
 from paraglider.agent.memory import recall
-from paraglider.agent.programs import Programs
+from paraglider.agent.programs import Programs, ThreadPrograms
 from paraglider.agent.protocol import socket_path
 from paraglider.agent.run import Running, run_agent
 from paraglider.agent.view import View
@@ -52,10 +52,13 @@ def run_here(
     loop = Loop()
     programs = Programs(loop)
     # In a thread, which waits for its programs itself.
-    survey_here = partial(survey_services, host=context.host)
+    survey_programs = ThreadPrograms()
+    survey_here = partial(survey_services, host=replace(context.host, run=survey_programs.run))
     context = replace(context, host=replace(context.host, run=programs.run))
     reconciler = Reconciler(host=context.host, report=context.report)
-    world = _world(context, survey, survey_services=survey_here)
+    world = replace(
+        _world(context, survey, survey_services=survey_here), stop_survey=survey_programs.stop
+    )
     agent = Agent(loop, reconciler, world)
     running = Running(
         watch=FileWatch(find_file(arguments.config, environment=environment)),

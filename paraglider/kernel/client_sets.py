@@ -7,6 +7,7 @@ with the rights can empty it, and its clients are new ones then.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -14,7 +15,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 
 from paraglider.config.model import Family
-from paraglider.errors import NotHereError, ParagliderError, PermissionDenied, UnavailableError
+from paraglider.errors import (
+    DidNotEndError,
+    NotHereError,
+    ParagliderError,
+    PermissionDenied,
+    UnavailableError,
+)
 from paraglider.kernel.host import NET_RAW, Host, grant_mend
 from paraglider.kernel.process import Finished, Run, find_program
 from paraglider.rules.affinity import render_set
@@ -43,7 +50,10 @@ def client_sets(
     except BaseException:
         _destroy(made, host.run)
         raise
-    remove_client_sets(host=host, kept=names_of(states), report=report)
+    try:
+        remove_client_sets(host=host, kept=names_of(states), report=report)
+    except DidNotEndError as error:  # the rules are as wanted
+        report(str(error))
 
 
 def find_ipset() -> str:
@@ -89,15 +99,19 @@ def remove_client_sets(
     *, host: Host, kept: Collection[str] = (), report: Callable[[str], None]
 ) -> bool:
     """Take away our sets other than those `kept`; return whether there were any. Those that
-    somebody's rules speak of stay, and are reported."""
+    somebody's rules speak of stay, and are reported. Raises DidNotEndError where some may be left
+    because ipset had to be ended."""
     if not os.path.exists(_MODULE) or find_program("ipset") is None:
         return False
     try:
         there = _list_sets(host.run)
+        gone = {name for name in there if name.startswith(PREFIX)}.difference(kept)
+        left = _try_destroy(gone, host.run)
+    except DidNotEndError as error:
+        raise DidNotEndError(f"client sets of ours may be left: {error}") from error
     except ParagliderError:
         return False  # whoever has no sets need not know what is wrong with them
-    gone = {name for name in there if name.startswith(PREFIX)}.difference(kept)
-    for name in _destroy(gone, host.run):
+    for name in left:
         report(
             f"the set {name} stays, for rules that are not ours speak of it: delete these, then "
             f"run: ipset destroy {name}"
@@ -105,21 +119,24 @@ def remove_client_sets(
     return bool(gone)
 
 
-def _destroy(names: Iterable[str], run: Run) -> list[str]:
-    """Take sets away; return those that stay. It never raises: the rules are as they should be."""
+def _destroy(names: Iterable[str], run: Run) -> None:
+    """Take sets away. What is left is nobody's business: the rules are as they should be."""
+    with contextlib.suppress(ParagliderError):
+        _try_destroy(names, run)
+
+
+def _try_destroy(names: Iterable[str], run: Run) -> list[str]:
+    """Take sets away; return those that stay."""
     left = sorted(names)
     deadline_s = time.monotonic() + _RELEASED_WITHIN_S
-    try:
-        while left and time.monotonic() < deadline_s:
-            # It ends at the first that is in use, which is tried last the next time.
-            if _restore((f"destroy {name}" for name in left), run).returncode == 0:
-                return []
-            there = _list_sets(run)
-            left = [name for name in left if name in there]
-            left = [*left[1:], *left[:1]]
-            time.sleep(_POLL_S)  # the kernel does not tell when it lets go
-    except ParagliderError:
-        pass
+    while left and time.monotonic() < deadline_s:
+        # It ends at the first that is in use, which is tried last the next time.
+        if _restore((f"destroy {name}" for name in left), run).returncode == 0:
+            return []
+        there = _list_sets(run)
+        left = [name for name in left if name in there]
+        left = [*left[1:], *left[:1]]
+        time.sleep(_POLL_S)  # the kernel does not tell when it lets go
     return left
 
 

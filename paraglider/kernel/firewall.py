@@ -65,7 +65,7 @@ def survey_services(
     return [
         *survey_sources(services, host),
         *survey_forwarding(flows, host),
-        *survey_firewall(flows, variant=variant, host=host),
+        *survey_firewall(flows, variant=variant, host=host, run=host.run),
     ]
 
 

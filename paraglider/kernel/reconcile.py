@@ -133,20 +133,29 @@ class Reconciler:
         if self._is_due or set(wanted) != set(self._held):
             return self._take_over_or_write_blindly(wanted, self._variant)
         self._client_sets |= names  # until it has come to its end
-        put_client_sets(wanted, self._host)
+        if not names <= names_of(self._wanted):  # nobody can destroy those that our rules refer to
+            put_client_sets(wanted, self._host)
         with contextlib.suppress(ParagliderError):  # `put_policy` finds the same
             put_policy(wanted)
         try:
             is_known = all(self._write(family, state) for family, state in wanted.items())
         except DidNotEndError:
             return self._write_blindly(wanted)
-        if is_known and names != self._client_sets:
-            remove_client_sets(host=self._host, kept=names, report=self._report)
         if not is_known:
             return self.take_over(wanted, self._variant)
-        self._client_sets = names
         self._wanted = dict(wanted)
+        if names != self._client_sets:
+            self._remove_other_sets(names)
         return True
+
+    def _remove_other_sets(self, kept: frozenset[str]) -> None:
+        """Take away the sets that no rule of ours speaks of; what is left goes another time."""
+        try:
+            remove_client_sets(host=self._host, kept=kept, report=self._report)
+        except DidNotEndError as error:
+            self._report(str(error))
+        else:
+            self._client_sets = kept
 
     def _take_over_or_write_blindly(self, wanted: Mapping[Family, State], variant: Variant) -> bool:
         try:
@@ -164,7 +173,8 @@ class Reconciler:
             before = self._held.get(family, self._wanted[family])
             step = plan_step(self._tools(family), before, state)
             if step.text:
-                put_client_sets({family: state}, self._host)
+                if not names_of({family: state}) <= names_of(self._wanted):
+                    put_client_sets({family: state}, self._host)
                 step.tools.apply_restore(step.text)
             self._held[family] = _as_written(before, state)
             self._wanted = {**self._wanted, family: state}
@@ -293,8 +303,8 @@ class Reconciler:
             check_restore(text)
             tools.apply_restore(text)
             remove_anchor(tools)
-        remove_client_sets(host=self._host, report=self._report)
         remove_policy()
+        remove_client_sets(host=self._host, report=self._report)
 
     def close(self) -> None:
         """Listen no more; the rules stay."""

@@ -49,8 +49,8 @@ def remove_rules(*, host: Host, report: Callable[[str], None]) -> Removal:
     require_capabilities(host, Variant.NFT)
     with defer_signals():
         removal = remove_from(find_all(host))
-        has_sets = remove_client_sets(host=host, report=report)
         has_policy = remove_policy()
+        has_sets = remove_client_sets(host=host, report=report)
         return replace(removal, found=removal.found or has_sets or has_policy)
 
 

@@ -18,6 +18,21 @@ pytestmark = pytest.mark.parametrize("addresses", [IPV4], indirect=True, ids=["i
 _GRACE_S = 10.0
 
 
+# The programs that the agent starts.
+_NFT = ("nft",)
+_IPSET = ("ipset",)
+
+
+def _iptables(*suffixes: str) -> tuple[str, ...]:
+    """Return iptables' own programs, for both families and both variants."""
+    return tuple(
+        f"{family}-{variant}-{suffix}"
+        for family in ("iptables", "ip6tables")
+        for variant in ("nft", "legacy")
+        for suffix in suffixes
+    )
+
+
 @dataclass
 class _Hanging:
     """An agent whose programs hang, deaf to SIGTERM, once they are told to."""
@@ -25,34 +40,52 @@ class _Hanging:
     topology: Topology
     folder: Path
 
-    def fake(self, *suffixes: str) -> None:
-        """Put programs in front of iptables' own, for both families and both variants."""
-        for family in ("iptables", "ip6tables"):
-            for variant in ("nft", "legacy"):
-                for suffix in suffixes:
-                    self._fake(f"{family}-{variant}-{suffix}")
+    def fake(self, *tools: str) -> None:
+        """Put programs in front of the real ones."""
+        for tool in tools:
+            self.put(
+                tool,
+                f"if [ -e {self.folder}/hang ]; then\n"
+                f"  trap '' TERM\n  echo $$ {tool} >>{self.folder}/hanging\n  exec sleep 300\nfi\n",
+            )
 
-    def _fake(self, tool: str) -> None:
+    def put(self, tool: str, script: str) -> None:
+        """Put a `script` in front of the real program, which it ends as."""
         real = self.topology.balancer.run("sh", "-c", f"command -v {tool}").stdout.strip()
         fake = self.folder / tool
-        fake.write_text(
-            "#!/bin/sh\n"
-            f"if [ -e {self.folder}/hang ]; then\n"
-            f"  trap '' TERM\n  echo $$ >>{self.folder}/hanging\n  exec sleep 300\nfi\n"
-            f'exec {real} "$@"\n'
-        )
+        fake.write_text(f"#!/bin/sh\necho {tool} >>{self.folder}/started\n{script}")
+        with fake.open("a") as file:
+            file.write(f'exec {real} "$@"\n')
         fake.chmod(0o755)
 
-    def start(self) -> Agent:
-        path = f"PATH={self.folder}:/usr/sbin:/usr/bin:/sbin:/bin"
-        config = self.topology.addresses.make_config(
-            self.topology.addresses.backend_endpoints, CHECK
-        )
-        return self.topology.start_agent(config=config, program=["env", path, *PARAGLIDER])
+    def start(self, *more: str, until: str = "rules are in iptables") -> Agent:
+        """Start the agent; `more` are lines of its frontend."""
+        agent = Agent(self.topology.balancer, Path("/run/glider.yaml"), self.program)
+        agent.write(self.config(*more))
+        agent.start(until=until)
+        return agent
+
+    @property
+    def program(self) -> list[str]:
+        """The command, with these programs first."""
+        return ["env", f"PATH={self.folder}:/usr/sbin:/usr/bin:/sbin:/bin", *PARAGLIDER]
+
+    def config(self, *more: str) -> str:
+        """Return a file with `more` lines of its frontend."""
+        plan = self.topology.addresses
+        return plan.make_config(plan.backend_endpoints, CHECK, *more)
+
+    def hang(self) -> None:
+        """From now on they hang."""
+        (self.folder / "hang").touch()
 
     def begin(self) -> None:
         """From now on they hang; somebody else's rule makes the agent look."""
-        (self.folder / "hang").touch()
+        self.hang()
+        self.change()
+
+    def change(self) -> None:
+        """Put a rule of somebody else."""
         self.topology.balancer.iptables(
             *["-I", "FORWARD", "-p", "udp", "--dport", "9", "-j", "ACCEPT"]
         )
@@ -60,6 +93,15 @@ class _Hanging:
     def is_hanging(self) -> bool:
         """Whether one has begun to hang."""
         return (self.folder / "hanging").exists()
+
+    def left(self) -> list[str]:
+        """Return the programs that still hang, as a pid each."""
+        lines = (self.folder / "hanging").read_text().splitlines()
+        return [line for line in lines if Path(f"/proc/{line.split()[0]}").exists()]
+
+    def count_started(self, tool: str) -> int:
+        """Return how often a program was started."""
+        return (self.folder / "started").read_text().splitlines().count(tool)
 
 
 @pytest.fixture
@@ -89,7 +131,7 @@ def _has_rules(topology: Topology) -> bool:
 def test_a_failover_is_written_though_the_rules_cannot_be_read(hanging: _Hanging) -> None:
     """The backend's end is noticed while iptables-save hangs, and is in the rules soon after."""
     topology = hanging.topology
-    hanging.fake("save")
+    hanging.fake(*_iptables("save"))
     agent = hanging.start()
     hanging.begin()
     _until(hanging.is_hanging, "nothing hangs")
@@ -101,7 +143,7 @@ def test_a_failover_is_written_though_the_rules_cannot_be_read(hanging: _Hanging
 
 def test_status_is_answered_while_a_program_hangs(hanging: _Hanging) -> None:
     """It says what is overdue, with exit code 1, and that it is over when programs end again."""
-    hanging.fake("save", "restore")
+    hanging.fake(*_iptables("save", "restore"))
     agent = hanging.start()
     first = hanging.topology.addresses.backend_endpoints[0]
     hanging.begin()
@@ -118,7 +160,7 @@ def test_status_is_answered_while_a_program_hangs(hanging: _Hanging) -> None:
 
 def test_told_to_end_the_rules_go_though_they_cannot_be_read(hanging: _Hanging) -> None:
     """Those that were applied last are known; that others may be left is the last line."""
-    hanging.fake("save")
+    hanging.fake(*_iptables("save"))
     agent = hanging.start()
     _until(lambda: agent.status()["whole"], "the rules are not whole")
     hanging.begin()
@@ -131,7 +173,7 @@ def test_told_to_end_the_rules_go_though_they_cannot_be_read(hanging: _Hanging) 
 
 def test_told_to_end_it_says_what_it_has_to_leave(hanging: _Hanging) -> None:
     """Where nothing can be read or written, the last line names it and the way out."""
-    hanging.fake("save", "restore")
+    hanging.fake(*_iptables("save", "restore"))
     agent = hanging.start()
     hanging.begin()
     _until(hanging.is_hanging, "nothing hangs")
@@ -142,3 +184,66 @@ def test_told_to_end_it_says_what_it_has_to_leave(hanging: _Hanging) -> None:
     (hanging.folder / "hang").unlink()
     assert hanging.topology.balancer.paraglider("stop").returncode == 0
     assert not _has_rules(hanging.topology)
+
+
+_ALL = [
+    pytest.param(_iptables("save"), (), id="save"),
+    pytest.param(_iptables("restore"), (), id="restore"),
+    pytest.param(_NFT, (), id="nft"),
+    pytest.param(_IPSET, ("affinity: 1h",), id="ipset"),
+    pytest.param((*_iptables("save", "restore"), *_NFT, *_IPSET), ("affinity: 1h",), id="all"),
+]
+
+
+def _assert_it_ended(hanging: _Hanging, agent: Agent, said: str) -> None:
+    """No program is left, and where it says that all is gone, all is."""
+    topology = hanging.topology
+    (hanging.folder / "hang").unlink()
+    assert agent.running.returncode in (0, 69), said
+    assert hanging.left() == []
+    # What may be left is in the last line, with the command that takes it away.
+    assert agent.running.returncode == 0 or "paraglider stop" in said.splitlines()[-1], said
+    if agent.running.returncode == 69:
+        assert topology.balancer.paraglider("stop").returncode == 0
+    assert not _has_rules(topology)
+    assert "PARAGLIDER" not in topology.balancer.run("ipset", "list", "-name").stdout
+    assert "paraglider" not in topology.balancer.run("nft", "list", "tables").stdout
+
+
+@pytest.mark.parametrize(("tools", "more"), _ALL)
+def test_told_to_end_while_it_starts(
+    hanging: _Hanging, tools: tuple[str, ...], more: tuple[str, ...]
+) -> None:
+    """Before anything is in force, at the first program that hangs."""
+    hanging.fake(*tools)
+    hanging.hang()
+    agent = hanging.start(*more, until="")
+    _until(hanging.is_hanging, "nothing hangs")
+    _assert_it_ended(hanging, agent, _end(agent))
+
+
+@pytest.mark.parametrize(("tools", "more"), _ALL)
+def test_told_to_end_in_the_middle_of_a_reload(
+    hanging: _Hanging, tools: tuple[str, ...], more: tuple[str, ...]
+) -> None:
+    """What was begun is abandoned, and all of it is taken away."""
+    hanging.fake(*tools)
+    agent = hanging.start(*more)
+    _until(lambda: agent.status()["whole"], "the rules are not whole")
+    hanging.hang()
+    agent.write(hanging.config("balance: random", *more))
+    agent.running.send_signal(signal.SIGHUP)
+    _until(hanging.is_hanging, "nothing hangs")
+    _assert_it_ended(hanging, agent, _end(agent))
+
+
+@pytest.mark.parametrize(("tools", "more"), _ALL)
+def test_told_to_end_the_removal_hangs(
+    hanging: _Hanging, tools: tuple[str, ...], more: tuple[str, ...]
+) -> None:
+    """What is tried again until the time is over, and then told."""
+    hanging.fake(*tools)
+    agent = hanging.start(*more)
+    _until(lambda: agent.status()["whole"], "the rules are not whole")
+    hanging.hang()
+    _assert_it_ended(hanging, agent, _end(agent))
