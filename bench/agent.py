@@ -160,7 +160,7 @@ def _lose(what: str, variant: Variant) -> int:
                 topology.balancer.iptables(*words)
             else:
                 topology.balancer.run(program, *words)
-            agent.until("as it was again")
+            agent.until("after a change by")
             return held.settle().broken
 
 

@@ -137,7 +137,7 @@ class Agent:
         """Read the configuration again; return what came of it. Raises what was wrong, with
         everything as it was; it is reported, too, but for a retry that fails as the one before."""
         if self._is_closing:
-            raise UnavailableError(f"{why}: the agent is ending, nothing is read")
+            raise UnavailableError(f"{why}: not read, the agent is stopping")
         if not is_retry:
             self._world.report(f"{why}: reading the configuration again")
             self._warned = ()
@@ -150,7 +150,7 @@ class Agent:
         except (ParagliderError, OSError) as error:
             told = explain(error)
             if not is_retry or told != self.record.reload_error:
-                self._world.report(f"nothing was changed, what is in force stays: {told}")
+                self._world.report(f"nothing changed, the configuration in force stays: {told}")
             self.record.reload_error = told
             self.record.sync_failures += not isinstance(error, ConfigError)
             raise

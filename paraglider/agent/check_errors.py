@@ -41,14 +41,14 @@ class CheckErrors:
         if self._counts[kind] == 1 and kind not in recent and len(recent) < _MAX_LOGGED:
             recent[kind] = now_s
             self._open.add(kind)
-            self._report(f"{frontend}: cannot probe {pair[1]}: {reason}; its health stays as it is")
+            self._report(f"{frontend}: cannot probe {pair[1]}: {reason}; health unchanged")
         self._logged_s = recent
 
     def end(self, pair: Pair) -> None:
         """A probe of `pair` was made."""
         kind = self._kinds.get(pair)
         if kind is not None and self._forget(pair):
-            self._report(f"{kind[0]}: probes can be made again (before: {kind[1]})")
+            self._report(f"{kind[0]}: probing works again (was: {kind[1]})")
 
     def keep(self, pairs: Collection[Pair]) -> None:
         """Forget all that are not probed any more."""

@@ -54,11 +54,11 @@ class ConnectionWatch:
             self._counts = self._count(services)
         except (ParagliderError, OSError) as error:
             if not self.error:
-                self._report(f"{explain(error)}; the last numbers stand")
+                self._report(f"{explain(error)}; keeping the last counts")
             self.error = explain(error)
             return self._counts
         if self.error:
-            self._report("connections are counted again")
+            self._report("counting connections works again")
         self.error = ""
         now_s = self._clock()
         self._half_open_s = {

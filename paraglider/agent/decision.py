@@ -30,5 +30,5 @@ def fact(change: Change) -> str:
 def promise(change: Change) -> str:
     """Return the log line of a change that the rules do not hold yet."""
     is_out = change.after in (Health.DOWN, Health.DRAINING, Health.DISABLED)
-    where = "taken out" if is_out else "put into service"
-    return f"{change.frontend}: {change.key[1]} is to be {where} ({change.why})"
+    where = "taken out of service" if is_out else "put into service"
+    return f"{change.frontend}: {change.key[1]} will be {where} ({change.why})"

@@ -20,6 +20,6 @@ def in_force_lines(
             count = sum(member.health is not Health.DRAINING for member in service.members)
             yield (
                 f"{service.name}: balancing {', '.join(map(str, service.binds))} over {count} "
-                f"backend{'s' * (count != 1)} as {service.source}"
+                f"backend{'s' * (count != 1)}, source {service.source}"
             )
     yield f"rules are in iptables ({choice.variant.value}): {choice.reason}"

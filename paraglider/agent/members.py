@@ -15,7 +15,7 @@ def match_backend(text: str, frontend: str, members: Sequence[tuple[str, str, Pa
     names = {name for name, _, _ in members}
     if frontend and frontend not in names:
         raise UsageError(
-            f"no frontend is called {quoted(frontend)}; there are {', '.join(sorted(names))}"
+            f"no such frontend: {quoted(frontend)}; frontends: {', '.join(sorted(names))}"
         )
     found = [
         pair
@@ -25,5 +25,5 @@ def match_backend(text: str, frontend: str, members: Sequence[tuple[str, str, Pa
     ]
     if not found:
         there = sorted({str(pair[1]) for name, _, pair in members if frontend in ("", name)})
-        raise UsageError(f"no backend is {quoted(text)}; there are {', '.join(there)}")
+        raise UsageError(f"no such backend: {quoted(text)}; backends: {', '.join(there)}")
     return found

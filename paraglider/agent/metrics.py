@@ -55,8 +55,13 @@ def _host_metrics(status: Status) -> Iterator[_Metric]:
     if status.conntrack is not None:
         entries, limit = status.conntrack.entries, status.conntrack.limit
         yield _single("conntrack_entries", "gauge", "Connections tracked.", entries)
-        yield _single("conntrack_entries_limit", "gauge", "Connections that can be.", limit)
-        told, dropped = "Packets dropped for want of room.", status.conntrack.dropped
+        yield _single(
+            "conntrack_entries_limit", "gauge", "Maximum number of tracked connections.", limit
+        )
+        told, dropped = (
+            "Packets dropped because the conntrack table was full.",
+            status.conntrack.dropped,
+        )
         yield _single("conntrack_stat_drop_total", "counter", told, dropped)
 
 
@@ -81,7 +86,12 @@ def _backend_metrics(frontends: Sequence[FrontendStatus]) -> Iterator[_Metric]:
         for labels, backend in backends
         for health in Health
     ]
-    yield _Metric("backend_status", "gauge", "1 for the health that the backend has.", states)
+    yield _Metric(
+        "backend_status",
+        "gauge",
+        "1 for the current health of the backend, 0 for the other states.",
+        states,
+    )
     sent = [(labels, backend.total) for labels, backend in backends]
     told = "Connections sent to the backend."
     yield _Metric("backend_connections_total", "counter", told, sent)
@@ -98,13 +108,13 @@ def _frontend_metrics(frontends: Sequence[FrontendStatus]) -> Iterator[_Metric]:
     names = dict.fromkeys(frontend.name for frontend in frontends)
     of_name = {name: [f for f in frontends if f.name == name] for name in names}
     served = [({"frontend": n}, all(f.is_served for f in found)) for n, found in of_name.items()]
-    told = "Whether a backend serves the frontend, in each address family that it has."
+    told = "1 if every address family of the frontend has a backend that serves."
     yield _Metric("frontend_up", "gauge", told, served)
     refused = [({"frontend": n}, sum(f.refused for f in found)) for n, found in of_name.items()]
-    told = "Packets that would have begun connections, and may not."
+    told = "Connection attempts refused by access rules."
     yield _Metric("frontend_refused_total", "counter", told, refused)
     used = [({"frontend": n}, max(f.ports_used for f in found)) for n, found in of_name.items()]
-    told = "Part of the ports of what backends see that are in use, at the busiest backend."
+    told = "Fraction of SNAT source ports in use, maximum over backends."
     yield _Metric("frontend_source_ports_used_ratio", "gauge", told, used)
 
 
@@ -116,27 +126,27 @@ def _name_metrics(names: Sequence[NameStatus]) -> Iterator[_Metric]:
     told = "Whether the host name cannot be looked up."
     yield _Metric("name_lookup_error", "gauge", told, failing)
     times = [(labels, name.error_for_s or 0.0) for labels, name in labelled]
-    told = "For how long the host name has had no answer; 0 while it has one."
+    told = "Seconds for which the host name has had no answer; 0 while it has one."
     yield _Metric("name_lookup_error_seconds", "gauge", told, times)
 
 
 def _agent_metrics(agent: AgentStatus) -> Iterator[_Metric]:
     yield from _name_metrics(agent.names)
     record = agent.record
-    yield _single("uptime_seconds", "gauge", "How long the agent has run.", agent.up_s)
-    told = "Changes of our rules by others, undone."
+    yield _single("uptime_seconds", "gauge", "Seconds since the agent started.", agent.up_s)
+    told = "Changes by other programs that the agent undid."
     yield _single("rules_repairs_total", "counter", told, record.repairs)
-    told = "Changes that could not be made."
+    told = "Failed attempts to change the rules."
     yield _single("sync_failures_total", "counter", told, record.sync_failures)
-    told = "How long a decided change has been missing in the rules; 0 up to 5 s."
+    told = "Seconds for which a decided change has been missing from the rules; 0 up to 5 s."
     overdue_s = agent.overdue.for_s if agent.overdue else 0.0
     yield _single("changes_overdue_seconds", "gauge", told, overdue_s)
-    told = "Configurations put in force."
+    told = "Configurations applied, the first one included."
     yield _single("config_reloads_total", "counter", told, record.reloads)
     told = "Whether the configuration file is gone."
     yield _single("config_file_missing", "gauge", told, bool(record.config_missing))
-    told = "Whether what is configured is in force."
+    told = "Whether the last reload succeeded."
     yield _single("config_last_reload_successful", "gauge", told, not record.reload_error)
-    told = "When a configuration was put in force last."
+    told = "Time of the last successful reload, in seconds since the epoch."
     name = "config_last_reload_success_timestamp_seconds"
     yield _single(name, "gauge", told, record.reloaded_s)

@@ -81,7 +81,7 @@ class Names:
         if not resolved.addresses:
             self._states[name] = before.fail(resolved.told or "no addresses", now_s)
             if not before.error and self._is_time(name, now_s):
-                stays = "its addresses stay" if before.addresses else "it has no backends"
+                stays = "its addresses are kept" if before.addresses else "it has no addresses"
                 self._report(f"cannot look up {_text(name)}: {self._states[name].error}; {stays}")
             return is_first
         after = before.answer(resolved.addresses, now_s).expire(self._hold_s(name), now_s)

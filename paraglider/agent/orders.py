@@ -14,10 +14,10 @@ from paraglider.errors import ParagliderError, UnavailableError, UsageError, exp
 from paraglider.health.service import Pair
 
 _DONE = {
-    "drain": "drains",
-    "undrain": "gets new connections again, while its probes are good",
-    "disable": "is out of service",
-    "enable": "is back in service, as its probes find it",
+    "drain": "is draining",
+    "undrain": "back in rotation while its checks pass",
+    "disable": "is disabled",
+    "enable": "enabled; its checks decide its health",
 }
 
 
@@ -66,11 +66,11 @@ class Orders:
         lines = []
         for pair in pairs:
             left = open_now.get(pair, 0)
-            ends = f"; {left} connection{'s' * (left != 1)} run{'s' * (left == 1)} on"
+            ends = f"; {left} connection{'s' * (left != 1)} left"
             if problem:
-                ends = "; its connections run on"
+                ends = "; its connections continue"
             if request.deadline_s is not None:
-                ends += f", for {request.deadline_s:g} s at most"
+                ends += f", cut in {request.deadline_s:g} s"
             name = self._agent.name_of(pair)
             lines.append(f"{name}: {pair[1]} {_DONE[request.command]}{ends if is_out else ''}")
         return "\n".join([*lines, problem] if problem else lines)

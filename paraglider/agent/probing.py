@@ -234,7 +234,7 @@ def _be_prober(channel: socket.socket, agent: int, *, needs_tls: bool, is_first:
                 load_tls()
         unfiltered = drop_privileges(parent=agent)
         if unfiltered and is_first:
-            note = f"the prober may make all system calls: {unfiltered}; probing goes on"
+            note = f"the prober runs without a system call filter: {unfiltered}"
             channel.send(encode_reports(Reports(notes=(note,))))
         serve_probes(channel, random=_random)
         code = 0

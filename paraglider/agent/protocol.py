@@ -4,7 +4,7 @@ One connection to a unix socket is one request and one answer, each a JSON objec
 own (docs/agent.md is the reference):
 
     {"command": "drain", "backend": "10.0.0.11:8080", "frontend": "web", "deadline_s": 30}
-    {"exit_code": 0, "text": "web: 10.0.0.11:8080 drains; 12 connections run on"}
+    {"exit_code": 0, "text": "web: 10.0.0.11:8080 is draining; 12 connections left"}
 
 Who may open the socket may order anything; nothing that is said there reaches a rule as text.
 """

@@ -52,7 +52,7 @@ class Running:
 def run_agent(loop: Loop, agent: Agent, running: Running) -> None:
     """Run `agent` until it is told to end, and has taken its rules away.
 
-    An error of its start, or of taking the rules away, is raised.
+    An error of its start, or of removing the rules, is raised.
     """
     with loop.holding_signals():
         try:
@@ -131,7 +131,7 @@ class _Runner:
             if number is signal.SIGHUP or not is_last:
                 self._signals.append(number)
             elif not self._is_ending:
-                self._report(f"{number.name}: taking the rules away")
+                self._report(f"{number.name}: removing the rules")
                 self._begin_end()
 
     def _begin_end(self) -> None:
@@ -181,13 +181,13 @@ class _Runner:
         while error is not None and programs.left_s() > _LAST_TRY_S:
             if self._try(self._agent.remove_known) is None:
                 error = UnavailableError(
-                    f"{explain(error)}\ntook away the rules that were applied last; whether others "
-                    "of ours are left cannot be read: run 'paraglider stop'"
+                    f"{explain(error)}\nremoved the rules that were applied last; whether others "
+                    "are left cannot be read: run 'paraglider stop'"
                 )
                 break
             self._loop.wait(self._loop.clock() + _LAST_TRY_S)
             error = self._remove()
-        said = explain(error) if error else "stopped: all rules are gone, and so is the agent"
+        said = explain(error) if error else "stopped: removed all rules, the agent has ended"
         for reply in self._stopping:
             reply(Answer(error.exit_code if error else 0, said))
         if error is not None:
@@ -199,8 +199,7 @@ class _Runner:
         if error is None:
             return None
         return UnavailableError(
-            f"{explain(error)}\nrules of ours may be left in the kernel: take them away with "
-            "'paraglider stop'"
+            f"{explain(error)}\nrules may be left in the kernel: remove them with 'paraglider stop'"
         )
 
     def _try(self, action: Callable[[], object]) -> ParagliderError | OSError | None:
@@ -231,8 +230,8 @@ class _Runner:
             self._closing_until_s = self._loop.clock() + self._running.drain_s
             self._agent.refuse_all()
             self._report(
-                f"{number.name}: new connections are refused, those that are open may end within "
-                f"{self._running.drain_s:g} s; once more ends them now"
+                f"{number.name}: refusing new connections; open ones may finish within "
+                f"{self._running.drain_s:g} s, a second signal ends them now"
             )
 
     def _reload(self, why: str, *, is_retry: bool = False) -> str:
@@ -282,10 +281,10 @@ class _Runner:
         with contextlib.suppress(ParagliderError, OSError):
             left = self._agent.count_all()
         if left == 0:
-            self._report("no connections are left: taking the rules away")
+            self._report("no connections left: removing the rules")
         elif self._loop.clock() >= until_s:
             many = "some" if left is None else left
-            self._report(f"time is over for {many} connections: taking the rules away")
+            self._report(f"drain time is over with {many} connections open: removing the rules")
         else:
             return
         self._begin_end()

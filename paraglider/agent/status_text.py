@@ -20,7 +20,7 @@ _ORDERED = (Health.DRAINING, Health.DISABLED)
 # When it is told that most connections of a backend are half-open.
 _HALF_OPEN_S = 10.0
 _UNANSWERED = "the backend does not answer, or its answers do not come through this host"
-_SYN_RECV = "the backend answers, but clients do not get it or do not go on: check the way back"
+_SYN_RECV = "the backend answers, but clients do not complete the handshake: check the return path"
 _ONE_WAY = " (normal for UDP without answers, such as syslog)"
 
 
@@ -35,9 +35,9 @@ def _lines(status: Status, unasked: str) -> Iterator[str]:
     if status.is_whole:
         yield f"running, in iptables ({variant})"
     elif status.is_running and (status.agent or unasked):
-        yield "damaged: rules are missing or changed; the agent is about to mend it"
+        yield "damaged: rules are missing or changed; the agent is repairing them"
     elif status.is_running:
-        yield "damaged: rules are missing or changed; mend it with 'paraglider start'"
+        yield "damaged: rules are missing or changed; repair them with 'paraglider start'"
     else:
         yield "not running"
     if status.agent is not None:
@@ -45,7 +45,7 @@ def _lines(status: Status, unasked: str) -> Iterator[str]:
     elif unasked:
         yield unasked
     elif status.is_running:
-        yield "no agent: nobody checks the backends; 'paraglider run' does"
+        yield "no agent running: backends are not health-checked (start one with 'paraglider run')"
     if status.unserved:
         yield f"no backend serves: {', '.join(status.unserved)}"
     for frontend in status.frontends:
@@ -61,9 +61,9 @@ def _network_lines(status: Status) -> Iterator[str]:
     if status.conntrack is not None:
         used, limit = status.conntrack.entries, status.conntrack.limit
         share = f" ({100 * used / limit:.0f} %)" if limit else ""
-        kept = f", ended ones kept {status.conntrack.time_wait_s} s"
+        kept = f"; ended ones kept for {status.conntrack.time_wait_s} s"
         dropped = status.conntrack.dropped
-        lost = f"; {dropped} packets dropped for want of room" if dropped else ""
+        lost = f"; {dropped} packets dropped (table full)" if dropped else ""
         yield f"conntrack: {used} of {limit} entries in use{share}{kept}{lost}"
     for family, is_on in status.forwarding.items():
         if not is_on:
@@ -74,12 +74,12 @@ def _network_lines(status: Status) -> Iterator[str]:
 
 def _what(frontend: FrontendStatus) -> str:
     if frontend.is_leaving:
-        return "configured no more; its connections run on"
+        return "no longer configured; existing connections continue"
     refused = f"; {frontend.refused} refused" if frontend.refused else ""
     percent = round(100 * frontend.ports_used)
     if percent:
         refused += f"; {percent} % of its ports in use"
-    return f"{', '.join(map(str, frontend.binds))} as {frontend.source}{refused}"
+    return f"{', '.join(map(str, frontend.binds))}, source {frontend.source}{refused}"
 
 
 def _agent_lines(agent: AgentStatus) -> Iterator[str]:
@@ -89,14 +89,14 @@ def _agent_lines(agent: AgentStatus) -> Iterator[str]:
     if record.config_missing:
         yield record.config_missing
     if record.reload_error:
-        yield f"the configuration that is there now is NOT in force: {record.reload_error}"
+        yield f"the current configuration is NOT in force: {record.reload_error}"
     if agent.overdue:
         why = f": {agent.overdue.why}" if agent.overdue.why else ""
         yield f"OVERDUE for {_span(agent.overdue.for_s)}: {agent.overdue.what}{why}"
     elif record.trouble:
         yield f"trouble: {record.trouble}"
     if agent.count_error:
-        yield f"connections as they were counted last: {agent.count_error}"
+        yield f"connection counts are the last ones that could be read: {agent.count_error}"
     if agent.read_error or agent.read_age_s is None or agent.read_age_s >= _OLD_S:
         is_read = agent.read_age_s is not None
         age = f"{_span(agent.read_age_s or 0)} old" if is_read else "not read yet"
@@ -106,7 +106,7 @@ def _agent_lines(agent: AgentStatus) -> Iterator[str]:
 
 def _name_line(name: NameStatus) -> str:
     for_ = "" if name.error_for_s is None else f" for {_span(name.error_for_s)}"
-    stays = "its addresses stay" if name.addresses else "it has no backends"
+    stays = "its addresses are kept" if name.addresses else "it has no addresses"
     return f"{name.name} (IPv{name.family.value}) has no answer{for_}: {name.error}; {stays}"
 
 
@@ -141,7 +141,7 @@ def _note(backend: BackendStatus) -> str:
     if backend.connections.half_open:
         notes.append(f"{backend.connections.half_open} half-open")
     if backend.is_leaving:
-        notes.append("configured no more")
+        notes.append("no longer configured")
     if backend.cut_in_s is not None:
         left_s = backend.cut_in_s
         notes.append(f"cut in {_span(left_s)}" if left_s else "deadline over")
@@ -157,7 +157,7 @@ def _note(backend: BackendStatus) -> str:
     elif backend.health in (Health.DOWN, Health.UNKNOWN) and backend.told:
         notes.append(backend.told)
     if backend.percent and backend.health in (Health.DOWN, *_ORDERED):
-        notes.append("serving, as nobody else is up")
+        notes.append("serving: no other backend is up")
     return ", ".join(notes)
 
 

@@ -37,8 +37,8 @@ _CHANGE = "cannot change the rules"
 _CUT = "cannot cut connections"
 _OFFLOADED = "offloaded to an nftables flow table"
 _COUNT = "cannot count connections"
-_REPAIR = "cannot look after the rules"
-_ROUTES = "cannot look after policy rules"
+_REPAIR = "cannot check the rules"
+_ROUTES = "cannot check policy rules"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +120,12 @@ class Writer:
         thing."""
         repair_s = self._tries.failing_since_s(_REPAIR)
         if self._due_s is not None and (repair_s is None or self._due_s <= repair_s):
-            return Overdue("the rules are not as decided", self._due_s, self._tries.why(_CHANGE))
+            return Overdue(
+                "a decided change is not in the rules", self._due_s, self._tries.why(_CHANGE)
+            )
         if repair_s is not None:
             why = self._tries.why(_REPAIR)
-            return Overdue("changes of the rules by others are not undone", repair_s, why)
+            return Overdue("changes by other programs are not undone", repair_s, why)
         return None
 
     @property
@@ -253,28 +255,29 @@ class Writer:
         if repair is None:
             return
         chains = ", ".join(repair.chains)
-        by = f" ({', '.join(repair.by)})" if repair.by else ""
+        by = ", ".join(repair.by) or "another program"
         self._record.repairs += 1
         self._record.last_repair = chains
-        self._report(
-            f"somebody else{by} changed {chains}: as it was again, in {1000 * repair.took_s:.0f} ms"
-        )
+        took_ms = 1000 * repair.took_s
+        self._report(f"repaired {chains} after a change by {by} ({took_ms:.0f} ms)")
 
     def _drain(self) -> Sequence[Pair]:
         drained = self._drains.look()
-        for (_, backend), found in drained.cut.items():
+        for (bind, backend), found in drained.cut.items():
             ended = f"{found.cut} connection{'s' * (found.cut != 1)} cut"
             if found.not_cut:
                 ended += f", {found.not_cut} could not be cut: they are {_OFFLOADED}"
-            self._report(f"{backend}: its time to drain is over, {ended}")
-        leaving = {service.bind for service in self._services if service.is_leaving}
+            self._report(f"{self._name_of(bind)}: {backend}: drain deadline reached, {ended}")
         empty: dict[str, list[Endpoint]] = {}
         for bind, backend in drained.ended:
-            empty.setdefault(f" at {bind}" if bind in leaving else "", []).append(backend)
-        for where, backends in empty.items():
-            verb = "has" if len(backends) == 1 else "have"
-            self._report(f"{listed(backends)}: {verb} no connections left{where}")
+            empty.setdefault(self._name_of(bind), []).append(backend)
+        for name, backends in empty.items():
+            self._report(f"{name}: {listed(backends)}: no connections left")
         return drained.empty
+
+    def _name_of(self, bind: Bind) -> str:
+        """Return the name of the frontend that has `bind`, or had it."""
+        return next((s.name for s in self._services if s.bind == bind), str(bind))
 
     def next_s(self) -> float | None:
         """Return when there is something to do, on the clock of the loop."""

@@ -73,11 +73,11 @@ def _refuse_beside_agent(context: Context) -> None:
     if agent is None:
         return
     if not agent.is_known:
-        context.report(f"warning: {agent}; going on as if it was no agent")
+        context.report(f"warning: {agent}; continuing as if it were no agent")
         return
     raise UnavailableError(
-        f"{agent} keeps the rules of this host: it takes a changed file by itself, or at "
-        "'paraglider reload'; to be without it, 'paraglider stop'"
+        f"{agent} manages the rules of this host: it applies a changed file by itself, or at "
+        "'paraglider reload'; to stop it, run 'paraglider stop'"
     )
 
 
@@ -97,10 +97,10 @@ def stop(context: Context) -> int:
     if agent := find_agent():
         if agent.is_responsive(_UNKNOWN_WAIT_S):
             raise UnavailableError(
-                f"{agent} keeps the rules of this host, would put them back, and cannot be asked "
-                "from here: stop its container, or end that process"
+                f"{agent} manages the rules of this host, would restore them, and cannot be "
+                "reached from here: stop its container, or end that process"
             )
-        context.report(f"{agent} does not answer: taking the rules away without it; end it")
+        context.report(f"{agent} does not answer: removing the rules without it; end it")
     with hold_rules_lock_to_stop(report=context.report, is_hopeless=agent is not None):
         return _remove(context)
 
@@ -113,11 +113,11 @@ def _remove(context: Context) -> int:
     removal = remove_rules(host=context.host, report=context.report)
     forget_flows(context, (), before)
     for error in removal.unread:
-        context.report(f"there may be rules of ours that cannot be read: {error}")
+        context.report(f"rules may be left that cannot be read: {error}")
     if removal.unread:
-        context.say("stopped: the rules that can be read are gone")
+        context.say("stopped: removed the rules that can be read")
     elif removal.found:
-        context.say("stopped: all rules are gone")
+        context.say("stopped: removed all rules")
     else:
         context.say("nothing was running")
     return removal.unread[0].exit_code if removal.unread else 0
@@ -248,7 +248,9 @@ def _status_here(context: Context, *, is_silent: bool) -> Answer:
         text = status_json(found)
     else:
         agent = find_agent()
-        why = "does not answer" if is_silent else "keeps the rules, and cannot be asked from here"
+        why = (
+            "does not answer" if is_silent else "manages the rules, but cannot be reached from here"
+        )
         text = status_text(found, unasked=f"{agent} {why}" if agent else "")
     return Answer(ParagliderError.exit_code if is_silent else found.exit_code, text)
 
@@ -285,8 +287,8 @@ def order(context: Context) -> int:
     answer = context.ask(request)
     if answer is None:
         raise UnavailableError(
-            f"no agent can be asked from here: '{arguments.command}' needs one, 'paraglider run' "
-            "(in a container: docker exec NAME paraglider ...)"
+            f"'{arguments.command}' needs an agent, and none can be reached from here: start one "
+            "with 'paraglider run' (in a container: docker exec NAME paraglider ...)"
         )
     return _tell(context, answer)
 

@@ -61,7 +61,7 @@ class Context:
         try:
             return self.ask(request, wait_s=_LOOK_WAIT_S), False
         except UnavailableError as error:
-            self.report(f"warning: {error}; this is what the kernel says")
+            self.report(f"warning: {error}; showing what the kernel holds")
             return None, True
 
     def choose_variant(self, *, where_ours_are: bool = False) -> Choice:

@@ -61,7 +61,7 @@ class Log(io.TextIOBase):
         super().close()
 
     def _put(self, line: str) -> None:
-        told = f"paraglider: {self._lost} lines of the log are lost: nobody read them\n"
+        told = f"paraglider: {self._lost} log lines lost: the log was not read\n"
         encoded = f"{told if self._lost else ''}{line}\n".encode("utf-8", "backslashreplace")
         self._send()
         if not self._unsent:

@@ -14,30 +14,30 @@ SHELLS = ("bash", "zsh", "fish")
 NAME_KINDS = ("backends", "frontends")
 
 _DESCRIPTION = """\
-Make this host a TCP load balancer: connections to an address and port are spread over backends by
-the kernel's own address translation. No connection passes through this program.
+Turn this host into a TCP and UDP load balancer: iptables rules spread connections to an address and
+port over backends. The kernel forwards every packet; no connection passes through this program.
 """
 
 _EPILOG = """\
-The configuration, /etc/paraglider/glider.yaml unless -config says otherwise:
+Configuration file (default: /etc/paraglider/glider.yaml):
 
   frontend:
-    bind: 192.0.2.10:80          # what clients connect to, an address of this host
-    privateip: 10.0.0.4          # what backends see as the source, an address of this host
+    bind: 192.0.2.10:80          # address and port for clients, an address of this host
+    privateip: 10.0.0.4          # source address that backends see, an address of this host
     backends:
       - 10.0.0.11:8080
-      - 10.0.0.12:8080           # a host name is fine: web:8080
-    check: http                  # tcp unless you say so, every 2 s
+      - 10.0.0.12:8080           # or a host name: web:8080
+    check: http                  # default: tcp, every 2 s
 
-or, without a file: PARAGLIDER_BIND, PARAGLIDER_PRIVATEIP, PARAGLIDER_BACKENDS (comma-separated).
-PARAGLIDER_IPTABLES=nft|legacy overrides which variant of iptables is used.
-docs/configuration.md lists all variables.
+Without a file: PARAGLIDER_BIND, PARAGLIDER_PRIVATEIP, PARAGLIDER_BACKENDS (comma-separated).
+PARAGLIDER_IPTABLES=nft|legacy selects the variant of iptables (default: the one the host uses).
+docs/configuration.md lists all keys and variables.
 
 Try it:                 paraglider demo
-See before you apply:   paraglider -config glider.yaml check
+Check before you apply: paraglider -config glider.yaml check
                         paraglider -config glider.yaml render
                         paraglider -config glider.yaml diff
-Apply, look, take away: paraglider -config glider.yaml start
+Apply, show, remove:    paraglider -config glider.yaml start
                         paraglider status
                         paraglider stop
 With health checks:     paraglider -config glider.yaml run
@@ -58,72 +58,73 @@ class _Command(NamedTuple):
 _COMMANDS = (
     _Command(
         "start",
-        "apply the configuration once and return",
-        "Twice is once: where the rules are as wanted nothing is written. A changed file replaces "
-        "what was; established connections of a frontend that stays keep their backend. Nobody "
-        "checks the backends then; 'run' does.",
+        "apply the configuration once and exit",
+        "Writes nothing if the rules are already as configured. After a change of the file, "
+        "established connections of a frontend that stays keep their backend. Backends are not "
+        "health-checked; use 'run' for that.",
     ),
     _Command(
         "stop",
-        "take away every rule of ours",
-        "An agent of this host is told to, and ends. Without one it works from any state and "
-        "without any file: whatever bears our name goes, in both variants of iptables and both "
-        "address families. Rules of others stay as they are.",
+        "remove all rules of Paraglider",
+        "Stops the agent of this host, if there is one. Works from any state, without the file: "
+        "removes everything with Paraglider's prefix, in both variants of iptables and both "
+        "address families. Other rules stay as they are.",
     ),
     _Command(
         "run",
-        "apply, keep it true while backends come and go, take away at SIGTERM",
-        "The agent: checks the backends, follows their host names and the file, puts back rules "
-        "that others change. What the container runs. SIGHUP reads the configuration again, as a "
-        "changed file does; one that is wrong changes nothing.",
+        "run the agent: apply, health-check, repair, and remove the rules at SIGTERM",
+        "Health-checks the backends, follows host names and the file, and repairs rules that other "
+        "programs change. This is what the container runs. SIGHUP reloads the configuration, as a "
+        "changed file does; a wrong configuration changes nothing.",
     ),
     _Command(
         "check",
-        "say whether the configuration is right",
-        "Reports every problem at once as file:line:column. Needs no root and touches nothing.",
+        "check the configuration",
+        "Reports all problems at once as file:line:column. Needs no root and changes nothing.",
     ),
     _Command(
         "render",
-        "print what would be given to iptables-restore",
-        "For a host that has no rules of ours yet. Needs no root and touches nothing; host names "
-        "are looked up.",
+        "print the input for iptables-restore",
+        "For a host without rules of Paraglider. Needs no root and changes nothing; host names are "
+        "looked up.",
     ),
     _Command(
         "diff",
         "show how the live rules differ from the configuration",
-        "'-' is in the kernel only, '+' is wanted only; backends that are noted as out of service "
-        "are not expected to serve. Exit code 1 where they differ.",
+        "'-' is only in the kernel, '+' is missing from it. Backends that are out of service are "
+        "not expected in the rules. Exit code 1 if the rules differ.",
     ),
     _Command(
         "status",
-        "show what is balanced now, and how the backends are",
-        "Asks the agent; without one, reads the live rules. Exit code 1: nothing runs, rules are "
-        "damaged, or the agent does not answer; 3: a frontend has no backend that serves.",
+        "show frontends, backends, their health and connections",
+        "Asks the agent; without one, reads the live rules. Exit code 1: not running, damaged, "
+        "or no answer from the agent. Exit code 3: a frontend has no backend that serves.",
     ),
     _Command(
         "drain",
-        "give a backend no new connections; those that it has run on",
-        "Until 'undrain', also across restarts of the agent. At the deadline what is left is cut.",
+        "send no new connections to a backend; existing ones continue",
+        "Lasts until 'undrain', also across restarts of the agent. At the deadline, connections "
+        "that are left are cut.",
     ),
-    _Command("undrain", "give a drained backend new connections again"),
+    _Command("undrain", "send new connections to a drained backend again"),
     _Command(
         "disable",
-        "take a backend out of service, unchecked; its connections run on",
-        "Until 'enable', also across restarts of the agent.",
+        "take a backend out of service and stop checking it; existing connections continue",
+        "Lasts until 'enable', also across restarts of the agent.",
     ),
     _Command("enable", "put a disabled backend back into service"),
     _Command(
         "reload",
-        "let the agent read the configuration again",
-        "What a changed file does within two seconds by itself. Exit code 78 where it is wrong; "
-        "nothing is changed then.",
+        "make the agent read the configuration again",
+        "The agent also notices a changed file by itself within two seconds. Exit code 78 if the "
+        "configuration is wrong; nothing is changed then.",
     ),
-    _Command("metrics", "print the metrics of this host in the format of Prometheus"),
+    _Command("metrics", "print the metrics of this host in Prometheus format"),
     _Command(
         "demo",
-        "balance real connections between throwaway hosts on this machine",
-        "Client, balancer and three backends in network namespaces of their own, with no way out; "
-        "nothing is left afterwards. Works as root and as an ordinary user.",
+        "balance real connections between temporary hosts on this machine",
+        "Client, balancer and three backends in network namespaces without a route out. Leaves "
+        "nothing behind. Runs as root or as an ordinary user.",
     ),
     _Command("schema", "print the JSON Schema of the configuration, for editors"),
     _Command("help", "print this help, or the help of a command"),
@@ -162,7 +163,7 @@ class Parser(argparse.ArgumentParser):
             message = _explain_command(found[3])
         elif found:
             words = found[4].replace("'", "")
-            message = f"{found[1]}: {found[3]} is not known; choose one of: {words}"
+            message = f"{found[1]}: unknown value {found[3]}; choose one of: {words}"
         elif "are required: COMMAND" in message:
             message = f"no command; {_LISTED}"
         super().error(f"{message}; see '{self.prog} --help'")
@@ -180,7 +181,7 @@ def _explain_command(word: str) -> str:
     if near:
         return f"no such command: {word}; did you mean {near[0]}? {_LISTED}"
     if _is_like_a_file(word):
-        return f"no such command: {word}; a file is named with -config {word}; {_LISTED}"
+        return f"no such command: {word}; to name a file, write -config {word}; {_LISTED}"
     return f"no such command: {word}; {_LISTED}"
 
 
@@ -205,7 +206,7 @@ def parse_line(words: Sequence[str], *, parser: Parser | None = None) -> argpars
         _refuse_extra(parser.commands[arguments.command], extra)
     if getattr(arguments, "file", None):
         if arguments.config:
-            parser.error(f"two files: {arguments.config} and {arguments.file}; name one")
+            parser.error(f"two files, {arguments.config} and {arguments.file}: name one")
         arguments.config = arguments.file
     return arguments
 
@@ -213,12 +214,12 @@ def parse_line(words: Sequence[str], *, parser: Parser | None = None) -> argpars
 def _refuse_extra(command: Parser, extra: Sequence[str]) -> NoReturn:
     import difflib
 
-    message = f"not understood: {' '.join(extra)}"
+    message = f"unknown arguments: {' '.join(extra)}"
     known = [name for action in command._actions for name in action.option_strings]
     if near := difflib.get_close_matches(extra[0], known, n=1):
         message += f"; did you mean {near[0]}?"
     elif not extra[0].startswith("-") and _is_like_a_file(extra[0]):
-        message += f"; a file is named with -config {extra[0]}"
+        message += f"; to name a file, write -config {extra[0]}"
     command.error(message)
 
 
@@ -268,7 +269,7 @@ def _add_config(parser: argparse.ArgumentParser, *, default: str | None) -> None
         "-f",
         metavar="FILE",
         default=default,
-        help="the configuration; '-' reads it from stdin (default: /etc/paraglider/glider.yaml)",
+        help="configuration file; '-' is standard input (default: /etc/paraglider/glider.yaml)",
     )
 
 
@@ -280,20 +281,22 @@ def _add_options(name: str, parser: argparse.ArgumentParser) -> None:
         case "render":
             family = parser.add_mutually_exclusive_group()
             family.add_argument(
-                "-4", dest="family", action="store_const", const=4, help="for iptables only"
+                "-4", dest="family", action="store_const", const=4, help="only rules for iptables"
             )
             family.add_argument(
-                "-6", dest="family", action="store_const", const=6, help="for ip6tables only"
+                "-6", dest="family", action="store_const", const=6, help="only rules for ip6tables"
             )
         case "status":
-            parser.add_argument("--json", action="store_true", help="as one JSON object")
-            parser.add_argument("--quiet", action="store_true", help="say it by exit code alone")
+            parser.add_argument("--json", action="store_true", help="print JSON")
+            parser.add_argument(
+                "--quiet", action="store_true", help="print nothing, only set the exit code"
+            )
         case "run":
             parser.add_argument(
                 "--drain",
                 metavar="TIME",
-                help="at SIGTERM, first let connections end for that long (default: "
-                "$PARAGLIDER_DRAIN, or not at all)",
+                help="at SIGTERM, wait up to this time for connections to end (default: "
+                "$PARAGLIDER_DRAIN, or 0s)",
             )
         case _ if name in ORDERS:
             _add_backend(name, parser)
@@ -311,11 +314,11 @@ def _add_backend(name: str, parser: argparse.ArgumentParser) -> None:
         help="ADDRESS:PORT, an address, or a host name of the configuration",
     )
     parser.add_argument(
-        "--frontend", metavar="NAME", default="", help="of this one alone (default: of all)"
+        "--frontend", metavar="NAME", default="", help="only in this frontend (default: in all)"
     )
     if name == "drain":
         parser.add_argument(
             "--deadline",
             metavar="TIME",
-            help="cut what is left after 30s, 5m, ... (default: never)",
+            help="cut connections that are left after 30s, 5m, ... (default: never)",
         )

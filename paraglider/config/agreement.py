@@ -92,8 +92,7 @@ def _check_served(draft: Draft, binds: Binds, problems: Problems) -> None:
         if literal and len(literal) == len(backends) and not _has(literal, version):
             problems.add(
                 place,
-                f"{bind} is {family}, and no backend is: its connections would have nowhere to go;"
-                " add one, or remove this bind",
+                f"{bind} is {family} but no backend is; add an {family} backend or remove the bind",
             )
         if draft.source and sources and not _has(sources, version):
             mend = f"no address is {family}, and {place} is; add one, or write auto"
@@ -102,8 +101,8 @@ def _check_served(draft: Draft, binds: Binds, problems: Problems) -> None:
             everybody = "0.0.0.0/0" if version == 4 else "::/0"
             problems.add(
                 allow_place,
-                f"no network is {family}, and {place} is: nobody could connect to it; add one,"
-                f" {everybody} for everybody",
+                f"no network is {family}, and {place} is: no client could connect to it; add one,"
+                f" such as {everybody} for all clients",
             )
 
 

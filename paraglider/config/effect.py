@@ -35,7 +35,7 @@ def _findings(halves: Sequence[Frontend]) -> Iterator[str]:
             f"{one.balance.value}"
         )
     for of in _families(halves, lambda f: not any(backend.weight for backend in f.backends)):
-        yield f"{one.name}: every {of}backend has weight 0, and gets no new connection"
+        yield f"{one.name}: every {of}backend has weight 0: none gets new connections"
     for of in _families(halves, _denies_everybody):
         yield f"{one.name}: deny has every {of}address: no {of}client can connect"
 
@@ -59,16 +59,16 @@ def _without_agent(frontend: Frontend) -> Iterator[str]:
     name = frontend.name
     if frontend.balance is Balance.LEAST_CONNECTIONS:
         yield (
-            f"{name}: after 'start' nobody counts connections, and balance: least-connections "
-            "is random: 'paraglider run' counts them"
+            f"{name}: balance: least-connections is random after 'start': only an agent counts "
+            "connections ('paraglider run')"
         )
     if any(backend.max_connections for backend in frontend.backends):
         yield (
-            f"{name}: after 'start' nobody counts connections, and a backend's max_connections "
-            "has no effect: 'paraglider run' counts them"
+            f"{name}: max_connections of a backend has no effect after 'start': only an agent "
+            "counts connections ('paraglider run')"
         )
     if frontend.affinity_s:
         yield (
-            f"{name}: affinity brings a client back to its backend also when that is down, as "
-            "nobody probes after 'start': 'paraglider run' does"
+            f"{name}: affinity leads a client back to its backend after 'start' even if that is "
+            "down: only an agent probes backends ('paraglider run')"
         )

@@ -15,17 +15,16 @@ ROOT_KEYS = {
 FRONTEND_KEYS = {
     "name": "what rules and metrics call the frontend, such as web",
     "bind": "the address and port that clients connect to, such as 192.0.2.10:80, or a list",
-    "protocol": "what connections are of: tcp, udp or tcp+udp",
+    "protocol": "the protocol of connections: tcp, udp or tcp+udp",
     "privateip": "the address of this host that backends see, such as 172.19.0.4, or auto: the"
     " kernel chooses it, or keep: they see the client",
     "backends": "a list of servers, each ADDRESS:PORT or NAME:PORT, such as 172.19.0.2:5555",
-    "balance": "which backend gets the next connection: round-robin, random, source-hash or"
-    " least-connections",
-    "hash_key": "what source-hash goes by: source or source,port",
+    "balance": "the load-balancing method: round-robin, random, source-hash or least-connections",
+    "hash_key": "what source-hash hashes: source or source,port",
     "affinity": "how long a client comes back to the backend that it had last, such as 3h",
     "check": "how backends are probed: tcp, http, https, none, or a mapping that says more",
-    "on_down": "what becomes of the connections of a backend that goes down: cut or keep",
-    "no_backend": "what new connections get while no backend can take them: reject or serve-all",
+    "on_down": "what happens to the connections of a backend that goes down: cut or keep",
+    "no_backend": "what happens to connections while no backend is available: reject or serve-all",
     "quorum": "how many backends, backups aside, must be up for them to be used, such as 2",
     "slow_start": "how long a backend that came back takes to its full share, such as 30s",
     "resolve": "how often host names are looked up again, such as 5s",
@@ -44,10 +43,10 @@ ACCESS_KEYS = ("allow", "deny", "max_connections", "rate", "refuse")
 
 BACKEND_KEYS = {
     "address": "the server, as ADDRESS:PORT or NAME:PORT, such as 172.19.0.2:5555",
-    "weight": "how many new connections it gets where others get theirs: 0 to 1000, such as 3",
+    "weight": "its share of new connections relative to other backends: 0 to 1000, such as 3",
     "backup": "whether it gets connections only while no other backend can: true or false",
     "check": "what differs from the frontend's check: its type, or a mapping of its keys",
-    "max_connections": "with how many connections it gets no more, such as 1000",
+    "max_connections": "the most connections it may have, such as 1000",
 }
 
 CHECK_KEYS = {
@@ -58,7 +57,7 @@ CHECK_KEYS = {
     "method": "how it is asked for: GET, HEAD or OPTIONS",
     "status": "the answers that are good, such as 200-399 or [200, 204]",
     "body": "text that must be in the body of the answer, such as ok",
-    "verify": "whether the certificate must be right: true or false",
+    "verify": "whether the certificate is verified: true or false",
     "ca": "the file of the authority that is trusted, such as /etc/paraglider/ca.pem",
     "sni": "the server name in TLS, such as example.org; that of host if not given",
     "send": r"what is sent once connected, such as PING\r\n or \x00\x01",

@@ -23,7 +23,7 @@ DEFAULT_PATH = "/etc/paraglider/glider.yaml"
 STDIN_PATH = "-"
 STDIN_SOURCE = "<stdin>"
 
-_NO_FILE = "does not exist; check the path after -config"
+_NO_FILE = "does not exist; check the path"
 _NO_DEFAULT = (
     "does not exist; write it, name another file with -config FILE ('-' is standard input), or set"
     f" {ADDRESS_VARIABLES[0]}, {ADDRESS_VARIABLES[1]} and {ADDRESS_VARIABLES[2]}, or {CONFIG_YAML}"

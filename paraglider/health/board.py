@@ -225,7 +225,7 @@ def _why(configured: Collection[Backend], was: Standing, standing: Standing) -> 
     if was.backend is None:
         return "it is configured again"
     if standing.backend is not None:
-        return "it is not checked any more"
+        return "it is no longer checked"
     if was.backend in configured:
         return f"it is no address of {was.backend.host} any more"
-    return "it is not configured any more"
+    return "it is no longer configured"

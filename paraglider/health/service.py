@@ -82,7 +82,7 @@ class Service:
     A client stays with its backend for `affinity_s` after its last new connection (0: it does not).
     `home` is for `source-hash`: those whom clients are dealt to as if all of them served.
 
-    One that `is_leaving` is configured no more: its address and port are the host's again, and
+    One that `is_leaving` is no longer configured: its address and port are the host's again, and
     only the connections that it has run on. Answers of one that `is_policy_routed` take the route
     that the host's policy rules have for the address that the client connected to.
     """

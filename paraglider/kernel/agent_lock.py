@@ -67,8 +67,8 @@ def _refuse(holder: Holder) -> Exception | None:
     if holder.peer is None:
         return None
     return LockHeldError(
-        f"{AgentProcess(holder)} keeps the rules of this host already, and there can be one: stop "
-        "that one first ('paraglider stop', or stop its container)"
+        f"{AgentProcess(holder)} already manages the rules of this host, and only one agent may: "
+        "stop it first ('paraglider stop', or stop its container)"
     )
 
 

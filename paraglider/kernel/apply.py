@@ -174,7 +174,7 @@ def _roll_back_all(steps: Sequence[Step], error: ParagliderError) -> None:
         except ParagliderError as second:
             raise UnavailableError(
                 f"{error}\nand the rules could not be put back as they were: {second}\n"
-                "take them away with 'paraglider stop'"
+                "remove them with 'paraglider stop'"
             ) from error
 
 

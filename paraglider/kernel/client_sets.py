@@ -83,7 +83,7 @@ def put_client_sets(states: Mapping[Family, State], host: Host) -> Sequence[str]
         return ()
     if not host.has_capability(NET_RAW):
         raise PermissionDenied(
-            "affinity: this process may not name sets to iptables, which needs NET_RAW: "
+            "affinity needs CAP_NET_RAW to look up ipset names: "
             f"{grant_mend('NET_ADMIN', 'NET_RAW')}"
         )
     missing = sorted(wanted.keys() - _list_sets(host.run))
@@ -113,8 +113,8 @@ def remove_client_sets(
         return False  # whoever has no sets need not know what is wrong with them
     for name in left:
         report(
-            f"the set {name} stays, for rules that are not ours speak of it: delete these, then "
-            f"run: ipset destroy {name}"
+            f"kept ipset {name}: rules outside Paraglider use it; delete those rules, then run: "
+            f"ipset destroy {name}"
         )
     return bool(gone)
 
@@ -159,7 +159,7 @@ def explain(done: Finished) -> ParagliderError:
         return PermissionDenied(f"{told}\n{grant_mend('NET_ADMIN')}")
     if re.search(r"You need to upgrade|protocol versions|incompatib", said):
         return UnavailableError(
-            f"{told}\nipset and the kernel are of versions that do not fit: upgrade the older one"
+            f"{told}\nipset and the kernel are of versions that do not match: upgrade the older one"
         )
     if re.search(r"not supported|No such device", said, re.IGNORECASE):
         return NotHereError(f"{told}\nthe kernel lacks sets: {_TRY_MODULES}")

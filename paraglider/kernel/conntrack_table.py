@@ -67,8 +67,8 @@ def shorten_time_wait(host: Host, report: Callable[[str], None]) -> None:
     except OSError:
         return  # it is no reason not to balance; whoever fills the table is told (FillWatch)
     report(
-        f"ended connections were kept for {before_s} s in the table of connections; now for "
-        f"{TIME_WAIT_S} s, for the whole host"
+        f"the conntrack table kept ended connections for {before_s} s; set to {TIME_WAIT_S} s for "
+        "the whole host"
     )
 
 
@@ -106,7 +106,7 @@ class FillWatch:
             self._report(_filling(found, percent))
         elif percent < _ROOM_PERCENT and self._is_told:
             self._is_told = False
-            self._report(f"the table of connections has room again: {percent} % are in use")
+            self._report(f"the conntrack table has room again: {percent} % in use")
 
 
 def _filling(found: Conntrack, percent: int) -> str:
@@ -114,6 +114,6 @@ def _filling(found: Conntrack, percent: int) -> str:
     if found.time_wait_s > TIME_WAIT_S:
         mend = f"sysctl -w {_TIME_WAIT.replace('/', '.')}={TIME_WAIT_S}, or {mend}"
     return (
-        f"the table of connections is {percent} % full ({found.entries} of {found.limit}); no new "
-        f"connection passes once it is: on the host, run: {mend}"
+        f"the conntrack table is {percent} % full ({found.entries} of {found.limit}); at 100 % no "
+        f"new connection passes: on the host, run: {mend}"
     )

@@ -122,7 +122,7 @@ class Host:
                 self.write(path, "1")
             except OSError as error:
                 raise UnavailableError(_forwarding_mend(family, error.strerror)) from error
-            report(f"IPv{family.value} forwarding was off; switched on, for the whole host")
+            report(f"IPv{family.value} forwarding was off; switched it on for the whole host")
 
     def _is_switchable(self, family: Family) -> bool:
         path = self._forwarding_path(family)

@@ -236,7 +236,7 @@ def explain(done: Finished, variant: Variant, text: str = "") -> ParagliderError
         return UnavailableError(_join(told, _lock_file_mend(found["path"], found["reason"])))
     if "xtables lock" in said or "Can't lock " in said:
         return LockHeldError(
-            f"{told}\nanother program changes the rules, and did not finish in time: "
+            f"{told}\nanother program is changing the rules and did not finish in time: "
             "see which one with 'fuser -v /run/xtables.lock', then try again"
         )
     if re.search(r"you must be root|permission denied|not permitted", said, re.IGNORECASE):
@@ -244,7 +244,7 @@ def explain(done: Finished, variant: Variant, text: str = "") -> ParagliderError
     if "socket to ipset" in said:
         # Anybody's rule that speaks of a set: iptables asks for its name over a raw socket.
         return PermissionDenied(
-            f"{told}\nrules here speak of sets (ipset), whose names take NET_RAW: "
+            f"{told}\nrules of this host use ipset, and reading them needs CAP_NET_RAW: "
             f"{grant_mend('NET_ADMIN', 'NET_RAW')}"
         )
     if _NO_ENGINE.search(said):

@@ -73,15 +73,15 @@ def choose_variant(
             unread.append(error)
     if unread and not any(e.has_docker or e.has_ours for e in seen.values()):
         # There are tables that may hold the host's rules: anything else would be a guess.
-        hint = f"or say which one the host uses: {IPTABLES}=nft|legacy"
+        hint = f"or name the variant that the host uses: {IPTABLES}=nft|legacy"
         raise type(unread[0])(f"{unread[0]}\n{hint}")
     if choice := judge_evidence(seen, where_ours_are=where_ours_are):
         return choice
     default = default_variant(host.run)
     if default in seen:
-        return Choice(default, "it is what the iptables command is, and no rules say otherwise")
+        return Choice(default, "the variant of this host's iptables command")
     if seen:
-        return Choice(next(iter(seen)), "the other is not to be had here")
+        return Choice(next(iter(seen)), "the other variant is not available here")
     raise missing[0]
 
 
@@ -99,13 +99,13 @@ def judge_evidence(
     with_ours = [v for v, evidence in seen.items() if evidence.has_ours]
     with_rules = [v for v, evidence in seen.items() if evidence.rule_count]
     if len(with_docker) == 1 and not (where_ours_are and with_ours):
-        return Choice(with_docker[0], "Docker's chains are there")
+        return Choice(with_docker[0], "Docker's chains are in it")
     if len(with_ours) == 1:
-        return Choice(with_ours[0], "rules of Paraglider are there")
+        return Choice(with_ours[0], "Paraglider's rules are in it")
     if len(with_rules) == 1:
-        return Choice(with_rules[0], "the host's rules are there")
+        return Choice(with_rules[0], "the host's rules are in it")
     if with_rules:
-        return Choice(Variant.NFT, f"both hold rules; {IPTABLES}=legacy overrides this")
+        return Choice(Variant.NFT, f"both variants hold rules; {IPTABLES}=legacy overrides this")
     return None
 
 

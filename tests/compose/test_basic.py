@@ -37,7 +37,7 @@ def test_dockers_name_server_does_not_make_it_a_docker_host(basic: Stack) -> Non
     """Its rules are in every container that has a network with names; they say which variant the
     host uses, and no more."""
     assert "DOCKER_OUTPUT" in basic.appliance.execute("iptables-save")
-    assert "rules are in iptables (nft): the host's rules are there" in basic.appliance.logs()
+    assert "rules are in iptables (nft): the host's rules are in it" in basic.appliance.logs()
 
 
 def test_the_appliance_becomes_healthy(basic: Stack) -> None:

@@ -92,7 +92,7 @@ def test_what_is_remembered_outlives_the_agent_and_a_flush(topology: Topology) -
     agent.start()
     assert ask_from_each(topology, sources) == before
     topology.balancer.iptables("-t", "nat", "-F")
-    agent.until("as it was again")
+    agent.until("after a change by")
     assert ask_from_each(topology, sources) == before
 
 
@@ -106,7 +106,7 @@ def test_sets_that_were_destroyed_are_made_again(topology: Topology) -> None:
     balancer.run("timeout", "10", "sh", "-c", script)
     assert _sets(topology) == set()
     agent.running.send_signal(signal.SIGCONT)
-    agent.until("as it was again")
+    agent.until("after a change by")
     assert _sets(topology) == there
     assert topology.connect(6).by_backend == {"b1": 6}
 

@@ -118,7 +118,7 @@ def test_a_drained_backend_keeps_its_connections_until_the_deadline(topology: To
     agent = topology.start_agent(config=_config(topology))
     with topology.hold(30, timeout_s=20) as held:
         told = agent.order("drain", first, "--deadline", "4s")
-        assert told == f"default: {first} drains; 10 connections run on, for 4 s at most\n"
+        assert told == f"default: {first} is draining; 10 connections left, cut in 4 s\n"
         assert agent.backends()[first]["cut_in_s"] <= 4
         agent.kill()
         agent.start(until="nothing to change")
@@ -126,7 +126,7 @@ def test_a_drained_backend_keeps_its_connections_until_the_deadline(topology: To
         drained = agent.backends()[first]
         assert (drained["health"], drained["connections_open"]) == ("draining", 10)
         assert held.report().broken == 0
-        agent.until(f"{first}: its time to drain is over, 10 connections cut")
+        agent.until(f"{first}: drain deadline reached, 10 connections cut")
         assert held.settle().broken == 10
     agent.order("undrain", first)
     assert topology.connect(30).by_backend == {"b1": 10, "b2": 10, "b3": 10}
@@ -145,12 +145,12 @@ def test_deadlines_are_kept_when_the_wall_clock_is_set(topology: Topology, ahead
         agent.order("drain", first, "--deadline", "1h")
         agent.order("drain", second, "--deadline", "3s")
         topology.balancer.run("tee", clock, input=str(ahead_s))
-        agent.until(f"{second}: its time to drain is over, 10 connections cut")
+        agent.until(f"{second}: drain deadline reached, 10 connections cut")
         agent.order("drain", third, "--deadline", "3s")
         agent.kill()
         topology.balancer.run("tee", clock, input="0")
         agent.start(until="nothing to change")
-        agent.until(f"{third}: its time to drain is over, 10 connections cut")
+        agent.until(f"{third}: drain deadline reached, 10 connections cut")
         assert held.settle().open_by_backend == {"b1": 10}
         assert 3500 < agent.backends()[first]["cut_in_s"] <= 3600
 
@@ -179,7 +179,7 @@ def test_a_backend_that_leaves_the_file_drains(topology: Topology) -> None:
         left = agent.backends()[first]
         assert (left["leaving"], left["connections_open"]) == (True, 3)
         assert held.settle().broken == 0
-    agent.until(f"{first}: has no connections left")
+    agent.until(f"{first}: no connections left")
     agent.order("reload")  # answered after what was decided before is in the rules
     assert first not in agent.backends()
 
@@ -190,7 +190,7 @@ def test_a_drained_backend_without_connections_leaves_at_once(topology: Topology
     first, *others = topology.addresses.backend_endpoints
     agent = topology.start_agent(config=_config(topology))
     agent.order("drain", first)
-    agent.until(f"{first}: has no connections left")
+    agent.until(f"{first}: no connections left")
     agent.write(topology.addresses.make_config(others, CHECK))
     agent.order("reload")
     deadline = time.monotonic() + 10
@@ -240,7 +240,7 @@ def test_connections_may_end_before_the_agent_does(topology: Topology, ending: i
     agent = topology.start_agent("--drain", "20s", config=_config(topology))
     with topology.hold(9) as held:
         agent.running.send_signal(signal.SIGTERM)
-        agent.until("new connections are refused")
+        agent.until("refusing new connections")
         assert topology.connect(2).failures == ("connection refused",) * 2
         assert held.settle().broken == 0
         if ending == 2:

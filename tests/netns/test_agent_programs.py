@@ -167,7 +167,7 @@ def test_told_to_end_the_rules_go_though_they_cannot_be_read(hanging: _Hanging) 
     _until(hanging.is_hanging, "nothing hangs")
     said = _end(agent)
     assert not _has_rules(hanging.topology)
-    assert "took away the rules that were applied last" in said.splitlines()[-1]
+    assert "removed the rules that were applied last" in said.splitlines()[-1]
     assert agent.running.returncode == 69
 
 

@@ -39,7 +39,7 @@ def test_what_others_take_away_is_back(topology: Topology, told: str, commands: 
     with topology.hold(30) as held:
         for command in commands:
             topology.balancer.iptables(*command.split())
-        assert told in agent.until("as it was again")
+        assert told in agent.until("after a change by")
         # With legacy the first one goes anywhere: somebody has changed the table.
         answers = topology.connect(31).answers[1:]
         assert Counter(a.backend for a in answers) == {"b1": 10, "b2": 10, "b3": 10}
@@ -61,7 +61,7 @@ def test_a_table_that_is_deleted_is_back(topology: Topology) -> None:
     with topology.hold(30) as held:
         for table in ("nat", "paraglider", "filter"):
             topology.balancer.run("nft", "delete", "table", family, table)
-            agent.until("as it was again")
+            agent.until("after a change by")
         assert topology.connect(30).by_backend == {"b1": 10, "b2": 10, "b3": 10}
         assert held.settle().broken == 0
     assert topology.balancer.paraglider("status").returncode == 0
@@ -92,7 +92,7 @@ def test_run_takes_the_rules_away_when_it_is_told_to_end(topology: Topology) -> 
         assert topology.connect(10).by_backend == {"b2": 5, "b3": 5}
         agent.write("frontend: wrong")
         agent.running.send_signal(signal.SIGHUP)
-        agent.until("what is in force stays")
+        agent.until("the configuration in force stays")
         assert topology.connect(10).by_backend == {"b2": 5, "b3": 5}
         assert "is NOT in force" in agent.order("status")
         assert held.settle().broken == 0
@@ -164,7 +164,7 @@ def test_there_is_one_agent_on_a_host(topology: Topology) -> None:
     start = topology.balancer.paraglider("start", config=topology.config)
     assert start.returncode == 69
     assert "paraglider reload" in start.stderr
-    assert "so is the agent" in agent.order("stop")
+    assert "the agent has ended" in agent.order("stop")
     assert agent.running.wait(10) == 0
     assert "PARAGLIDER" not in topology.save()
 
@@ -207,7 +207,7 @@ def test_a_name_is_followed(topology: Topology) -> None:
     stand_for(2)
     _until_balanced(topology, {"b1": 3, "b2": 3})
     stand_for(0)
-    agent.until("its addresses stay")
+    agent.until("its addresses are kept")
     agent.kill()
     agent.start(until="nothing to change")
     assert topology.connect(6).by_backend == {"b1": 3, "b2": 3}
@@ -246,7 +246,7 @@ def test_a_reload_that_the_kernel_refuses_leaves_everything_as_it_was(
     four = one.format("four", addresses.bind_endpoint, addresses.privateip, "172.19.0.9:80")
     six = one.format("six", "[fd00::1]:80", "fd00::1", "[fd00::9]:80")
     agent.write(f"frontends: [{four}, {six}]")
-    agent.until("what is in force stays")
+    agent.until("the configuration in force stays")
     assert first in agent.backends()
     topology.stop_backend("b1")
     agent.until(f"{first} is down")

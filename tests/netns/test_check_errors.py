@@ -153,7 +153,7 @@ def test_an_authority_that_cannot_be_read_is_shown_until_it_can(
     assert until(lambda it: it["check_error_for_s"] > 1, agent, first)
     topology.balancer.run("rm", "-rf", CA)
     write_file(topology, CA, text)
-    agent.until("default: probes can be made again")
+    agent.until("default: probing works again")
     until(lambda it: it["health"] == "up" and it["check_error"] is None, agent, first)
     assert metric(agent, "backend_check_error", first) == "0"
     assert agent.said.count("cannot probe") == 1
@@ -202,7 +202,7 @@ def test_a_local_failure_is_shown_and_never_takes_a_backend_down(topology: Topol
     until(lambda it: (it["check_error_for_s"] or 0) > 2, agent, first)
     assert agent.backends()[first]["health"] == "up"
     topology.balancer.run("ip", "route", "del", "prohibit", address)
-    agent.until("default: probes can be made again")
+    agent.until("default: probing works again")
     assert " is down" not in agent.said
 
 

@@ -63,7 +63,7 @@ def test_clients_that_do_not_get_the_answer_are_told_of(topology: Topology) -> N
     for backend in topology.addresses.backend_endpoints:
         assert _counts(agent, backend) == (0, 1)
     line = _until_told(agent, "connections half-open")
-    assert line.endswith("clients do not get it or do not go on: check the way back")
+    assert line.endswith("clients do not complete the handshake: check the return path")
 
 
 @pytest.mark.parametrize("is_silent", [False, True])

@@ -153,7 +153,7 @@ def test_legacy_tables_that_cannot_be_read_are_told_of(topology: Topology) -> No
     assert topology.connect(3).by_backend == {"b1": 1, "b2": 1, "b3": 1}
     stopped = topology.balancer.run(*no_raw, *PARAGLIDER, "stop", check=False)
     assert stopped.returncode == 77
-    assert stopped.stdout == "stopped: the rules that can be read are gone\n"
+    assert stopped.stdout == "stopped: removed the rules that can be read\n"
     assert "PARAGLIDER" not in topology.save()
 
 
@@ -189,7 +189,7 @@ def test_a_start_that_is_killed_while_it_writes_leaves_nothing_that_stop_does_no
         time.sleep(0.01)  # until it writes
     starting.kill()
     starting.wait(10)
-    assert balancer.paraglider("stop").stdout == "stopped: all rules are gone\n"
+    assert balancer.paraglider("stop").stdout == "stopped: removed all rules\n"
     assert topology.save() == before
 
 

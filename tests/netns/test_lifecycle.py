@@ -21,7 +21,7 @@ def test_stop_leaves_the_rules_as_they_were(topology: Topology) -> None:
     before = balancer.save()
     assert balancer.paraglider("start", config=topology.config).returncode == 0
     assert balancer.save() != before
-    assert balancer.paraglider("stop").stdout == "stopped: all rules are gone\n"
+    assert balancer.paraglider("stop").stdout == "stopped: removed all rules\n"
     assert balancer.save() == before
 
 
@@ -170,7 +170,7 @@ def test_stop_takes_away_what_was_named_oddly(topology: Topology, left: str) -> 
     balancer.restore(FOREIGN + "*raw\n-A PREROUTING -p udp -j ACCEPT\nCOMMIT\n")
     before = balancer.save()
     balancer.restore(left)
-    assert balancer.paraglider("stop").stdout == "stopped: all rules are gone\n"
+    assert balancer.paraglider("stop").stdout == "stopped: removed all rules\n"
     assert balancer.save() == before
 
 

@@ -175,7 +175,7 @@ def test_the_agent_puts_its_rules_back(topology: Topology) -> None:
     agent = topology.start_agent(config=config)
     with topology.hold(20) as held:
         topology.balancer.iptables("-t", "nat", "-F")
-        agent.until("changed nat")
+        agent.until("repaired nat")
         _until(lambda: topology.connect(1, timeout_s=1.0).failures == ())
         assert held.settle().broken == 0
 

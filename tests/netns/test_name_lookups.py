@@ -211,7 +211,7 @@ def test_a_name_without_an_answer_keeps_its_addresses_and_is_shown(
     addresses = topology.addresses.backends
     agent = start_agent(topology, name_server, addresses[:2], "hold: 0s")
     name_server.say(line)
-    agent.until(f"cannot look up {NAME} (IPv4): {why}; its addresses stay")
+    agent.until(f"cannot look up {NAME} (IPv4): {why}; its addresses are kept")
     name_server.say(line)
     status = name_of(agent)
     assert (status["error"], sorted(status["addresses"])) == (why, sorted(addresses[:2]))

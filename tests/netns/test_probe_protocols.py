@@ -202,5 +202,5 @@ def test_a_header_is_sent_and_shown_nowhere(topology: Topology) -> None:
     for command in ("diff", "render"):
         said.append(topology.balancer.paraglider(command, config=config).stdout)
     agent.running.terminate()
-    agent.until("taking the rules away")
+    agent.until("removing the rules")
     assert [text for text in (agent.said, *said) if "s3cret" in text] == []

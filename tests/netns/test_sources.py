@@ -59,7 +59,7 @@ def test_each_address_of_a_range_is_seen(topology: Topology) -> None:
     found = _add_addresses(topology, 20)
     _start(topology, f"{found[0]}-{found[-1]}")
     assert _connect(topology, 600, by=CLIENT).peers == set(found)
-    assert f" as {found[0]}-{found[-1]}" in topology.balancer.paraglider("status").stdout
+    assert f", source {found[0]}-{found[-1]}" in topology.balancer.paraglider("status").stdout
 
 
 def test_each_address_of_a_list_is_seen_as_often(topology: Topology) -> None:

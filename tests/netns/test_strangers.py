@@ -108,7 +108,7 @@ def test_a_lock_on_the_namespace_holds_up_nothing(topology: Topology) -> None:
     agent.order("drain", topology.addresses.backend_endpoints[1])
     assert set(topology.connect(10).by_backend) == {"b3"}
     topology.balancer.iptables("-t", "nat", "-F", "PREROUTING")
-    agent.until("as it was again")
+    agent.until("after a change by")
     agent.order("stop")
     assert topology.balancer.paraglider("start", config=topology.config).returncode == 0
     assert topology.balancer.paraglider("stop").returncode == 0
@@ -135,10 +135,10 @@ def test_names_that_strangers_take_hold_up_nothing(
     if names == _ALL:
         assert "going on without this lock" in started.stderr
     stopped = topology.balancer.paraglider("stop")
-    assert (stopped.returncode, stopped.stdout) == (0, "stopped: all rules are gone\n")
+    assert (stopped.returncode, stopped.stdout) == (0, "stopped: removed all rules\n")
     agent = topology.start_agent()
     assert topology.connect(3).failures == ()
-    assert agent.order("stop") == "stopped: all rules are gone, and so is the agent\n"
+    assert agent.order("stop") == "stopped: removed all rules, the agent has ended\n"
     assert "PARAGLIDER" not in topology.save()
 
 
@@ -153,10 +153,10 @@ def test_names_that_an_ended_process_left_hold_up_nothing(
     assert started.returncode == 0
     assert "which has ended, user 65532)" in started.stderr
     stopped = topology.balancer.paraglider("stop")
-    assert (stopped.returncode, stopped.stdout) == (0, "stopped: all rules are gone\n")
+    assert (stopped.returncode, stopped.stdout) == (0, "stopped: removed all rules\n")
     agent = topology.start_agent()
     assert topology.balancer.paraglider("status").returncode == 0
-    assert agent.order("stop") == "stopped: all rules are gone, and so is the agent\n"
+    assert agent.order("stop") == "stopped: removed all rules, the agent has ended\n"
 
 
 def test_with_a_stranger_at_the_first_name_a_second_agent_is_refused(topology: Topology) -> None:
@@ -170,7 +170,7 @@ def test_with_a_stranger_at_the_first_name_a_second_agent_is_refused(topology: T
     elsewhere = ["env", "PARAGLIDER_RUN=/run/elsewhere", *PARAGLIDER, "stop"]
     stop = topology.balancer.run(*elsewhere, check=False)
     assert stop.returncode == 69
-    assert "cannot be asked from here" in stop.stderr
+    assert "cannot be reached from here" in stop.stderr
 
 
 def test_five_starts_at_once_make_one_beside_strangers(topology: Topology) -> None:
@@ -195,7 +195,7 @@ def test_stop_goes_on_where_the_agent_hangs(topology: Topology) -> None:
         stopped = topology.balancer.paraglider("stop")
         assert stopped.returncode == 0
         assert f"an agent (process {agent.running.pid}: " in stopped.stderr
-        assert "does not answer: taking the rules away without it" in stopped.stderr
+        assert "does not answer: removing the rules without it" in stopped.stderr
         assert "PARAGLIDER" not in topology.save()
     finally:
         agent.kill()

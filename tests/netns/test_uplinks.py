@@ -76,14 +76,14 @@ def test_stop_takes_all_of_it_away(uplinks: Uplinks) -> None:
     before, rules = balancer.save(), uplinks.rules()
     uplinks.start()
     assert len(uplinks.own_rules()) == 1
-    assert balancer.paraglider("stop").stdout == "stopped: all rules are gone\n"
+    assert balancer.paraglider("stop").stdout == "stopped: removed all rules\n"
     assert uplinks.rules() == rules
     assert "PARAGLIDER" not in balancer.save()
     uplinks.start()
     for table in ("nat", "mangle", "filter"):
         balancer.iptables("-t", table, "-F")
         balancer.iptables("-t", table, "-X")
-    assert balancer.paraglider("stop").stdout == "stopped: all rules are gone\n"
+    assert balancer.paraglider("stop").stdout == "stopped: removed all rules\n"
     assert uplinks.rules() == rules
     assert balancer.save() == before or not before
 

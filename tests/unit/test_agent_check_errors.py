@@ -35,13 +35,13 @@ def test_an_error_of_many_backends_is_one_line_and_so_is_its_end() -> None:
             log.errors.begin(pair, "web", _NO_FILES)
         log.now_s += 3600.0
     log.errors.begin(_THREE, "web", _NO_FILES)
-    assert log.take() == [f"web: cannot probe 10.0.0.1:80: {_NO_FILES}; its health stays as it is"]
+    assert log.take() == [f"web: cannot probe 10.0.0.1:80: {_NO_FILES}; health unchanged"]
     for pair in (_ONE, _TWO):
         log.errors.end(pair)
         log.errors.end(pair)
     assert log.take() == []
     log.errors.end(_THREE)
-    assert log.take() == [f"web: probes can be made again (before: {_NO_FILES})"]
+    assert log.take() == [f"web: probing works again (was: {_NO_FILES})"]
 
 
 def test_another_reason_or_frontend_is_another_line() -> None:
@@ -88,4 +88,4 @@ def test_a_backend_that_is_not_probed_any_more_ends_no_error() -> None:
     log.errors.end(_ONE)
     assert log.take() == []
     log.errors.end(_TWO)
-    assert log.take() == [f"web: probes can be made again (before: {_NO_FILES})"]
+    assert log.take() == [f"web: probing works again (was: {_NO_FILES})"]

@@ -83,6 +83,6 @@ def test_the_last_good_count_stands_while_the_kernel_does_not_tell() -> None:
     assert kernel.watch.tracked([]) == {}
     assert kernel.watch.error == ""
     assert kernel.said == [
-        "cannot read the connections: no; the last numbers stand",
-        "connections are counted again",
+        "cannot read the connections: no; keeping the last counts",
+        "counting connections works again",
     ]

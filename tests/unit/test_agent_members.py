@@ -43,9 +43,9 @@ def test_a_backend_is_known_by_address_or_name(
 @pytest.mark.parametrize(
     ("text", "frontend", "told"),
     [
-        ("10.0.0.14:80", "api", "no backend is '10.0.0.14:80'; there are 10.0.0.11:8080"),
-        ("shop:80", "api", "no backend is 'shop:80'; there are 10.0.0.11:8080"),
-        ("shop", "wep", "no frontend is called 'wep'; there are api, web"),
+        ("10.0.0.14:80", "api", "no such backend: '10.0.0.14:80'; backends: 10.0.0.11:8080"),
+        ("shop:80", "api", "no such backend: 'shop:80'; backends: 10.0.0.11:8080"),
+        ("shop", "wep", "no such frontend: 'wep'; frontends: api, web"),
     ],
 )
 def test_what_is_not_there_is_told_with_what_is(text: str, frontend: str, told: str) -> None:

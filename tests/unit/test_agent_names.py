@@ -109,7 +109,7 @@ def test_a_name_that_stops_resolving_keeps_its_last_addresses() -> None:
     followed.now_s += 60.0
     assert not followed.note(_answer())
     assert followed.names.addresses == {_WEB: (_ONE,)}
-    assert followed.take() == ["cannot look up web (IPv4): timed out; its addresses stay"]
+    assert followed.take() == ["cannot look up web (IPv4): timed out; its addresses are kept"]
     status = followed.status()
     assert (status.error, status.error_for_s, status.addresses) == ("no addresses", 60.0, (_ONE,))
     assert not followed.note(_answer("10.0.0.1"))
@@ -122,7 +122,7 @@ def test_a_name_that_never_resolved_has_no_backends() -> None:
     followed = Followed()
     assert (followed.status().error, followed.status().error_for_s) == ("no answer yet", None)
     assert followed.note(Resolved(*_WEB, None, "no such name"))
-    assert followed.take() == ["cannot look up web (IPv4): no such name; it has no backends"]
+    assert followed.take() == ["cannot look up web (IPv4): no such name; it has no addresses"]
     assert followed.names.addresses == {}
     assert followed.note(_answer("10.0.0.1"))
     assert followed.take() == ["web (IPv4) resolves again to 1 address: 10.0.0.1"]
@@ -139,7 +139,7 @@ def test_a_name_that_fails_again_and_again_is_logged_once_a_minute() -> None:
         followed.note(_answer("10.0.0.1"))
         followed.now_s += 5.0
     assert followed.take() == [
-        "cannot look up web (IPv4): timed out; its addresses stay",
+        "cannot look up web (IPv4): timed out; its addresses are kept",
         "web (IPv4) resolves again to 1 address",
     ]
     followed.now_s += 60.0

@@ -56,7 +56,7 @@ def _no_status() -> Status:
 def test_an_order_says_how_many_connections_run_on() -> None:
     """And for how long at most."""
     agent = _Agent()
-    said = "web: 10.0.0.11:80 drains; 12 connections run on, for 2.5 s at most"
+    said = "web: 10.0.0.11:80 is draining; 12 connections left, cut in 2.5 s"
     assert _answer(agent, "drain", 2.5) == Answer(0, said)
     assert agent.done == [("drain", 2.5)]
 
@@ -68,7 +68,7 @@ def test_an_order_is_done_though_its_connections_cannot_be_counted(lack: Excepti
     answer = _answer(agent, "disable")
     assert answer.exit_code == 0
     first, second = answer.text.split("\n")
-    assert first == "web: 10.0.0.11:80 is out of service; its connections run on"
+    assert first == "web: 10.0.0.11:80 is disabled; its connections continue"
     assert second.startswith("the connections could not be counted: ")
     assert agent.done == [("disable", None)]
 
@@ -76,4 +76,4 @@ def test_an_order_is_done_though_its_connections_cannot_be_counted(lack: Excepti
 def test_an_order_that_brings_back_counts_nothing() -> None:
     """Nobody asked how many there are, so nothing can fail."""
     answer = _answer(_Agent(UnavailableError("it changed")), "enable")
-    assert answer == Answer(0, "web: 10.0.0.11:80 is back in service, as its probes find it")
+    assert answer == Answer(0, "web: 10.0.0.11:80 enabled; its checks decide its health")

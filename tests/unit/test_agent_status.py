@@ -86,16 +86,16 @@ def test_a_person_is_told_what_is_what() -> None:
         "running, in iptables (nft)",
         "agent: process 7, up 90 s, /etc/paraglider/glider.yaml, 1 repairs (last: nat PREROUTING)",
         "f is gone",
-        "the configuration that is there now is NOT in force: f:1:1: wrong",
+        "the current configuration is NOT in force: f:1:1: wrong",
         "trouble: cannot change the rules: x",
-        "web: 192.0.2.10:80 as 10.0.0.4",
+        "web: 192.0.2.10:80, source 10.0.0.4",
         "  10.0.0.11:8080  up        3 open  30 connections   75.0 %  for 60 min",
         "  10.0.0.12:8080  down      0 open  10 connections   25.0 %  for 12 s, refused",
         "  10.0.0.13:8080  draining  2 open   0 connections    0.0 %  for 2 min, deadline over",
         "  10.0.0.14:8080  unknown   0 open   0 connections    0.0 %  backup, 5 % of a share",
-        "192.0.2.10:81: configured no more; its connections run on",
-        "  10.0.0.15:80  draining  1 open  0 connections           for 5 s, configured no more",
-        "conntrack: 26 of 262144 entries in use (0 %), ended ones kept 10 s",
+        "192.0.2.10:81: no longer configured; existing connections continue",
+        "  10.0.0.15:80  draining  1 open  0 connections           for 5 s, no longer configured",
+        "conntrack: 26 of 262144 entries in use (0 %); ended ones kept for 10 s",
         "IPv6 forwarding is OFF: no connection passes",
     ]
 
@@ -169,7 +169,11 @@ def test_half_open_connections_are_told_apart() -> None:
             Protocol.TCP,
             "41 of 43 .* for 25 s: the backend does not answer, or its",
         ),
-        (Count(0, 1, 3), Protocol.TCP, "4 of 4 .*: the backend answers, but clients do not get it"),
+        (
+            Count(0, 1, 3),
+            Protocol.TCP,
+            "4 of 4 .*: the backend answers, but clients do not complete",
+        ),
         (
             Count(0, 2),
             Protocol.UDP,
@@ -198,7 +202,8 @@ def test_numbers_that_are_old_are_told_to_be() -> None:
     """With the reason."""
     agent = AgentStatus(7, 90.25, RECORD, count_error="cannot read the connections: it changed")
     status = replace(STATUS, agent=agent)
-    line = "connections as they were counted last: cannot read the connections: it changed"
+    age = "connection counts are the last ones that could be read"
+    line = f"{age}: cannot read the connections: it changed"
     assert line in status_text(status).splitlines()
     assert json.loads(status_json(status))["agent"]["count_error"] == agent.count_error
 
@@ -345,8 +350,8 @@ def test_a_name_without_an_answer_is_shown_with_reason_and_time() -> None:
     status = replace(STATUS, agent=AgentStatus(7, 90.25, RECORD, names))
     lines = status_text(status).splitlines()
     assert [line for line in lines if " has no answer" in line] == [
-        "db (IPv6) has no answer: no answer yet; it has no backends",
-        "web (IPv4) has no answer for 61 s: name or service not known; its addresses stay",
+        "db (IPv6) has no answer: no answer yet; it has no addresses",
+        "web (IPv4) has no answer for 61 s: name or service not known; its addresses are kept",
     ]
     told = json.loads(status_json(status))["agent"]["names"]
     assert told[0] == {

@@ -16,7 +16,7 @@ from paraglider.health.probe import Target
 from paraglider.health.wire import MAX_REPORTS_BYTES, LineBuffer, decode_reports, encode_orders
 from paraglider.kernel import seccomp
 
-_NOTE = "the prober may make all system calls: {}; probing goes on"
+_NOTE = "the prober runs without a system call filter: {}"
 _UNKNOWN = "the system calls of ppc64le are not known here"
 _NO_FILTER = "the kernel has no seccomp filters (CONFIG_SECCOMP_FILTER)"
 

@@ -17,7 +17,7 @@ import pytest
 
 from paraglider.cli.log import Log, open_log
 
-LOST = re.compile(r"paraglider: ([0-9]+) lines of the log are lost: nobody read them")
+LOST = re.compile(r"paraglider: ([0-9]+) log lines lost: the log was not read")
 LINES = 40_000  # of 20 bytes each: more than any pipe, socket or terminal holds
 
 

@@ -121,8 +121,8 @@ def test_what_is_no_network_is_refused_with_the_reason(text: str, expected: str)
         ),
         (
             "allow: ['fd00::/8']",
-            "10: frontend.allow: no network is IPv4, and frontend.bind (line 2) is: nobody could"
-            " connect to it; add one, 0.0.0.0/0 for everybody",
+            "10: frontend.allow: no network is IPv4, and frontend.bind (line 2) is: no"
+            " client could connect to it; add one, such as 0.0.0.0/0 for all clients",
         ),
         # Of what is refused nobody knows whom it would have let in.
         ("allow: [10.0.0.1/8, '::/0']", "11: frontend.allow[0]: 10.0.0.1/8 is an address in"),

@@ -58,8 +58,8 @@ def test_of_both_families_it_is_told_of_which(deny: str, told: list[str]) -> Non
     ("more", "backends", "told"),
     [
         ("balance: least-connections", SERVERS, "balance: least-connections is random"),
-        ("affinity: 3h", SERVERS, "affinity brings a client back"),
-        ("", "[{address: 10.0.0.2:80, max_connections: 9}]", "a backend's max_connections"),
+        ("affinity: 3h", SERVERS, "affinity leads a client back"),
+        ("", "[{address: 10.0.0.2:80, max_connections: 9}]", "max_connections of a backend"),
         ("max_connections: 9", SERVERS, ""),
         ("balance: random", SERVERS, ""),
     ],

@@ -77,13 +77,13 @@ def changed(old: str, new: str) -> str:
     [
         (
             changed('"[fd00::2]:8080", web:8080, ', ""),
-            "f:3:12: frontends[0].bind[0]: [fd00::10]:80 is IPv6, and no backend is: its"
-            " connections would have nowhere to go; add one, or remove this bind",
+            "f:3:12: frontends[0].bind[0]: [fd00::10]:80 is IPv6 but no backend is; add an"
+            " IPv6 backend or remove the bind",
         ),
         (
             changed("web:8080, 10.0.0.2:8080", ""),
-            "f:3:29: frontends[0].bind[1]: 10.0.0.10:80 is IPv4, and no backend is: its"
-            " connections would have nowhere to go; add one, or remove this bind",
+            "f:3:29: frontends[0].bind[1]: 10.0.0.10:80 is IPv4 but no backend is; add an"
+            " IPv4 backend or remove the bind",
         ),
         (
             changed("[fd00::4, 10.0.0.4]", "10.0.0.4"),
@@ -93,7 +93,7 @@ def changed(old: str, new: str) -> str:
         (
             changed(', "fd00::/8"', ""),
             "f:7:12: frontends[0].allow: no network is IPv6, and frontends[0].bind[0] (line 3) is:"
-            " nobody could connect to it; add one, ::/0 for everybody",
+            " no client could connect to it; add one, such as ::/0 for all clients",
         ),
         (
             changed("web:8080, ", "") + "    quorum: 2\n",

@@ -102,7 +102,7 @@ def test_a_symbolic_link_is_followed(tmp_path: Path) -> None:
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     path = tmp_path / "no.yaml"
-    assert f"{path}: does not exist; check the path after -config" == problem_of(path)
+    assert f"{path}: does not exist; check the path" == problem_of(path)
 
 
 def test_a_missing_default_file_names_every_way_to_configure(tmp_path: Path) -> None:
@@ -178,9 +178,9 @@ def test_a_file_that_may_not_be_read_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
-        ("", ": does not exist; check the path after -config"),
+        ("", ": does not exist; check the path"),
         ("/dev/null/x", "/dev/null/x: cannot be read: Not a directory"),
-        ("\x1b[2J\n", r"\x1b[2J\n: does not exist; check the path after -config"),
+        ("\x1b[2J\n", r"\x1b[2J\n: does not exist; check the path"),
     ],
 )
 def test_a_path_that_leads_nowhere_is_told_in_one_line(path: str, expected: str) -> None:

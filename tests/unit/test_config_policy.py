@@ -59,7 +59,7 @@ NUMBER = "is not a whole number from"
         ("on_down: drop", "12: frontend.on_down: 'drop' is not known here; write cut or keep"),
         (
             "on_down: [cut]",
-            "12: frontend.on_down: must be what becomes of the connections of a backend that goes"
+            "12: frontend.on_down: must be what happens to the connections of a backend that goes"
             " down: cut or keep, not a list",
         ),
         (

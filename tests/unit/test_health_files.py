@@ -36,7 +36,7 @@ def test_whoever_is_not_in_the_file_any_more_leaves() -> None:
     """Its connections go on, in the same frontend."""
     boarded = Boarded(web("abc"))
     changes = boarded.configure(web("ac"))
-    why = "it is not configured any more"
+    why = "it is no longer configured"
     assert changes == [Change(key_of("b"), "web", Health.UNKNOWN, Health.DRAINING, why)]
     assert boarded.serving() == "ac"
     assert boarded.service().members[-1] == Member(
@@ -85,7 +85,7 @@ def test_whoever_drains_and_leaves_has_another_reason_to_drain() -> None:
     boarded = Boarded(web("ab"))
     boarded.board.drain(key_of("b"), 10, 1000)
     changes = boarded.configure(web("a"))
-    assert [change.why for change in changes] == ["it is not configured any more"]
+    assert [change.why for change in changes] == ["it is no longer configured"]
 
 
 def test_an_address_that_a_name_has_lost_leaves() -> None:
@@ -214,7 +214,7 @@ def test_a_backend_that_loses_its_check_is_up() -> None:
     boarded = Boarded(web("ab"))
     boarded.probe("a", "---")
     changes = boarded.configure(web("ab", check=NO_CHECK))
-    assert [c.why for c in changes] == ["it is not checked any more"] * 2
+    assert [c.why for c in changes] == ["it is no longer checked"] * 2
     assert boarded.serving() == "ab"
     assert boarded.board.views()[0].members[endpoint_of("a")].told == ""
 

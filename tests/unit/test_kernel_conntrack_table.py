@@ -40,8 +40,7 @@ def test_ended_connections_go_sooner_where_that_may_be_set(tmp_path: Path) -> No
     shorten_time_wait(host, said.append)
     shorten_time_wait(host, said.append)
     assert said == [
-        "ended connections were kept for 120 s in the table of connections; now for 10 s, for the"
-        " whole host"
+        "the conntrack table kept ended connections for 120 s; set to 10 s for the whole host"
     ]
     found = read_conntrack(host)
     assert found is not None
@@ -85,10 +84,10 @@ def test_a_table_that_fills_is_told_of_once_with_the_mend() -> None:
     for percent in (10, 79, 80, 99, 75, 85, 69, 10):
         watched.look(percent)
     assert watched.said == [
-        "the table of connections is 80 % full (800 of 1000); no new connection passes once it is:"
+        "the conntrack table is 80 % full (800 of 1000); at 100 % no new connection passes:"
         " on the host, run: sysctl -w net.netfilter.nf_conntrack_tcp_timeout_time_wait=10, or"
         " sysctl -w net.netfilter.nf_conntrack_max=2000",
-        "the table of connections has room again: 69 % are in use",
+        "the conntrack table has room again: 69 % in use",
     ]
 
 

@@ -96,7 +96,7 @@ def test_forwarding_that_is_off_is_switched_on(tmp_path: Path) -> None:
     host = _host(tmp_path, sys__net__ipv4__ip_forward="0\n")
     told: list[str] = []
     host.enable_forwarding([Family.IPV4], told.append)
-    assert told == ["IPv4 forwarding was off; switched on, for the whole host"]
+    assert told == ["IPv4 forwarding was off; switched it on for the whole host"]
     assert host.is_forwarding(Family.IPV4)
 
 

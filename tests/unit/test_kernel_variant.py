@@ -20,16 +20,18 @@ _DOCKER = Evidence(has_docker=True, has_ours=False, rule_count=7)
 @pytest.mark.parametrize(
     ("nft", "legacy", "expected"),
     [
-        (_DOCKER, _RULES, Choice(Variant.NFT, "Docker's chains are there")),
-        (_RULES, _DOCKER, Choice(Variant.LEGACY, "Docker's chains are there")),
-        (_OURS, _DOCKER, Choice(Variant.LEGACY, "Docker's chains are there")),
-        (_RULES, _OURS, Choice(Variant.LEGACY, "rules of Paraglider are there")),
-        (_NONE, _RULES, Choice(Variant.LEGACY, "the host's rules are there")),
-        (_RULES, _NONE, Choice(Variant.NFT, "the host's rules are there")),
+        (_DOCKER, _RULES, Choice(Variant.NFT, "Docker's chains are in it")),
+        (_RULES, _DOCKER, Choice(Variant.LEGACY, "Docker's chains are in it")),
+        (_OURS, _DOCKER, Choice(Variant.LEGACY, "Docker's chains are in it")),
+        (_RULES, _OURS, Choice(Variant.LEGACY, "Paraglider's rules are in it")),
+        (_NONE, _RULES, Choice(Variant.LEGACY, "the host's rules are in it")),
+        (_RULES, _NONE, Choice(Variant.NFT, "the host's rules are in it")),
         (
             _RULES,
             _RULES,
-            Choice(Variant.NFT, "both hold rules; PARAGLIDER_IPTABLES=legacy overrides this"),
+            Choice(
+                Variant.NFT, "both variants hold rules; PARAGLIDER_IPTABLES=legacy overrides this"
+            ),
         ),
         (_NONE, _NONE, None),
     ],
@@ -45,7 +47,7 @@ def test_status_looks_where_ours_are() -> None:
     """Whoever put them there, and wherever Docker's are."""
     seen = {Variant.NFT: _DOCKER, Variant.LEGACY: _OURS}
     choice = judge_evidence(seen, where_ours_are=True)
-    assert choice == Choice(Variant.LEGACY, "rules of Paraglider are there")
+    assert choice == Choice(Variant.LEGACY, "Paraglider's rules are in it")
 
 
 def test_the_user_overrides_it(tmp_path: Path) -> None:

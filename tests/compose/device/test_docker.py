@@ -115,7 +115,7 @@ def test_a_jump_that_somebody_takes_away_is_back_by_itself(
             )
             assert evened(client.connect(lane.bind, count=30).by_backend) == FEW_EVEN
         assert [one.settle()["broken"] for one in held] == [0, 0]
-    said = re.findall(r"somebody else .*changed (.*): as it was again", appliance.logs())
+    said = re.findall(r"repaired (.*) after a change by", appliance.logs())
     assert any(chain in chains for chains in said), said
 
 

@@ -71,7 +71,7 @@ def use_tables(device: Device) -> None:
 
 def test_the_variant_is_docker_s_own(device: Device, balanced: Container) -> None:
     """Also where somebody has rules in the other: on the device with legacy, nft holds one."""
-    said = f"rules are in iptables ({device.variant}): Docker's chains are there"
+    said = f"rules are in iptables ({device.variant}): Docker's chains are in it"
     assert said in balanced.logs()
     other = "nft" if device.variant == "legacy" else "legacy"
     assert "PARAGLIDER" not in device.execute(f"iptables-{other}-save")
