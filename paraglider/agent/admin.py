@@ -2,8 +2,7 @@
 
 Owns the socket, its folder and who may open it: the agent's user, root, and its group. Requests are
 answered in the agent's own loop, one after another. No client holds up the loop or another client:
-nothing here waits, a slow reader's answer stays in memory, and where there are too many clients the
-user with most of them loses the oldest.
+nothing here waits, and what clients can make the agent do, keep in memory or hold open is limited.
 """
 
 from __future__ import annotations
@@ -24,11 +23,18 @@ from paraglider.health.wire import receive
 from paraglider.kernel.unix_peer import read_peer_uid
 
 _MAX_CLIENTS = 16
+# For a client to ask, and to read its answer.
 _CLIENT_WAIT_S = 5.0
-_BACKLOG = 16
-_ACCEPTED_AT_ONCE = 16
-# What changes nothing has the same answer for all who ask within REST_S.
+# Answers that clients have not read yet; one answer alone may be longer.
+_MAX_UNREAD_BYTES = 1 << 25
+# More are accepted at once than wait in the queue, so that who waits for a place in it gets one.
+_BACKLOG = 4
+_ACCEPTED_AT_ONCE = 8
+# What changes nothing has the same answer for all who ask within REST_S; within _KEPT_S where so
+# many ask that answers are made at _LOOKS_PER_S (a flood of them must not cost a core).
 LOOKS = ("status", "metrics")
+_KEPT_S = 2.0
+_LOOKS_AT_ONCE, _LOOKS_PER_S = 20.0, 1.0
 _NO_FILES = Answer(
     UnavailableError.exit_code,
     "the agent cannot answer: no file descriptors are left (EMFILE or ENFILE); raise its limit "
@@ -42,12 +48,24 @@ Reply = Callable[[Answer], None]
 
 @dataclass(slots=True, eq=False)
 class _Client:
+    """`late_s`: when it is closed, for it has not asked or read; None while the agent is to
+    answer. `answer` is shared with clients that asked the same; the first `sent_bytes` are sent."""
+
     connection: socket.socket
     uid: int
-    since_s: float
+    late_s: float | None
     line: bytearray = field(default_factory=bytearray)
-    is_answered: bool = False
-    unsent: bytes = b""
+    answer: bytes = b""
+    sent_bytes: int = 0
+
+
+@dataclass(slots=True)
+class _Look:
+    """A look that is being answered to `clients`, or was answered at `made_s`."""
+
+    clients: list[_Client]
+    made_s: float | None = None
+    answer: bytes = b""
 
 
 class AdminServer:
@@ -67,11 +85,28 @@ class AdminServer:
         self._path = path
         self._answer = answer
         self._clients: list[_Client] = []
-        self._looked: tuple[float, Request, Answer] | None = None
+        self._looks: dict[Request, _Look] = {}
+        self._looks_left = _LOOKS_AT_ONCE
+        self._looks_left_s = loop.clock()
         self._listener = _listen(path)
         # Given up for a moment where there is no other left to accept, and refuse, a client with.
         self._spare = _open_spare()
         loop.watch(self._listener.fileno(), self._accept, rest_s=REST_S)
+
+    def next_s(self) -> float | None:
+        """Return when `look` has something to do, on the clock of the loop; None: never yet."""
+        times = [client.late_s for client in self._clients]
+        times += [look.made_s + _KEPT_S for look in self._looks.values() if look.made_s is not None]
+        return min((time_s for time_s in times if time_s is not None), default=None)
+
+    def look(self) -> None:
+        """Close clients that have not asked or not read for too long, and forget old answers."""
+        now_s = self._loop.clock()
+        for client in [c for c in self._clients if c.late_s is not None and c.late_s <= now_s]:
+            self._drop(client)
+        for request, look in list(self._looks.items()):
+            if look.made_s is not None and look.made_s + _KEPT_S <= now_s:
+                del self._looks[request]
 
     def close(self) -> None:
         """Stop listening, and remove the socket."""
@@ -117,11 +152,7 @@ class AdminServer:
             connection.close()
             return
         connection.setblocking(False)
-        now_s = self._loop.clock()
-        late_s = now_s - _CLIENT_WAIT_S
-        for old in [c for c in self._clients if c.since_s < late_s and not c.is_answered]:
-            self._drop(old)
-        client = _Client(connection, uid, now_s)
+        client = _Client(connection, uid, self._loop.clock() + _CLIENT_WAIT_S)
         try:
             self._loop.watch(connection.fileno(), lambda: self._read(client))
         except OSError:  # the kernel watches no more files for us
@@ -133,10 +164,12 @@ class AdminServer:
             self._drop(self._most_dispensable())
 
     def _most_dispensable(self) -> _Client:
-        """Return the oldest client of the user with most of them."""
+        """Return the oldest client of the user with most of them, of those that are not to be
+        answered if there is one."""
         counts = Counter(client.uid for client in self._clients)
         most = max(counts.values())
-        return next(client for client in self._clients if counts[client.uid] == most)
+        theirs = [client for client in self._clients if counts[client.uid] == most]
+        return next((client for client in theirs if client.late_s is not None), theirs[0])
 
     def _read(self, client: _Client) -> None:
         part = receive(client.connection)
@@ -144,7 +177,7 @@ class AdminServer:
             return
         client.line += part
         if client.line.endswith(b"\n") and len(client.line) <= MAX_LINE_BYTES:
-            client.is_answered = True
+            client.late_s = None
             self._loop.forget(client.connection.fileno())
             self._answer_line(client, bytes(client.line))
         elif not part or len(client.line) > MAX_LINE_BYTES:
@@ -154,43 +187,74 @@ class AdminServer:
         try:
             request = decode_request(line)
         except (ValueError, TypeError) as error:
-            self._reply(client, Answer(UsageError.exit_code, f"not a request: {error}"))
+            self._reply(client, encode(Answer(UsageError.exit_code, f"not a request: {error}")))
             return
-        if request.command not in LOOKS:
-            self._looked = None
-            self._answer(request, lambda answer: self._reply(client, answer))
+        if request.command in LOOKS:
+            self._answer_look(client, Request(command=request.command, is_json=request.is_json))
             return
+        self._looks.clear()  # the next look shows what this order has done
+        self._answer(request, lambda answer: self._reply(client, encode(answer)))
+
+    def _answer_look(self, client: _Client, request: Request) -> None:
+        known = self._looks.get(request)
+        if known is None or (known.made_s is not None and not self._is_fresh(known.made_s)):
+            self._looks_left = max(0.0, self._looks_left - 1)
+            look = self._looks[request] = _Look([client])
+            self._answer(request, lambda answer: self._reply_look(look, answer))
+        elif known.made_s is None:
+            known.clients.append(client)
+        else:
+            self._reply(client, known.answer)
+
+    def _is_fresh(self, made_s: float) -> bool:
         now_s = self._loop.clock()
-        if self._looked and self._looked[1] == request and now_s <= self._looked[0] + REST_S:
-            self._reply(client, self._looked[2])
-            return
-        self._answer(request, lambda answer: self._reply_look(client, request, answer))
+        more = (now_s - self._looks_left_s) * _LOOKS_PER_S
+        self._looks_left = min(_LOOKS_AT_ONCE, self._looks_left + more)
+        self._looks_left_s = now_s
+        return now_s <= made_s + (REST_S if self._looks_left >= 1 else _KEPT_S)
 
-    def _reply_look(self, client: _Client, request: Request, answer: Answer) -> None:
-        self._looked = self._loop.clock(), request, answer
-        self._reply(client, answer)
+    def _reply_look(self, look: _Look, answer: Answer) -> None:
+        look.made_s, look.answer = self._loop.clock(), encode(answer)
+        for client in look.clients:
+            self._reply(client, look.answer)
+        look.clients = []
 
-    def _reply(self, client: _Client, answer: Answer) -> None:
+    def _reply(self, client: _Client, answer: bytes) -> None:
         """Send what the client takes now, and the rest when it takes more."""
         if client not in self._clients:
             return
-        descriptor = client.connection.fileno()
-        client.unsent = encode(answer)
+        client.answer = answer
+        client.late_s = self._loop.clock() + _CLIENT_WAIT_S
         self._send(client)
-        if client.unsent:
-            try:
-                self._loop.watch(descriptor, lambda: self._send(client), is_writing=True)
-            except OSError:
-                self._drop(client)
+        if client not in self._clients:
+            return
+        try:
+            descriptor = client.connection.fileno()
+            self._loop.watch(descriptor, lambda: self._send(client), is_writing=True)
+        except OSError:
+            self._drop(client)
+        self._limit_unread()
 
     def _send(self, client: _Client) -> None:
         try:
-            with contextlib.suppress(BlockingIOError):
-                client.unsent = client.unsent[client.connection.send(client.unsent) :]
+            with contextlib.suppress(BlockingIOError), memoryview(client.answer) as answer:
+                client.sent_bytes += client.connection.send(answer[client.sent_bytes :])
+                client.late_s = self._loop.clock() + _CLIENT_WAIT_S
         except OSError:
-            client.unsent = b""
-        if not client.unsent:
+            client.sent_bytes = len(client.answer)
+        if client.sent_bytes == len(client.answer):
             self._drop(client)
+
+    def _limit_unread(self) -> None:
+        """Drop the oldest clients while there is more unread than may be kept."""
+        unread = [client for client in self._clients if client.answer]
+        sizes = {id(client.answer): len(client.answer) for client in unread}
+        while len(sizes) > 1 and sum(sizes.values()) > _MAX_UNREAD_BYTES:
+            oldest = unread[0].answer
+            for client in [client for client in unread if client.answer is oldest]:
+                unread.remove(client)
+                self._drop(client)
+            del sizes[id(oldest)]
 
     def _drop(self, client: _Client) -> None:
         if client in self._clients:

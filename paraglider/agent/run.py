@@ -90,23 +90,25 @@ class _Runner:
         self._again = Backoff()
         self._closing_until_s: float | None = None
         self._is_ending = False
+        self._admin: AdminServer | None = None
         running.programs.meanwhile = self._meanwhile
 
     def run(self) -> None:
-        admin = None
         try:
             with contextlib.suppress(StoppedError):
                 self._agent.start()
-                admin = self._open_admin()
+                self._admin = self._open_admin()
                 while not self._is_ending:
                     self._turn()
             self._take_away()
         finally:
-            if admin is not None:
-                admin.close()
+            if self._admin is not None:
+                self._admin.close()
 
     def _turn(self) -> None:
         self._note(self._loop.wait(self._next_s()))
+        if self._admin is not None:
+            self._admin.look()
         while self._signals and not self._is_ending:
             self._answer(self._signals.pop(0))
         while self._asked and not self._is_ending:
@@ -119,6 +121,8 @@ class _Runner:
     def _meanwhile(self, signals: Sequence[signal.Signals]) -> None:
         self._note(signals)
         now_s = self._loop.clock()
+        if self._admin is not None:
+            self._admin.look()
         self._answer_looks([a for a in self._asked if a.is_look and a.until_s <= now_s])
         if not self._is_ending:
             self._agent.look_after_prober()
@@ -219,9 +223,12 @@ class _Runner:
     def _next_s(self) -> float:
         if self._asked or self._signals:
             return self._loop.clock()
+        times = [self._agent.next_s(), self._file_s]
         if self._closing_until_s is not None:
-            return min(self._agent.next_s(), self._loop.clock() + _CLOSING_LOOK_S)
-        return min(self._agent.next_s(), self._file_s)
+            times[1] = self._loop.clock() + _CLOSING_LOOK_S
+        if self._admin is not None and (admin_s := self._admin.next_s()) is not None:
+            times.append(admin_s)
+        return min(times)
 
     def _answer(self, number: signal.Signals) -> None:
         if number is signal.SIGHUP:

@@ -270,6 +270,21 @@ def test_strangers_cannot_open_the_admin_socket(topology: Topology) -> None:
 
 
 @pytest.mark.parametrize("variant", [Variant.NFT], ids=["nft"], indirect=True)
+def test_a_client_that_asks_nothing_is_closed(topology: Topology) -> None:
+    """By the agent, though nobody else comes."""
+    topology.start_agent()
+    program = f"""if True:
+        import socket
+        client = socket.socket(socket.AF_UNIX)
+        client.connect("{_ADMIN}")
+        client.settimeout(60)
+        print("closed" if client.recv(1) == b"" else "answered")
+    """
+    argv = [os.path.realpath(sys.executable), "-I", "-c", program]
+    assert topology.balancer.run(*argv).stdout == "closed\n"
+
+
+@pytest.mark.parametrize("variant", [Variant.NFT], ids=["nft"], indirect=True)
 def test_an_agent_without_file_descriptors_says_so(topology: Topology) -> None:
     """It cannot accept, or cannot look at the host (a descriptor may be free again by then); and
     answers when it has some."""

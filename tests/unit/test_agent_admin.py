@@ -54,7 +54,11 @@ class Stage:
         """Return a client that says this, and does not read."""
         client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         client.setblocking(False)
-        client.connect(self.path)
+        try:
+            client.connect(self.path)
+        except BlockingIOError:
+            client.close()
+            raise
         if said:
             client.send(said)
         return client
@@ -110,7 +114,7 @@ def test_two_hundred_clients_that_do_not_read_leave_place_for_one(
     crowd = []
     for _ in range(200):
         crowd.append(stage.connect(said))
-        if len(crowd) % 10 == 0:
+        if len(crowd) % 5 == 0:
             stage.turn()
     stage.text = "fine"
     assert read_answer(stage.connect(ASK), lambda: stage.turn(1)) == Answer(0, "fine")
@@ -177,7 +181,7 @@ def test_a_client_that_cannot_be_watched_is_let_go(stage: Stage) -> None:
 
 def test_looks_at_the_same_moment_share_an_answer(stage: Stage) -> None:
     """A flood of them costs one; an order in between makes the next look a new one."""
-    clients = [stage.connect(ASK) for _ in range(8)]
+    clients = [stage.connect(ASK) for _ in range(5)]
     stage.loop.wait(stage.now_s[0])
     assert stage.asked == ["status"]
     orders = [stage.connect(encode(Request(command="reload"))), stage.connect(ASK)]
@@ -199,3 +203,130 @@ def test_a_full_queue_is_not_told_as_missing_rights(tmp_path: Path) -> None:
         with pytest.raises(UnavailableError, match="too many clients wait for it") as caught:
             ask_agent(path, Request(command="status"), wait_s=0.1)
     assert "its socket is for root" not in str(caught.value)
+
+
+def is_closed(client: socket.socket) -> bool:
+    """Read what is there, and return whether the server has closed the connection."""
+    with contextlib.suppress(BlockingIOError):
+        while client.recv(1 << 20):
+            pass
+        return True
+    return False
+
+
+@pytest.mark.parametrize("said", [b"", ASK[:-1], ASK], ids=["nothing", "a part", "and not read"])
+def test_a_client_that_does_not_go_on_is_closed(stage: Stage, said: bytes) -> None:
+    """At the time that `next_s` says, and not before."""
+    stage.text = LONG
+    with stage.connect(said) as client:
+        stage.turn(1)
+        late_s = stage.server.next_s()
+        assert late_s is not None
+        others = len(os.listdir("/proc/self/fd"))
+        stage.now_s[0] = late_s - 0.5
+        stage.server.look()
+        assert len(os.listdir("/proc/self/fd")) == others
+        stage.now_s[0] = late_s + 5.0
+        stage.server.look()
+        assert len(os.listdir("/proc/self/fd")) == others - 1
+        assert is_closed(client)
+    assert stage.server.next_s() is None
+
+
+def test_a_client_that_reads_slowly_has_its_whole_answer(stage: Stage) -> None:
+    """Each part that it takes gives it time for the next."""
+    stage.text = LONG
+
+    def turn() -> None:
+        stage.turn(1)
+        stage.now_s[0] += 3.5
+        stage.server.look()
+
+    assert read_answer(stage.connect(ASK), turn) == Answer(0, LONG)
+
+
+def test_a_client_that_waits_for_its_answer_is_not_closed(stage: Stage) -> None:
+    """An order may take longer than a client has to ask."""
+    replies: list[Reply] = []
+    stage.server._answer = lambda _, reply: replies.append(reply)
+    client = stage.connect(encode(Request(command="drain")))
+    stage.turn(1)
+    stage.now_s[0] += 60
+    stage.server.look()
+    replies[0](Answer(0, "drains"))
+    assert read_answer(client, lambda: stage.turn(1)) == Answer(0, "drains")
+
+
+def test_what_clients_do_not_read_is_bounded(stage: Stage) -> None:
+    """Of four different answers of 10 MB those of the oldest client go."""
+    clients = []
+    for number in range(4):
+        stage.text = str(number) * 10_000_000
+        clients.append(stage.connect(encode(Request(command="reload"))))
+        stage.loop.wait(stage.now_s[0])
+        stage.now_s[0] += 0.2
+        stage.loop.wait(stage.now_s[0])
+    assert [is_closed(client) for client in clients] == [True, False, False, False]
+    for client in clients:
+        client.close()
+
+
+def test_an_answer_that_many_do_not_read_is_kept_once(stage: Stage) -> None:
+    """So it is within the bound, and all of them have it."""
+    stage.text = "x" * 10_000_000
+    clients = [stage.connect(ASK) for _ in range(5)]
+    stage.turn(1)
+    assert stage.asked == ["status"]
+    for client in clients:
+        assert read_answer(client, lambda: stage.turn(1)) == Answer(0, stage.text)
+
+
+def test_looks_that_come_while_one_is_answered_wait_for_the_same(stage: Stage) -> None:
+    """The kernel is read once for all of them."""
+    replies: list[Reply] = []
+    stage.server._answer = lambda _, reply: replies.append(reply)
+    first = stage.connect(ASK)
+    stage.turn(1)
+    second = stage.connect(ASK)
+    stage.turn(1)
+    assert len(replies) == 1
+    replies[0](Answer(0, "fine"))
+    for client in (first, second):
+        assert read_answer(client, lambda: stage.turn(1)) == Answer(0, "fine")
+
+
+def test_a_flood_of_looks_costs_one_a_second(stage: Stage) -> None:
+    """After the first twenty; when it is over, answers are new again."""
+    for _ in range(600):
+        stage.connect(ASK).close()
+        stage.loop.wait(stage.now_s[0])
+        stage.now_s[0] += 0.11
+        stage.loop.wait(stage.now_s[0])
+    assert 60 <= len(stage.asked) <= 20 + 66 + 1
+    stage.now_s[0] += 20
+    before = len(stage.asked)
+    for _ in range(10):
+        stage.connect(ASK).close()
+        stage.loop.wait(stage.now_s[0])
+        stage.now_s[0] += 0.11
+        stage.loop.wait(stage.now_s[0])
+    assert len(stage.asked) == before + 10
+
+
+def test_connections_are_accepted_at_a_pace(stage: Stage) -> None:
+    """What comes more often than every 0.1 s waits in the queue."""
+    order = encode(Request(command="reload"))
+    clients = [stage.connect(order) for _ in range(5)]
+    stage.loop.wait(stage.now_s[0])
+    assert len(stage.asked) == 5
+    clients += [stage.connect(order) for _ in range(5)]
+    stage.loop.wait(stage.now_s[0])
+    assert len(stage.asked) == 5
+    with pytest.raises(BlockingIOError):
+        clients.append(stage.connect(order))
+    stage.now_s[0] += 0.11
+    stage.loop.wait(stage.now_s[0])
+    stage.loop.wait(stage.now_s[0])
+    assert len(stage.asked) == 10
+    for client in clients:
+        client.close()
