@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from paraglider import __version__
 from paraglider.agent.names import NameStatus
 from paraglider.agent.status import AgentStatus, FrontendStatus, Status
 from paraglider.health.service import Health
+from paraglider.kernel.finding import CODES
 
 
 class _Metric(NamedTuple):
@@ -52,6 +54,10 @@ def _host_metrics(status: Status) -> Iterator[_Metric]:
     told = "Version and variant of iptables."
     yield _single("build_info", "gauge", told, 1, version=__version__, iptables=variant)
     yield _single("rules_whole", "gauge", "Whether every rule is in place.", status.is_whole)
+    codes = Counter(finding.code for finding in status.findings)
+    found = [({"code": code}, codes[code]) for code in CODES]
+    told = "Findings of the survey: what keeps balanced connections from passing."
+    yield _Metric("findings", "gauge", told, found)
     if status.conntrack is not None:
         entries, limit = status.conntrack.entries, status.conntrack.limit
         yield _single("conntrack_entries", "gauge", "Connections tracked.", entries)

@@ -65,8 +65,9 @@ def _network_lines(status: Status) -> Iterator[str]:
         dropped = status.conntrack.dropped
         lost = f"; {dropped} packets dropped (table full)" if dropped else ""
         yield f"conntrack: {used} of {limit} entries in use{share}{kept}{lost}"
+    is_found = any(finding.code == "forwarding-off" for finding in status.findings)
     for family, is_on in status.forwarding.items():
-        if not is_on:
+        if not is_on and not is_found:
             yield f"IPv{family.value} forwarding is OFF: no connection passes"
     for finding in status.findings:
         yield f"warning: {finding}"

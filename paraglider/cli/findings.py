@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from paraglider.cli.context import Context
 from paraglider.config.effect import effect_findings
 from paraglider.config.model import Config
-from paraglider.errors import NotHereError
+from paraglider.errors import NotHereError, ParagliderError
+from paraglider.kernel.host import NET_ADMIN, grant_mend
 from paraglider.kernel.policy_routing import PolicyWatch
 from paraglider.kernel.survey import survey_host
 from paraglider.rules.policy_rules import find_problems
 
 if TYPE_CHECKING:
     from paraglider.health.service import Service
+    from paraglider.kernel.finding import Finding
     from paraglider.kernel.iptables import Variant
 
 
@@ -28,9 +30,8 @@ def report_rules(context: Context, services: Sequence[Service], variant: Variant
     NAT chains of one priority the newer is met first."""
     from paraglider.kernel.firewall import survey_services
 
-    for finding in survey_services(services, variant, host=context.host):
-        if finding.code != "privateip-away":  # `survey` has reported it
-            context.report(f"warning: {finding}")
+    for finding in _without_repeats(survey_services(services, variant, host=context.host)):
+        context.report(f"warning: {finding}")
 
 
 def _policy_findings(config: Config) -> list[str]:
@@ -39,12 +40,41 @@ def _policy_findings(config: Config) -> list[str]:
 
 
 def check_findings(context: Context, config: Config) -> Sequence[str]:
-    """Return what can be told without starting a program, and what `start` would end with here."""
+    """Return what `start` would warn of, or fail with, on this host."""
     return [
         *_without_programs(context, config),
         *_missing_programs(config),
         *certificate_findings(config),
+        *_findings_of_rights(context, config),
     ]
+
+
+def _findings_of_rights(context: Context, config: Config) -> list[str]:
+    """Return what only a process with NET_ADMIN can find: it reads the rules of other programs.
+    Host names are not looked up. What cannot be read is reported in one line."""
+    if not context.host.has_capability(NET_ADMIN):
+        context.report(f"did not read other programs' rules: {grant_mend('NET_ADMIN')}")
+        return []
+    from paraglider.health.service import standing_services
+    from paraglider.kernel.firewall import survey_services
+
+    off = context.host.forwarding_obstacles({frontend.family for frontend in config.frontends})
+    services = standing_services(config, {})
+    try:
+        variant = context.choose_variant().variant
+    except ParagliderError as error:
+        reason = "; ".join(str(error).splitlines())
+        context.report(f"did not read other programs' rules: {reason}")
+        return off
+    return [
+        *off,
+        *map(str, _without_repeats(survey_services(services, variant, host=context.host))),
+    ]
+
+
+def _without_repeats(findings: Iterable[Finding]) -> list[Finding]:
+    """Leave out what `survey_host` reports, and forwarding that `start` switches on."""
+    return [it for it in findings if it.code not in ("privateip-away", "forwarding-off")]
 
 
 def certificate_findings(config: Config) -> list[str]:

@@ -80,7 +80,8 @@ _COMMANDS = (
     _Command(
         "check",
         "check the configuration",
-        "Reports all problems at once as file:line:column. Needs no root and changes nothing.",
+        "Reports all problems at once as file:line:column. Needs no root and changes nothing; as "
+        "root it also reads other programs' rules.",
     ),
     _Command(
         "render",

@@ -4,10 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+CODES = (
+    "forward-drop",
+    "prerouting-drop",
+    "postrouting-drop",
+    "input-drop",
+    "output-drop",
+    "bind-taken",
+    "source-taken",
+    "untracked",
+    "zone",
+    "forwarding-off",
+    "interface-forwarding",
+    "privateip-away",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`code` is for programs, such as ``forward-drop``; `frontend` the one that it is about, '' for
+    """`code` is one of CODES, for programs; `frontend` the one that it is about, '' for
     all; `mend` the command that mends it, '' where there is none."""
 
     code: str

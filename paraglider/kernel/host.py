@@ -23,7 +23,7 @@ from paraglider.kernel.process import Run, run_program
 NET_ADMIN = 12
 NET_RAW = 13
 
-_FORWARDING = {
+FORWARDING = {
     Family.IPV4: "net/ipv4/ip_forward",
     Family.IPV6: "net/ipv6/conf/all/forwarding",
 }
@@ -124,6 +124,23 @@ class Host:
                 raise UnavailableError(_forwarding_mend(family, error.strerror)) from error
             report(f"IPv{family.value} forwarding was off; switched it on for the whole host")
 
+    def forwarding_obstacles(self, families: Iterable[Family]) -> list[str]:
+        """Return why `enable_forwarding` would fail, for each family where it would."""
+        found = []
+        for family in sorted(families):
+            try:
+                self._is_switchable(family)
+            except UnavailableError as error:
+                found.append(str(error))
+        return found
+
+    def forwarding_mend(self, family: Family) -> str:
+        """Return the command that switches forwarding on, and keeps a default route that a router
+        advertises."""
+        device = self._advertised_route_device() if family is Family.IPV6 else ""
+        keep = f"net/ipv6/conf/{device}/accept_ra=2 " if device else ""
+        return f"sysctl -w {keep}{FORWARDING[family].replace('/', '.')}=1"
+
     def _is_switchable(self, family: Family) -> bool:
         path = self._forwarding_path(family)
         try:
@@ -138,15 +155,15 @@ class Host:
             # and a remote device with it. In this order, or the route goes in between.
             raise UnavailableError(
                 f"IPv6 forwarding is off, and {device} has its default route from a router's "
-                f"advertisement, which forwarding would end: on the host, run: sysctl -w "
-                f"net/ipv6/conf/{device}/accept_ra=2 net.ipv6.conf.all.forwarding=1"
+                "advertisement, which forwarding would end: on the host, run: "
+                f"{self.forwarding_mend(family)}"
             )
         if not os.access(path, os.W_OK, effective_ids=True):
             raise UnavailableError(_forwarding_mend(family, "read-only"))
         return True
 
     def _forwarding_path(self, family: Family) -> str:
-        return self.path(f"sys/{_FORWARDING[family]}")
+        return self.path(f"sys/{FORWARDING[family]}")
 
     def is_forwarding(self, family: Family) -> bool:
         """Return whether the host forwards packets of `family`."""
@@ -252,7 +269,7 @@ class Host:
 
 
 def _forwarding_mend(family: Family, reason: str | None) -> str:
-    setting = _FORWARDING[family].replace("/", ".")
+    setting = FORWARDING[family].replace("/", ".")
     return (
         f"IPv{family.value} forwarding is off and cannot be switched on from here ({reason}): "
         f"on the host, run: sysctl -w {setting}=1"

@@ -16,7 +16,7 @@ from paraglider.config.model import Address, Bind, Config, Family, Frontend, Pro
 from paraglider.health.service import Service
 from paraglider.kernel.finding import Finding
 from paraglider.kernel.flow import Flow
-from paraglider.kernel.host import Host, Listener, OutgoingPorts
+from paraglider.kernel.host import FORWARDING, Host, Listener, OutgoingPorts
 from paraglider.kernel.routes import find_local
 
 # Addresses that nobody has (RFC 5737, RFC 3849), to ask for the way to the rest of the world.
@@ -55,12 +55,17 @@ def survey_host(config: Config, host: Host) -> list[str]:
 
 
 def survey_forwarding(flows: Collection[Flow], host: Host) -> list[Finding]:
-    """Return the interfaces that do not forward what comes in there, though the host forwards.
+    """Return the families that the host does not forward, and the interfaces that do not forward
+    what comes in there, though the host forwards.
 
-    Of IPv4 alone: with IPv6 the setting of an interface says whether the host is a router there,
-    and not whether it forwards (ip-sysctl).
+    Interfaces of IPv4 alone: with IPv6 the setting of an interface says whether the host is a
+    router there, and not whether it forwards (ip-sysctl).
     """
     found: dict[str, Finding] = {}
+    for family in sorted({flow.family for flow in flows if not flow.is_local}):
+        if host.is_off(FORWARDING[family]):
+            text = f"IPv{family.value} forwarding is off: no balanced connection is forwarded"
+            found[text] = Finding("forwarding-off", text, "", host.forwarding_mend(family))
     for flow in flows:
         if flow.is_local or flow.family is not Family.IPV4:
             continue

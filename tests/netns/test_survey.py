@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pytest
 
 from paraglider.lab.actors import start_backend
-from tests.netns.harness import BALANCER, IPV4, Topology, Variant
+from tests.netns.harness import BALANCER, IPV4, PARAGLIDER, Topology, Variant
 
 
 @dataclass(frozen=True)
@@ -238,6 +238,38 @@ def test_what_keeps_connections_from_passing_is_told_and_mended(
         assert topology.connect(3).peers == {privateip}
 
 
+_BEFORE_START = ("policy", "prerouting", "nat-before", "iptables-mangle", "other-variant")
+
+
+@pytest.mark.parametrize("case", [c for c in BROKEN if c.name in _BEFORE_START], ids=str)
+def test_check_reports_the_same_before_start(topology: Topology, case: Case) -> None:
+    """With the command that mends it; `--strict` makes it an error."""
+    balancer, config = topology.balancer, topology.config
+    assert balancer.paraglider("check", "--strict", config=config).stderr == ""
+    _break(topology, case.commands)
+    said = balancer.paraglider("check", config=config).stderr
+    assert balancer.paraglider("check", "--strict", config=config).returncode == 78
+    balancer.paraglider("start", config=config)
+    assert not _passes(topology)
+    for finding in _findings(topology):
+        assert finding["mend"] in said
+        balancer.run("sh", "-ec", finding["mend"])
+    assert balancer.paraglider("check", "--strict", config=config).stderr == ""
+    assert _passes(topology)
+
+
+def test_check_without_rights_says_what_it_did_not_read(topology: Topology) -> None:
+    """In one line, and a good file stays good."""
+    _break(topology, _table("forward", "drop"))
+    no_admin = ("setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin")
+    command = (*no_admin, *PARAGLIDER, "-config", "-", "check", "--strict")
+    done = topology.balancer.run(*command, input=topology.config)
+    assert done.stderr.splitlines() == [
+        "paraglider: did not read other programs' rules: "
+        "run as root, or docker run --cap-add=NET_ADMIN"
+    ]
+
+
 @pytest.mark.parametrize("case", SOUND, ids=str)
 def test_nothing_is_told_where_connections_pass(topology: Topology, case: Case) -> None:
     """However much a firewall drops of others."""
@@ -270,6 +302,36 @@ def test_an_interface_that_does_not_forward(topology: Topology, interface: str) 
     if is_broken:
         topology.balancer.run(*shlex.split(_findings(topology)[0]["mend"]))
         assert _passes(topology)
+
+
+def test_forwarding_that_is_switched_off_later(topology: Topology) -> None:
+    """`status` and the metrics tell of it; before `start`, `check` does not: `start` mends it."""
+    setting = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
+    switch = (BALANCER, setting[topology.addresses.version], "0")
+    topology.lab.set_sysctl(*switch)
+    assert topology.balancer.paraglider("check", "--strict", config=topology.config).stderr == ""
+    topology.balancer.paraglider("start", config=topology.config)
+    assert _passes(topology)
+    topology.lab.set_sysctl(*switch)
+    assert not _passes(topology)
+    counted = 'paraglider_findings{code="forwarding-off"} '
+    assert f"{counted}1\n" in topology.balancer.paraglider("metrics").stdout
+    (finding,) = _findings(topology)
+    assert finding["code"] == "forwarding-off"
+    topology.balancer.run(*shlex.split(finding["mend"]))
+    assert _passes(topology)
+    assert f"{counted}0\n" in topology.balancer.paraglider("metrics").stdout
+
+
+def test_check_names_forwarding_that_start_cannot_switch_on(topology: Topology) -> None:
+    """As in a container, where /proc/sys is read-only."""
+    setting = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
+    topology.lab.set_sysctl(BALANCER, setting[topology.addresses.version], "0")
+    mounts = "mount --bind /proc/sys /proc/sys && mount -o remount,ro,bind /proc/sys"
+    wrapper = ("unshare", "--mount", "sh", "-c", f'{mounts} && exec "$@"', "sh")
+    command = (*wrapper, *PARAGLIDER, "-config", "-", "check")
+    done = topology.balancer.run(*command, input=topology.config)
+    assert f"sysctl -w {setting[topology.addresses.version]}=1" in done.stderr
 
 
 def test_a_privateip_that_has_left_the_host(topology: Topology) -> None:

@@ -21,6 +21,12 @@ from paraglider.cli.parser import build_parser, parse_line
 SEED = Path(__file__).parents[1] / "golden/cases/seed.yaml"
 
 Capture = pytest.CaptureFixture[str]
+# In a network of its own: an agent of this host would be in the way first.
+_WITHOUT_RIGHTS = (
+    ["unshare", "--net", "setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"]
+    if os.geteuid() == 0
+    else []
+)
 
 
 @pytest.fixture(autouse=True)
@@ -194,10 +200,7 @@ def test_a_wrong_command_line_is_a_usage_error(line: str, capsys: Capture) -> No
 def test_without_the_capability_it_is_a_matter_of_permission(command: str) -> None:
     """Exit code 77 and the mend, for whoever may not."""
     argv = [sys.executable, "-m", "paraglider", command, "-config", str(SEED)]
-    # In a network of its own: an agent of this host would be in the way first.
-    drop = ["unshare", "--net", "setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin"]
-    drop = drop if os.geteuid() == 0 else []
-    done = subprocess.run([*drop, *argv], capture_output=True, text=True, check=False)
+    done = subprocess.run([*_WITHOUT_RIGHTS, *argv], capture_output=True, text=True, check=False)
     assert done.returncode == 77
     assert "docker run --cap-add=NET_ADMIN" in done.stderr
 
@@ -329,14 +332,17 @@ def test_an_error_of_the_system_is_told_by_its_own_cause(
 
 
 def test_check_imports_little() -> None:
-    """On a small device an import is most of what it costs."""
+    """On a small device an import is most of what it costs. Without rights it starts no program."""
     script = (
         "import sys; from paraglider.cli.main import main; "
         f"main(['-config', {str(SEED)!r}, 'check']); "
         "print({'subprocess', 'difflib', 'json', 'paraglider.lab.hosts'} & set(sys.modules))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+        [*_WITHOUT_RIGHTS, sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout.splitlines()[-1] == "set()"
 
