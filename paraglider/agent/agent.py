@@ -149,7 +149,8 @@ class Agent:
             self._put_in_force(config, choice, self._board.copy(), names)
         except (ParagliderError, OSError) as error:
             told = explain(error)
-            if not is_retry or told != self.record.reload_error:
+            # Not the rules below its first line, which have counters.
+            if not is_retry or told.split("\n")[0] != self.record.reload_error.split("\n")[0]:
                 self._world.report(f"nothing changed, the configuration in force stays: {told}")
             self.record.reload_error = told
             self.record.sync_failures += not isinstance(error, ConfigError)

@@ -24,9 +24,10 @@ _IPSET = ("ipset",)
 
 
 def _iptables(*suffixes: str) -> tuple[str, ...]:
-    """Return iptables' own programs, for both families and both variants."""
+    """Return iptables' own programs, for both families and both variants. The one without a suffix
+    is looked for beside iptables-restore."""
     return tuple(
-        f"{family}-{variant}-{suffix}"
+        f"{family}-{variant}{suffix}"
         for family in ("iptables", "ip6tables")
         for variant in ("nft", "legacy")
         for suffix in suffixes
@@ -131,7 +132,7 @@ def _has_rules(topology: Topology) -> bool:
 def test_a_failover_is_written_though_the_rules_cannot_be_read(hanging: _Hanging) -> None:
     """The backend's end is noticed while iptables-save hangs, and is in the rules soon after."""
     topology = hanging.topology
-    hanging.fake(*_iptables("save"))
+    hanging.fake(*_iptables("-save"))
     agent = hanging.start()
     hanging.begin()
     _until(hanging.is_hanging, "nothing hangs")
@@ -143,7 +144,7 @@ def test_a_failover_is_written_though_the_rules_cannot_be_read(hanging: _Hanging
 
 def test_status_is_answered_while_a_program_hangs(hanging: _Hanging) -> None:
     """It says what is overdue, with exit code 1, and that it is over when programs end again."""
-    hanging.fake(*_iptables("save", "restore"))
+    hanging.fake(*_iptables("", "-save", "-restore"))
     agent = hanging.start()
     first = hanging.topology.addresses.backend_endpoints[0]
     hanging.begin()
@@ -160,7 +161,7 @@ def test_status_is_answered_while_a_program_hangs(hanging: _Hanging) -> None:
 
 def test_told_to_end_the_rules_go_though_they_cannot_be_read(hanging: _Hanging) -> None:
     """Those that were applied last are known; that others may be left is the last line."""
-    hanging.fake(*_iptables("save"))
+    hanging.fake(*_iptables("-save"))
     agent = hanging.start()
     _until(lambda: agent.status()["whole"], "the rules are not whole")
     hanging.begin()
@@ -173,7 +174,7 @@ def test_told_to_end_the_rules_go_though_they_cannot_be_read(hanging: _Hanging) 
 
 def test_told_to_end_it_says_what_it_has_to_leave(hanging: _Hanging) -> None:
     """Where nothing can be read or written, the last line names it and the way out."""
-    hanging.fake(*_iptables("save", "restore"))
+    hanging.fake(*_iptables("", "-save", "-restore"))
     agent = hanging.start()
     hanging.begin()
     _until(hanging.is_hanging, "nothing hangs")
@@ -187,11 +188,13 @@ def test_told_to_end_it_says_what_it_has_to_leave(hanging: _Hanging) -> None:
 
 
 _ALL = [
-    pytest.param(_iptables("save"), (), id="save"),
-    pytest.param(_iptables("restore"), (), id="restore"),
+    pytest.param(_iptables("-save"), (), id="save"),
+    pytest.param(_iptables("", "-restore"), (), id="restore"),
     pytest.param(_NFT, (), id="nft"),
     pytest.param(_IPSET, ("affinity: 1h",), id="ipset"),
-    pytest.param((*_iptables("save", "restore"), *_NFT, *_IPSET), ("affinity: 1h",), id="all"),
+    pytest.param(
+        (*_iptables("", "-save", "-restore"), *_NFT, *_IPSET), ("affinity: 1h",), id="all"
+    ),
 ]
 
 
