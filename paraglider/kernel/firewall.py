@@ -8,7 +8,7 @@ every chain that a balanced packet meets is followed. Told is what is certain.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -113,17 +113,12 @@ class _Reader:
 
     def read(
         self, families: Collection[Family], variant: Variant
-    ) -> tuple[list[_Seen], Mapping[tuple[Family, Hook], int]]:
-        """Return the chains of others that `families` meet, and, of our own NAT chains, when each
-        was made beside those (BaseChain.order)."""
+    ) -> tuple[list[_Seen], Mapping[Family, int]]:
+        """Return the chains of others that `families` meet, and a place in their order
+        (BaseChain.order) after which those of NAT are certainly newer than ours."""
         listed = self._list_chains()
-        ours = {
-            (family, Hook(hook)): order
-            for order, (kind, table, name, hook) in enumerate(listed)
-            for family in families
-            if variant is Variant.NFT and (kind, table) == (_NFT_FAMILY[family], "nat")
-            if name.isupper() and hook in _HOOKS
-        }
+        is_nft = variant is Variant.NFT
+        ours = {family: _newest_of_ours(listed, _NFT_FAMILY[family]) for family in families}
         chains = list(self._of_nft(listed, families))
         for kind in Variant:
             for family in families:
@@ -132,7 +127,7 @@ class _Reader:
                         is_ours = kind is variant and (table, chain.hook) in _OURS
                         if not is_ours:
                             chains.append(_Seen(chain, (family,)))
-        return chains, ours
+        return chains, {family: n for family, n in ours.items() if is_nft and n is not None}
 
     def _list_chains(self) -> list[tuple[str, str, str, str]]:
         """Return family, table, name and hook of every base chain, in the order in which the kernel
@@ -198,13 +193,21 @@ class _Reader:
         return read_saved(self._ask([path, "-t", table]), command)
 
 
+def _newest_of_ours(listed: Sequence[tuple[str, str, str, str]], kind: str) -> int | None:
+    """Return the last place of our NAT chains and of the anchor, None where one is missing.
+
+    The kernel lists tables in the order in which they were made, but not chains of several tables.
+    iptables' table may be older than our chains in it; the anchor is made when they are.
+    """
+    places = {table: n for n, (family, table, _, _) in enumerate(listed) if family == kind}
+    return max(places["nat"], places[TABLE]) if {"nat", TABLE} <= places.keys() else None
+
+
 def _is_iptables(kind: str, table: str, name: str) -> bool:
     return kind in _NFT_FAMILY.values() and table in _IPTABLES and name.isupper()
 
 
-def _judge(
-    chain: BaseChain, flow: Flow, ours: Mapping[tuple[Family, Hook], int]
-) -> Iterator[Finding]:
+def _judge(chain: BaseChain, flow: Flow, ours: Mapping[Family, int]) -> Iterator[Finding]:
     if chain.is_nat:
         yield from _judge_nat(chain, flow, ours)
         return
@@ -249,9 +252,7 @@ def _judge_zones(
     )
 
 
-def _judge_nat(
-    chain: BaseChain, flow: Flow, ours: Mapping[tuple[Family, Hook], int]
-) -> Iterator[Finding]:
+def _judge_nat(chain: BaseChain, flow: Flow, ours: Mapping[Family, int]) -> Iterator[Finding]:
     if chain.hook not in flow.hooks(is_reply=False) or not _is_sooner(chain, flow, ours):
         return
     packet = flow.packet(chain.hook, chain.priority, is_reply=False)
@@ -278,13 +279,13 @@ def _judge_nat(
         yield Finding("source-taken", text, flow.frontend, _mend(chain, packet))
 
 
-def _is_sooner(chain: BaseChain, flow: Flow, ours: Mapping[tuple[Family, Hook], int]) -> bool:
-    """Return whether a NAT chain is met before ours. Of two with one priority the newer is
-    (nf_hook_entries_grow), if that is known."""
+def _is_sooner(chain: BaseChain, flow: Flow, ours: Mapping[Family, int]) -> bool:
+    """Return whether a NAT chain is certainly met before ours. Of two with one priority the newer
+    is (nf_hook_entries_grow)."""
     own = DST_NAT if chain.hook in (Hook.PREROUTING, Hook.OUTPUT) else SRC_NAT
     if chain.priority != own:
         return chain.priority < own
-    order = ours.get((flow.family, chain.hook))
+    order = ours.get(flow.family)
     return order is not None and chain.order is not None and chain.order > order
 
 

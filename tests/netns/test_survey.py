@@ -238,6 +238,42 @@ def test_what_keeps_connections_from_passing_is_told_and_mended(
         assert topology.connect(3).peers == {privateip}
 
 
+_REDIRECT = _nft(
+    "table inet fw {\nchain nat {\ntype nat hook prerouting priority -100;\n"
+    "tcp dport 4444 redirect to :9\n}\n}"
+)
+
+
+def test_a_nat_chain_of_the_same_priority_that_is_newer(topology: Topology) -> None:
+    """The kernel leads connections to the newer of two NAT chains first. Beside iptables-legacy,
+    whose age the kernel does not tell, nothing is reported."""
+    topology.balancer.paraglider("start", config=topology.config)
+    _break(topology, _REDIRECT)
+    assert not _passes(topology)
+    is_known = topology.balancer.variant is Variant.NFT
+    assert _codes(topology) == (["bind-taken"] if is_known else [])
+    for finding in _findings(topology):
+        topology.balancer.run("sh", "-ec", finding["mend"])
+        assert _passes(topology)
+        assert _codes(topology) == []
+
+
+@pytest.mark.parametrize("is_nat_there", [False, True], ids=["alone", "beside-iptables"])
+def test_a_nat_chain_of_the_same_priority_that_is_older(
+    topology: Topology, is_nat_there: bool
+) -> None:
+    """Ours is newer, also in a table of iptables that was there before."""
+    if is_nat_there:
+        _break(topology, "$iptables -t nat -A POSTROUTING -p udp -j ACCEPT")
+    _break(topology, _REDIRECT)
+    topology.balancer.paraglider("start", config=topology.config)
+    is_sooner = _passes(topology)
+    assert _codes(topology) == []
+    # x_tables has all chains of a table from its beginning.
+    is_legacy = topology.balancer.variant is Variant.LEGACY
+    assert is_sooner is not (is_nat_there and is_legacy)
+
+
 _BEFORE_START = ("policy", "prerouting", "nat-before", "iptables-mangle", "other-variant")
 
 
