@@ -14,22 +14,27 @@ from paraglider.health.wire import decode_reports, encode_orders
 from paraglider.lab.hosts import Lab
 
 # An agent: hands the orders of its input to a prober, prints what is reported until everything in
-# them was, and ends with the prober's code. Its prober can load no module once it probes.
+# them was, and ends with the prober's code. Its prober has no privileges, only the system calls
+# that the filter leaves, and can load no module once it probes.
 _AGENT = """\
 import os, random, socket, sys
 from paraglider.health.prober_main import serve_probes
 from paraglider.health.tls import load_tls
 from paraglider.health.wire import decode_orders, decode_reports
+from paraglider.kernel.privileges import drop_privileges
 
 class Refusing:
     def find_spec(self, name, path=None, target=None):
         raise ImportError(f"{name} is loaded too late")
 
 ours, theirs = socket.socketpair()
+agent = os.getpid()
 prober = os.fork()
 if prober == 0:
     ours.close()
     load_tls()
+    if unfiltered := drop_privileges(parent=agent):
+        sys.exit(unfiltered)
     sys.meta_path.insert(0, Refusing())
     serve_probes(theirs, random=random.random)
     os._exit(0)
@@ -46,6 +51,9 @@ with ours, ours.makefile("rb") as lines:
         missing -= {it.key for it in reports.results} | {it.name for it in reports.resolved}
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(prober, 0)[1]))
 """
+# As in a container with NET_ADMIN alone: the prober stays the agent's user, so that it is refused
+# most, and reads the files of the test.
+_NET_ADMIN = ("setpriv", "--bounding-set=-all,+net_admin", "--inh-caps=-all,+net_admin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +72,7 @@ def probe_from(
 ) -> Found:
     """Probe each target at least once from a host; return the first result of each."""
     orders = encode_orders(targets, names or {}).decode()
-    done = lab.run(host, [sys.executable, "-c", _AGENT], input=orders, timeout_s=30)
+    done = lab.run(host, [*_NET_ADMIN, sys.executable, "-c", _AGENT], input=orders, timeout_s=30)
     found = Found()
     for line in done.stdout.splitlines():
         reports = decode_reports(line.encode())
