@@ -22,10 +22,10 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from paraglider.errors import UnavailableError
-from paraglider.kernel.unix_peer import Peer, connect_within, read_peer
+from paraglider.kernel.unix_peer import Peer, connect_within, is_kept_with_net_admin, read_peer
 
 Report = Callable[[str], None]
 
@@ -247,7 +247,10 @@ def read_holder(name: str) -> Holder | None:
             return Holder(name, None)
         except OSError:  # nobody, or a socket of another type, which is none of ours
             return None
-        return Holder(name, read_peer(asking))
+        peer = read_peer(asking)
+    if peer is not None and peer.is_ended:
+        peer = replace(peer, has_net_admin=is_kept_with_net_admin(name))
+    return Holder(name, peer)
 
 
 def _listen(name: str) -> socket.socket | None:

@@ -6,6 +6,7 @@ process is needed (unix(7)).
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
@@ -95,6 +96,46 @@ def read_peer(connection: socket.socket) -> Peer | None:
         if pidfd is not None and pidfd >= 0:
             os.close(pidfd)
     return Peer(pid, uid, is_ended, has_net_admin or is_ended)
+
+
+def is_kept_with_net_admin(name: str) -> bool:
+    """Return whether a process that has the listening socket at an abstract `name` open has
+    NET_ADMIN; True where no process that has it is visible here.
+
+    It reads every file of every process: for sockets alone whose peer has ended.
+    """
+    links = {f"socket:[{inode}]" for inode in _read_listening(f"@{name}")}
+    powers = [_read_status(pid)[1] for pid in _processes() if links.intersection(_links(pid))]
+    return not powers or any(powers)
+
+
+def _read_listening(path: str) -> list[str]:
+    """Return the inodes of sockets that listen at `path`.
+
+    /proc/net/unix has, after the head, lines
+    ``000000003bb8e7e2: 00000002 00000000 00010000 0001 01 26012 @paraglider/rules``; the fourth
+    word has __SO_ACCEPTCON (linux/net.h) if it listens.
+    """
+    try:
+        with open("/proc/self/net/unix", encoding="utf-8", errors="replace") as file:
+            lines = [line.split() for line in file]
+    except OSError:
+        return []
+    return [words[6] for words in lines if words[7:] == [path] and int(words[3], 16) & 1 << 16]
+
+
+def _processes() -> list[int]:
+    return [int(entry) for entry in os.listdir("/proc") if entry.isdecimal()]
+
+
+def _links(pid: int) -> list[str]:
+    """Return what the files of a process are links to; none where they are not ours to see."""
+    folder, links = f"/proc/{pid}/fd", []
+    with contextlib.suppress(OSError):
+        for number in os.listdir(folder):
+            with contextlib.suppress(OSError):  # closed meanwhile
+                links.append(os.readlink(f"{folder}/{number}"))
+    return links
 
 
 def read_peer_uid(connection: socket.socket) -> int | None:

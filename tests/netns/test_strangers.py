@@ -144,14 +144,22 @@ def test_names_that_strangers_take_hold_up_nothing(
 
 @pytest.mark.parametrize("variant", [Variant.NFT], ids=["nft"], indirect=True)
 @pytest.mark.parametrize("names", [_FIRST, _ALL], ids=["first names", "all names"])
+@pytest.mark.parametrize(
+    ("within", "user"),
+    [
+        pytest.param(_AGENT_USER, 65532, id="the agent's user"),
+        pytest.param(_POWERLESS_ROOT, 0, id="root without capabilities"),
+    ],
+)
 def test_names_that_an_ended_process_left_hold_up_nothing(
-    topology: Topology, names: Sequence[str]
+    topology: Topology, within: Sequence[str], user: int, names: Sequence[str]
 ) -> None:
-    """Its user is the agent's: a prober that was taken over, or a container that uses that user."""
-    start_stranger(topology, _ABANDON, *names, within=_AGENT_USER)
+    """Its user is the agent's: a prober that was taken over, or a container that uses that user; or
+    root in a container with `--cap-drop=ALL`."""
+    start_stranger(topology, _ABANDON, *names, within=within)
     started = topology.balancer.paraglider("start", config=topology.config)
     assert started.returncode == 0
-    assert "which has ended, user 65532)" in started.stderr
+    assert f"which has ended, user {user}), which may not keep rules" in started.stderr
     stopped = topology.balancer.paraglider("stop")
     assert (stopped.returncode, stopped.stdout) == (0, "stopped: removed all rules\n")
     agent = topology.start_agent()

@@ -53,6 +53,11 @@ def test_a_process_that_has_ended_is_known_to_have(
     assert str(ended).startswith(f"(a child of process {child}, which has ended, user ")
 
 
+def test_a_name_without_a_visible_process_may_be_of_one_of_ours() -> None:
+    """In another process namespace, for example: nothing speaks against it."""
+    assert unix_peer.is_kept_with_net_admin("paraglider/nobody-has-this-name")
+
+
 def test_a_number_that_another_user_has_now_is_not_the_peers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
