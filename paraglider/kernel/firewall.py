@@ -23,6 +23,7 @@ from paraglider.kernel.host import Host
 from paraglider.kernel.iptables import Variant, find_iptables
 from paraglider.kernel.iptables_rules import read_base_chains as read_saved
 from paraglider.kernel.nat_anchor import TABLE
+from paraglider.kernel.nft_rules import find_interface_maps
 from paraglider.kernel.nft_rules import read_base_chains as read_listed
 from paraglider.kernel.process import Finished, find_program, run_program
 from paraglider.kernel.routes import find_interfaces, find_routes
@@ -132,7 +133,7 @@ class _Reader:
     def _list_chains(self) -> list[tuple[str, str, str, str]]:
         """Return family, table, name and hook of every base chain, in the order in which the kernel
         has them."""
-        text = self._nft("chains")
+        text = self._nft("--terse", "list", "chains")
         try:
             items = json.loads(text)["nftables"] if text else []
         except (ValueError, KeyError, TypeError):
@@ -143,8 +144,7 @@ class _Reader:
     def _nft(self, *what: str) -> str:
         if self._nft_path is None:
             return ""
-        # Sets may have a hundred thousand elements, and are not looked into.
-        return self._ask([self._nft_path, "--json", "--terse", "list", *what])
+        return self._ask([self._nft_path, "--json", *what])
 
     def _ask(self, argv: Collection[str]) -> str:
         try:
@@ -165,7 +165,10 @@ class _Reader:
         for kind, table in tables:
             if (kind != "inet" and table == TABLE) or set(families).isdisjoint(_FAMILIES[kind]):
                 continue
-            for chain in read_listed(self._nft("table", kind, table)):
+            # Sets may have a hundred thousand elements, and are not looked into.
+            text = self._nft("--terse", "list", "table", kind, table)
+            maps = [self._nft("list", "map", kind, table, it) for it in find_interface_maps(text)]
+            for chain in read_listed(text, maps):
                 name = chain.name.split(" ", 2)[2]
                 if not _is_iptables(kind, table, name):
                     number = order.get((kind, table, name))

@@ -36,28 +36,52 @@ _NFPROTO = {Family.IPV4: "ipv4", Family.IPV6: "ipv6"}
 _ETHERTYPE = {Family.IPV4: "ip", Family.IPV6: "ip6"}
 
 
-def read_base_chains(text: str) -> list[BaseChain]:
-    """Return the base chains of every table in `text` that IP packets meet; none where it is not
-    JSON of nft."""
-    try:
-        document = json.loads(text)
-    except ValueError:
-        return []
-    items = [item for item in _list(_get(document, "nftables")) if isinstance(item, dict)]
+def find_interface_maps(text: str) -> list[str]:
+    """Return the names of the verdict maps of a table that tell interfaces apart, which are small:
+    ``nft --terse`` leaves their elements out."""
+    if '"verdict"' not in text:
+        return []  # a large table is not parsed twice
+    return [
+        str(it.get("name"))
+        for it in _objects(_items(text), "map")
+        if it.get("type") == "ifname" and it.get("map") == "verdict"
+    ]
+
+
+def read_base_chains(text: str, maps: Iterable[str] = ()) -> list[BaseChain]:
+    """Return the base chains of the table in `text` that IP packets meet; none where it is not JSON
+    of nft. `maps` are listings of its named maps: another named map may lead anywhere."""
+    elements = {
+        f"@{it.get('name')}": it.get("elem", [])
+        for one in maps
+        for it in _objects(_items(one), "map")
+    }
+    items = _items(text)
     rules: dict[tuple[str, str, str], list[ForeignRule]] = {}
-    for item in items:
-        if isinstance(rule := item.get("rule"), dict):
-            expressions = [e for e in _list(rule.get("expr")) if isinstance(e, dict)]
-            rules.setdefault(_key(rule, "chain"), []).extend(_rules(expressions))
-    chains = (item["chain"] for item in items if isinstance(item.get("chain"), dict))
+    for rule in _objects(items, "rule"):
+        expressions = [e for e in _list(rule.get("expr")) if isinstance(e, dict)]
+        rules.setdefault(_key(rule, "chain"), []).extend(_rules(expressions, elements))
     return [
         _base(chain, rules, order)
-        for order, chain in enumerate(chains)
+        for order, chain in enumerate(_objects(items, "chain"))
         if chain.get("hook") in _HOOKS
     ]
 
 
 _HOOKS = frozenset(hook.value for hook in Hook)
+
+
+def _items(text: str) -> list[Json]:
+    try:
+        return _list(_get(json.loads(text), "nftables"))
+    except ValueError:
+        return []
+
+
+def _objects(items: Iterable[Json], kind: str) -> list[dict[str, Json]]:
+    """Return the objects of a kind (``chain``, ``rule``, ``map``) in a listing."""
+    found = (item[kind] for item in items if isinstance(item, dict) and kind in item)
+    return [it for it in found if isinstance(it, dict)]
 
 
 def _key(item: Mapping[str, Json], field: str) -> tuple[str, str, str]:
@@ -85,7 +109,9 @@ def _base(
     )
 
 
-def _rules(expressions: Iterable[Mapping[str, Json]]) -> Iterator[ForeignRule]:
+def _rules(
+    expressions: Iterable[Mapping[str, Json]], maps: Mapping[str, Json]
+) -> Iterator[ForeignRule]:
     """Yield what one rule does: several, where it has a verdict map or does more than one thing."""
     matches: list[Match] = []
     for expression in expressions:
@@ -93,7 +119,7 @@ def _rules(expressions: Iterable[Mapping[str, Json]]) -> Iterator[ForeignRule]:
             if word == "match":
                 matches.append(_match(value))
             elif word == "vmap":
-                yield from _verdict_map(tuple(matches), value)
+                yield from _verdict_map(tuple(matches), value, maps)
             elif word in _SIDE and _zone(word, value) is None:
                 continue
             elif (act := _act(word, value)) is not None:
@@ -125,8 +151,11 @@ def _zone(word: str, value: Json) -> str | None:
     return None
 
 
-def _verdict_map(before: tuple[Match, ...], value: Json) -> Iterator[ForeignRule]:
-    left, elements = _get(value, "key"), _get(_get(value, "data"), "set")
+def _verdict_map(
+    before: tuple[Match, ...], value: Json, maps: Mapping[str, Json]
+) -> Iterator[ForeignRule]:
+    left, data = _get(value, "key"), _get(value, "data")
+    elements = maps.get(data) if isinstance(data, str) else _get(data, "set")
     for element in _list(elements):
         pair = _list(element)
         if len(pair) == 2 and isinstance(pair[1], dict):
@@ -134,7 +163,9 @@ def _verdict_map(before: tuple[Match, ...], value: Json) -> Iterator[ForeignRule
             for word, target in pair[1].items():
                 if (act := _act(word, target)) is not None:
                     yield ForeignRule((*before, match), *act)
-    if not isinstance(elements, list):  # a named one
+        else:  # of a form that is not known
+            yield ForeignRule((*before, _perhaps), Act.UNKNOWN)
+    if not isinstance(elements, list):  # a named one that was not read
         yield ForeignRule((*before, _perhaps), Act.UNKNOWN)
 
 

@@ -79,6 +79,31 @@ def test_answers_to_a_port_that_the_client_cannot_have_chosen_are_dropped() -> N
     assert not _nft(several, [_DROP], is_reply=True).is_dropped
 
 
+@pytest.mark.parametrize(
+    ("elements", "is_dropped"),
+    [
+        ([["eth1", {"drop": None}]], True),
+        ([["eth0", {"drop": None}]], False),
+        ([["eth0", {"drop": None}], {"elem": {"val": "eth1"}}], False),
+        (None, False),  # not read
+    ],
+)
+def test_a_verdict_map_of_interfaces(elements: object, is_dropped: bool) -> None:
+    """As Docker has it with nftables; another named map, or form of an element, may accept."""
+    where = {"family": "ip", "table": "docker-bridges"}
+    base = {**where, "name": "f", "hook": "forward", "type": "filter", "prio": 0}
+    jump = {"vmap": {"key": {"meta": {"key": "oifname"}}, "data": "@in"}}
+    verdicts = {**where, "name": "in", "type": "ifname", "map": "verdict"}
+    rest = [_match({"ct": {"key": "state"}}, "established"), _ACCEPT]
+    rules = [{"rule": {**where, "chain": "f", "expr": rule}} for rule in ([jump], rest)]
+    text = json.dumps({"nftables": [{"map": verdicts}, {"chain": base}, *rules]})
+    assert nft_rules.find_interface_maps(text) == ["in"]
+    maps = [json.dumps({"nftables": [{"map": {**verdicts, "elem": elements}}]})]
+    (chain,) = nft_rules.read_base_chains(text, maps if elements is not None else [])
+    packet = FLOW.packet(Hook.FORWARD, 0, is_reply=False)
+    assert follow(chain, packet).is_dropped is is_dropped
+
+
 def test_what_is_not_json_of_nft_has_no_chains() -> None:
     """An nft that was built without it, or that was ended."""
     for text in ("", "table inet fw {", "[]", '{"nftables": 1}', '{"nftables": [{"chain": 1}]}'):
