@@ -4,7 +4,7 @@
 With arguments it becomes `paraglider ARGUMENTS`. Without, it runs supervisord in this process with
 /etc/supervisord.conf, and ends with the agent's own exit code when the agent cannot go
 on, so that a container that does not balance never looks alive. It never touches a rule, but for
-one case: told to stop when no agent is left to do it, it becomes `paraglider stop`. The agent has a
+one case: told to stop when no agent is left to do it, it runs `paraglider stop`. The agent has a
 user of its own where that is possible (agent_user.py); this process stays root.
 
 Signals that Docker sends have been held back since before Python started (Dockerfile): for process
@@ -23,6 +23,7 @@ import os
 import re
 import signal
 import sys
+import time
 from types import ModuleType
 
 from image.agent_user import prepare_user
@@ -63,6 +64,7 @@ PROGRAM = "paraglider"
 # As in the Dockerfile.
 HELD_BACK = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
 STOPS = HELD_BACK - {signal.SIGHUP}
+FOR_AGENT = {signal.SIGHUP, signal.SIGTERM}
 # Their default action would end a process 1 that is none to the kernel (`docker run --init`,
 # `--pid=host`); supervisord opens its logs anew at SIGUSR2, and has none.
 MEANINGLESS = (
@@ -73,6 +75,8 @@ MEANINGLESS = (
 # For an agent to take its rules away. Below the ten seconds that `docker stop` allows, so that what
 # is left can still be removed.
 STOP_S = 5
+# For `paraglider stop` after that, where a program hangs.
+STOP_AGAIN_S = 3
 
 
 def say(text: str) -> None:
@@ -160,11 +164,12 @@ class Options(ServerOptions):  # type: ignore[misc]
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
 
     def fork(self) -> int:
-        """Start the agent with SIGHUP held back: it would end one that does not wait for it yet."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+        """Start the agent with its signals held back until it waits for them: between fork and
+        exec the handlers of this process would swallow them, and later SIGHUP would end it."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, FOR_AGENT)
         pid: int = super().fork()
         if pid:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, FOR_AGENT)
         return pid
 
     def get_signal(self) -> int | None:
@@ -251,8 +256,26 @@ def supervise() -> int:
         Supervisor(options).main()
     if options.stop_is_due:
         say("told to stop with no agent running: removing the rules")
-        os.execvp(PROGRAM, [PROGRAM, "stop"])  # noqa: S606 - no shell is wanted
+        return stop_here(options.exit_code)
     return options.exit_code
+
+
+def stop_here(agent_code: int) -> int:
+    """Run `paraglider stop` within the time that is left; return its exit code, or the agent's."""
+    pid = os.posix_spawnp(PROGRAM, [PROGRAM, "stop"], os.environ)
+    until_s = time.monotonic() + STOP_AGAIN_S
+    while time.monotonic() < until_s:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            code = os.waitstatus_to_exitcode(status)
+            return code if code >= 0 else 128 - code
+        time.sleep(0.02)
+    os.kill(pid, signal.SIGKILL)
+    say(
+        f"'paraglider stop' did not end within {STOP_AGAIN_S} s: rules may be left, remove them "
+        "with 'paraglider stop' when iptables, nft and ipset work again"
+    )
+    return agent_code or 69
 
 
 def main() -> int:

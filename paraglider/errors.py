@@ -28,7 +28,7 @@ INTERRUPTED_EXIT_CODE = 130  # 128 + SIGINT, as shells report it
 # All of them, as help and README have them; docs/troubleshooting.md has the long form.
 EXIT_CODES: Mapping[int, str] = {
     0: "done",
-    1: "diff: the rules differ; status: not running, damaged, or no answer from the agent",
+    1: "diff: the rules differ; status: not running, damaged, overdue, or no answer from the agent",
     2: "wrong command line, or no such backend",
     NO_BACKEND_EXIT_CODE: "status: a frontend has no backend that serves",
     69: "the kernel, the host or a tool lacks something, or no agent is running",

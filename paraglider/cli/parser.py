@@ -99,7 +99,8 @@ _COMMANDS = (
         "status",
         "show frontends, backends, their health and connections",
         "Asks the agent; without one, reads the live rules. Exit code 1: not running, damaged, "
-        "or no answer from the agent. Exit code 3: a frontend has no backend that serves.",
+        "a change overdue for 5 s, or no answer from the agent. Exit code 3: a frontend has no "
+        "backend that serves.",
     ),
     _Command(
         "drain",

@@ -5,6 +5,7 @@ Each test has a namespace of its own without any way out, but for one, on the ho
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -61,6 +62,35 @@ def test_stopping_leaves_the_rules_as_they_were(engine: Engine, folder: Path, be
     assert read_rules(engine, beside) != before
     assert container.stop() == 0
     assert read_rules(engine, beside) == before
+
+
+def test_stopping_takes_the_rules_though_a_program_hangs(
+    engine: Engine, folder: Path, beside: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """iptables-save, deaf to SIGTERM: the rules that were applied last are taken away within the
+    grace, and the last line says that it could not read whether others are left."""
+    before = read_rules(engine, beside)
+    tools = tmp_path_factory.mktemp("tools")
+    for family in ("iptables", "ip6tables"):
+        fake = tools / f"{family}-nft-save"
+        fake.write_text(
+            "#!/bin/sh\n[ -e /usr/local/sbin/hang ] && trap '' TERM && exec sleep 300\n"
+            f'exec /usr/sbin/{fake.name} "$@"\n'
+        )
+        fake.chmod(0o755)
+    tools.chmod(0o755)
+    first = (
+        f"--volume={tools}:/usr/local/sbin:ro",
+        "--env=PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin",
+    )
+    container = engine.start(*HARDENED, beside, mount(folder), *first, IMAGE)
+    container.wait_until_it_says(RUNNING)
+    status = ("sh", "-c", "paraglider status --json || true")  # nobody serves here
+    until(lambda: json.loads(container.execute(*status))["whole"], what="rules that are whole")
+    (tools / "hang").touch()
+    assert container.stop() == 69
+    assert read_rules(engine, beside) == before
+    assert "removed the rules that were applied last" in container.logs()
 
 
 def test_a_stop_that_comes_at_once_is_heard(engine: Engine, folder: Path, beside: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -156,6 +157,7 @@ def test_status_is_answered_while_a_program_hangs(hanging: _Hanging) -> None:
     (hanging.folder / "hang").unlink()
     agent.until(f"{first} is down", timeout_s=45)
     _until(lambda: agent.status()["overdue_s"] == 0, "it stays overdue")
+    assert hanging.topology.balancer.paraglider("status").returncode == 0
     assert hanging.topology.connect(20).by_backend == {"b2": 10, "b3": 10}
 
 
@@ -250,3 +252,47 @@ def test_told_to_end_the_removal_hangs(
     _until(lambda: agent.status()["whole"], "the rules are not whole")
     hanging.hang()
     _assert_it_ended(hanging, agent, _end(agent))
+
+
+def test_one_that_leaves_a_child_with_its_pipes_holds_up_nothing(hanging: _Hanging) -> None:
+    """Its output is all there when it has ended itself."""
+    for tool in (*_iptables("-save", "-restore"), *_NFT):
+        hanging.put(tool, f"sleep 300 &\necho $! {tool} >>{hanging.folder}/hanging\n")
+    for tool in _iptables(""):
+        hanging.put(tool, "")
+    agent = hanging.start()
+    hanging.topology.stop_backend("b1")
+    agent.until(f"{hanging.topology.addresses.backend_endpoints[0]} is down")
+    assert hanging.topology.connect(20).by_backend == {"b2": 10, "b3": 10}
+    _end(agent)
+    assert agent.running.returncode == 0
+    assert not _has_rules(hanging.topology)
+    for line in hanging.left():
+        os.kill(int(line.split()[0]), signal.SIGKILL)
+
+
+def test_changes_by_others_while_looks_fail_start_few_programs(hanging: _Hanging) -> None:
+    """Tries come half a second after one another at the soonest, however many changes there are;
+    the failure is logged once, and counted when it ends."""
+    save = f"iptables-{hanging.topology.balancer.variant.value}-save"
+    hanging.put(
+        save,
+        # The survey reads one table each.
+        f'case " $* " in *" -t "*) ;; *)\n  echo look >>{hanging.folder}/looks\n'
+        f"  if [ -e {hanging.folder}/fail ]; then echo broken >&2; exit 1; fi\nesac\n",
+    )
+    agent = hanging.start()
+    _until(lambda: agent.status()["whole"], "the rules are not whole")
+    (hanging.folder / "fail").touch()
+    (hanging.folder / "looks").write_text("")
+    began_s = time.monotonic()
+    for _ in range(30):
+        hanging.change()
+        time.sleep(0.1)
+    looks = len((hanging.folder / "looks").read_text().splitlines())
+    # A second for the time between the last count and the first.
+    most = 2 + (time.monotonic() - began_s) / 0.5
+    assert 1 <= looks <= most
+    (hanging.folder / "fail").unlink()
+    said = agent.until("works again after", timeout_s=45)
+    assert said.count("broken") == 1
