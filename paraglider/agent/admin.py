@@ -307,4 +307,4 @@ def _make_folder(folder: str) -> None:
         os.umask(before)
     found = os.stat(real)
     if found.st_uid not in (os.geteuid(), 0) or found.st_mode & stat.S_IWOTH:
-        raise PermissionError(0, f"{real} is somebody else's")
+        raise PermissionError(0, f"{real} belongs to another user")

@@ -112,7 +112,7 @@ class SurveyWatch:
                 self._report(f"warning: {finding}")
         for finding in before:
             if finding not in self.findings:
-                self._report(f"no more: {finding.frontend or 'all'}: {finding.sentence}")
+                self._report(f"resolved: {finding.frontend or 'all'}: {finding.sentence}")
 
     def _hear(self) -> None:
         while self._feed is not None:

@@ -81,7 +81,7 @@ def parse_network(text: str) -> Network:
         right = f"{type(address)(network)}/{length}"
         raise Refused(f"{text} is an address in {right}; write that, or {address} for it alone")
     if not number and match[2] is None:
-        raise Refused(f"{address} is no client; write {address}/0 for all of them")
+        raise Refused(f"{address} is not a client; write {address}/0 for all of them")
     if not v4 and number >> 32 == 0xFFFF:
         raise Refused(f"{text} is IPv4 written as IPv6; write it as IPv4, such as 10.0.0.0/8")
     return IPv4Network((number, length)) if v4 else IPv6Network((number, length))
@@ -112,7 +112,7 @@ def _explain(text: str) -> str:
     for pattern, bits, example in ((IPV4_PATTERN, 32, "/24"), (IPV6_PATTERN, 128, "/64")):
         if slash and re.fullmatch(pattern, head):
             return (
-                f"{quoted(text)} is no network: behind the '/' stands a number from 0 to {bits},"
+                f"{quoted(text)} is not a network: behind the '/' stands a number from 0 to {bits},"
                 f" such as {example}"
             )
     return (

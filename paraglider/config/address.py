@@ -66,9 +66,9 @@ _LOOPBACK = {
 }
 # As a bind it is any address of this host.
 _UNSPECIFIED = {
-    Role.PRIVATEIP: "is no address of a host; name the one that backends reach this host at",
-    Role.BACKEND: "is no address of a server; name the one that it listens on",
-    Role.CHECK: "is no address of a server; name the one that is to be probed",
+    Role.PRIVATEIP: "is not an address of a host; name the one that backends reach this host at",
+    Role.BACKEND: "is not an address of a server; name the one that it listens on",
+    Role.CHECK: "is not an address of a server; name the one that is to be probed",
 }
 _METADATA = (
     "is the metadata service of cloud hosts, which hands out their credentials;"

@@ -158,13 +158,13 @@ def _check_quorum(draft: Draft, versions: Sequence[int], problems: Problems) -> 
             continue
         if quorum.live > count:
             message = (
-                f"the quorum of {quorum.live} is never reached: the {which}backends that are no"
+                f"the quorum of {quorum.live} is never reached: the {which}backends that are not"
                 f" backups are {count}; write a smaller number"
             )
         else:
             message = (
                 f"once lost, the quorum is won back by {quorum.live} + {quorum.hysteresis} ="
-                f" {most} {which}backends, and those that are no backups are {count}; write"
+                f" {most} {which}backends, and those that are not backups are {count}; write"
                 " smaller numbers"
             )
         problems.add(place, message)

@@ -81,8 +81,8 @@ def read_file(path: str, when_missing: str = _NO_FILE) -> bytes:
     except PermissionError as error:
         raise _error(
             path,
-            "may not be read: change its mode (chmod 644), or run as its owner. In a container"
-            " without CAP_DAC_OVERRIDE root may not read what others keep to themselves",
+            "cannot be read: change its mode (chmod 644), or run as its owner. In a container"
+            " without CAP_DAC_OVERRIDE root cannot read the private files of other users",
         ) from error
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
         raise _error(path, f"cannot be read: {_reason(error)}") from error

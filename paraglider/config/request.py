@@ -85,7 +85,7 @@ def _parse_parts(text: str) -> Iterator[tuple[int, int]]:
         match = re.fullmatch(rf" *{_STATUS} *", part)
         if match is None:
             raise Refused(
-                f"{quoted(part.strip())} is no status of HTTP; write numbers from 100 to 599 and"
+                f"{quoted(part.strip())} is not an HTTP status; write numbers from 100 to 599 and"
                 " ranges of them, such as 200,300-399"
             )
         first, last = int(match[1]), int(match[2] or match[1])
@@ -161,11 +161,12 @@ def parse_ca(text: str) -> str:
     """Return the absolute path of a file, which need not exist yet. Raises Refused."""
     if not text.startswith("/"):
         raise Refused(
-            f"{quoted(text)} is no absolute path; begin it with '/', such as /etc/paraglider/ca.pem"
+            f"{quoted(text)} is not an absolute path; begin it with '/', such as"
+            " /etc/paraglider/ca.pem"
         )
     if len(text) > MAX_CA_CHARACTERS or not text.isprintable():
         raise Refused(
-            f"{quoted(text)} is no path to us: up to {MAX_CA_CHARACTERS} printable characters"
+            f"{quoted(text)} is not a valid path: up to {MAX_CA_CHARACTERS} printable characters"
         )
     return text
 

@@ -77,7 +77,7 @@ def read_iptables(environment: Mapping[str, str]) -> str | None:
     """Return `nft` or `legacy`, None where PARAGLIDER_IPTABLES is not set. Raises ConfigError."""
     asked = environment.get(IPTABLES, "").strip()
     if asked and asked not in ("nft", "legacy"):
-        raise _wrong(IPTABLES, f"{quoted(asked)} is no variant of iptables; write nft or legacy")
+        raise _wrong(IPTABLES, f"{quoted(asked)} is not a variant of iptables; write nft or legacy")
     return asked or None
 
 

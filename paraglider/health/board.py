@@ -227,5 +227,5 @@ def _why(configured: Collection[Backend], was: Standing, standing: Standing) -> 
     if standing.backend is not None:
         return "it is no longer checked"
     if was.backend in configured:
-        return f"it is no address of {was.backend.host} any more"
+        return f"it is no longer an address of {was.backend.host}"
     return "it is no longer configured"

@@ -191,7 +191,7 @@ def _trust_file(context: ssl.SSLContext, ca: str) -> None:
 
     try:
         if not stat.S_ISREG(os.stat(ca).st_mode):  # a pipe would be waited for
-            raise CannotProbe(f"ca {printable(ca)} is no file; write the path of one")
+            raise CannotProbe(f"ca {printable(ca)} is not a regular file; write the path of one")
         context.load_verify_locations(cafile=ca)
     except ssl.SSLError as error:
         told = f"no certificate can be read from ca {printable(ca)}"

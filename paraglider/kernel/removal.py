@@ -71,7 +71,7 @@ def remove_from(all_tools: Sequence[Iptables]) -> Removal:
             failed.append(error)
     if failed:
         told = "\n".join(str(error) for error in failed)
-        raise UnavailableError(f"not everything could be taken away: {told}") from failed[0]
+        raise UnavailableError(f"not everything could be removed: {told}") from failed[0]
     if unread and len(unread) == len(all_tools):
         raise unread[0]
     return Removal(found, tuple(unread))

@@ -94,8 +94,8 @@ def survey_sources(services: Iterable[Service], host: Host) -> list[Finding]:
     return [
         Finding(
             "privateip-away",
-            f"privateip {address} is no address of this host: backends' answers do not come back "
-            "here, unless they are routed",
+            f"privateip {address} is not an address of this host: backends' answers do not "
+            "reach this host unless they are routed here",
             name,
         )
         for name, address in away
@@ -109,8 +109,8 @@ def _address_findings(
     for address in addresses:
         if address is not None and not is_local(address):
             yield (
-                f"{frontend.name}: bind {address} is no address of this host: clients reach it "
-                "only if their packets are routed here (an address that moves here later is fine)"
+                f"{frontend.name}: bind {address} is not an address of this host: clients reach it "
+                "only if their packets are routed here (fine if the address moves here later)"
             )
     for interface in dict.fromkeys(bind.interface for bind in frontend.binds):
         if interface and not host.has_interface(interface):
@@ -124,9 +124,9 @@ def _address_findings(
         if away:
             several = f" (and {len(away) - 1} more of {first}-{last})" if len(away) > 1 else ""
             yield (
-                f"{frontend.name}: privateip {away[0]}{several} is no address of this host: "
-                "backends' answers do not come back here, unless they are routed (an address "
-                "that moves here later is fine)"
+                f"{frontend.name}: privateip {away[0]}{several} is not an address of this host: "
+                "backends' answers do not reach this host unless they are routed here (fine if "
+                "the address moves here later)"
             )
 
 

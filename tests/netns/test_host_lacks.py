@@ -246,7 +246,7 @@ def test_addresses_of_nobody_are_a_warning(topology: Topology) -> None:
     config = topology.config.replace(topology.addresses.bind, "198.51.100.1")
     done = topology.balancer.paraglider("start", config=config)
     assert done.returncode == 0
-    assert "warning: default: bind 198.51.100.1 is no address of this host" in done.stderr
+    assert "warning: default: bind 198.51.100.1 is not an address of this host" in done.stderr
     assert topology.balancer.paraglider("check", "--strict", config=config).returncode == 78
 
 

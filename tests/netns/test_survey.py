@@ -569,7 +569,7 @@ def test_the_agent_tells_of_a_firewall_that_comes_later(topology: Topology) -> N
     assert _codes(topology) == ["forward-drop"]
     assert "nft insert rule" in topology.balancer.paraglider("status").stdout
     _break(topology, "nft delete table inet fw")
-    agent.until("no more: ")
+    agent.until("resolved: ")
     assert _codes(topology) == []
 
 
@@ -590,4 +590,4 @@ def test_the_agent_sees_what_the_kernel_does_not_report(topology: Topology, kind
     agent.until("warning: ", timeout_s=60.0)
     _break(topology, mended)
     assert _passes(topology)
-    agent.until("no more: ", timeout_s=60.0)
+    agent.until("resolved: ", timeout_s=60.0)

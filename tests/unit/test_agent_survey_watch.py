@@ -56,7 +56,7 @@ def test_it_looks_again_without_being_asked(host: Host) -> None:
     assert host.look() == LOOK_S
     host.found = []
     assert host.look() == LOOK_S
-    assert host.said == [f"warning: {_DROP}", "no more: web: the chain x drops connections"]
+    assert host.said == [f"warning: {_DROP}", "resolved: web: the chain x drops connections"]
 
 
 def test_what_was_changed_is_looked_at_sooner(host: Host) -> None:

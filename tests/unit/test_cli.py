@@ -110,7 +110,10 @@ def test_what_does_not_fit_this_host_is_a_warning_or_with_strict_an_error(
     """TEST-NET addresses are on no interface."""
     case = str(SEED.with_name("one-backend.yaml"))
     assert main(["check", "-config", case]) == 0
-    assert "warning: default: bind 192.0.2.10 is no address of this host" in capsys.readouterr().err
+    assert (
+        "warning: default: bind 192.0.2.10 is not an address of this host"
+        in capsys.readouterr().err
+    )
     assert main(["check", "-config", case, "--strict"]) == 78
 
 
@@ -131,7 +134,8 @@ def test_render_prints_the_rules_of_the_variant_that_is_asked_for(
     assert main(["-config", str(SEED), "render"]) == 78
     said = capsys.readouterr().err
     assert said == (
-        "environment: PARAGLIDER_IPTABLES: 'ipset' is no variant of iptables; write nft or legacy\n"
+        "environment: PARAGLIDER_IPTABLES: 'ipset' is not a variant of iptables;"
+        " write nft or legacy\n"
     )
 
 

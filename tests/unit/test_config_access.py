@@ -64,11 +64,20 @@ def test_a_rate_is_told_as_it_is_written(text: str) -> None:
     [
         ("10.0.0.1/8", "10.0.0.1/8 is an address in 10.0.0.0/8; write that, or 10.0.0.1 for it"),
         ("fd00::1/8", "fd00::1/8 is an address in fd00::/8; write that, or fd00::1 for it alone"),
-        ("10.0.0.0/33", "'10.0.0.0/33' is no network: behind the '/' stands a number from 0 to 32"),
-        ("10.0.0.0/", "'10.0.0.0/' is no network: behind the '/' stands a number from 0 to 32"),
-        ("10.0.0.0/08", "'10.0.0.0/08' is no network: behind the '/' stands a number from 0 to 32"),
-        ("10.0.0.0/255.0.0.0", "'10.0.0.0/255.0.0.0' is no network: behind the '/' stands a"),
-        ("fd00::/129", "'fd00::/129' is no network: behind the '/' stands a number from 0 to 128"),
+        (
+            "10.0.0.0/33",
+            "'10.0.0.0/33' is not a network: behind the '/' stands a number from 0 to 32",
+        ),
+        ("10.0.0.0/", "'10.0.0.0/' is not a network: behind the '/' stands a number from 0 to 32"),
+        (
+            "10.0.0.0/08",
+            "'10.0.0.0/08' is not a network: behind the '/' stands a number from 0 to 32",
+        ),
+        ("10.0.0.0/255.0.0.0", "'10.0.0.0/255.0.0.0' is not a network: behind the '/' stands a"),
+        (
+            "fd00::/129",
+            "'fd00::/129' is not a network: behind the '/' stands a number from 0 to 128",
+        ),
         ("fd00::1::2/8", "'fd00::1::2' is not a valid IPv6 address"),
         ("10.0.0", f"'10.0.0' {NEITHER}"),
         ("10.0.0.1:80", f"'10.0.0.1:80' {NEITHER}"),
@@ -77,8 +86,8 @@ def test_a_rate_is_told_as_it_is_written(text: str) -> None:
         ("office", f"'office' {NEITHER}"),
         ("", f"'' {NEITHER}"),
         ("10.0.0.1\n", rf"'10.0.0.1\n' {NEITHER}"),
-        ("0.0.0.0", "0.0.0.0 is no client; write 0.0.0.0/0 for all of them"),
-        ("::", ":: is no client; write ::/0 for all of them"),
+        ("0.0.0.0", "0.0.0.0 is not a client; write 0.0.0.0/0 for all of them"),
+        ("::", ":: is not a client; write ::/0 for all of them"),
         ("::ffff:10.0.0.1", "::ffff:10.0.0.1 is IPv4 written as IPv6; write it as IPv4, such as"),
     ],
 )

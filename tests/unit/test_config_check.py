@@ -106,7 +106,7 @@ def test_a_timeout_that_is_not_given_is_a_second_and_never_beyond_the_interval(
 WHOLE = "is not a whole number from 1 to 100"
 PORT = "a port is a number from 1 to 65535"
 STATUS = (
-    "is no status of HTTP; write numbers from 100 to 599 and ranges of them, such as 200,300-399"
+    "is not an HTTP status; write numbers from 100 to 599 and ranges of them, such as 200,300-399"
 )
 HEADER = (
     "is neither a host name nor an address; write one such as example.org or"
@@ -152,7 +152,7 @@ LONG = f"'{'x' * 40}'... (1025 characters) is longer than 1024"
          " address such as 172.19.0.9"),
         ("address", "127.0.0.1", "127.0.0.1 is a loopback address: probing it would tell how this"
          " host is, and not the backend; use an address of that server"),
-        ("address", "0.0.0.0", "0.0.0.0 is no address of a server; name the one that is to be"
+        ("address", "0.0.0.0", "0.0.0.0 is not an address of a server; name the one that is to be"
          " probed"),
         ("address", "fd00::9", "fd00::9 is IPv6, but frontend.bind (line 2) is IPv4; write one"
          " of that family, or add a bind of this one"),
@@ -214,11 +214,11 @@ LONG = f"'{'x' * 40}'... (1025 characters) is longer than 1024"
         ("headers", "[X-A: b]", f"{HEADERS}, not a list"),
         ("headers", f"{{A: {'x' * 3583}, B: {'x' * 3584}}}", "more than 7168 characters in all"
          " headers; shorten them"),
-        ("ca", "ca.pem", "'ca.pem' is no absolute path; begin it with '/', such as"
+        ("ca", "ca.pem", "'ca.pem' is not an absolute path; begin it with '/', such as"
          " /etc/paraglider/ca.pem"),
-        ("ca", r'"/a\0"', r"'/a\x00' is no path to us: up to 1024 printable characters"),
-        ("ca", "/" + "x" * 1024, f"'/{'x' * 39}'... (1025 characters) is no path to us: up to 1024"
-         " printable characters"),
+        ("ca", r'"/a\0"', r"'/a\x00' is not a valid path: up to 1024 printable characters"),
+        ("ca", "/" + "x" * 1024, f"'/{'x' * 39}'... (1025 characters) is not a valid path: up to"
+         " 1024 printable characters"),
     ],
 )  # fmt: skip
 def test_a_value_that_cannot_be_is_refused_with_its_place(

@@ -136,7 +136,7 @@ def test_an_address_that_can_never_be_right_is_refused_in_every_role(
         ("[fd00::4]:80", "'[fd00::4]:80' has a port, which does not belong here"),
         ("[fd00::4]", "'[fd00::4]' has brackets, which belong only around an address with a port"),
         ("172.19.0.0/16", "'172.19.0.0/16' holds a '/': networks and URLs are not supported here"),
-        ("0.0.0.0", "0.0.0.0 is no address of a host"),
+        ("0.0.0.0", "0.0.0.0 is not an address of a host"),
     ],
 )
 def test_a_privateip_is_an_address_alone(text: str, expected: str) -> None:

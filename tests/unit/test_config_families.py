@@ -98,7 +98,7 @@ def changed(old: str, new: str) -> str:
         (
             changed("web:8080, ", "") + "    quorum: 2\n",
             "f:10:13: frontends[0].quorum: the quorum of 2 is never reached: the IPv4 backends that"
-            " are no backups are 1; write a smaller number",
+            " are not backups are 1; write a smaller number",
         ),
         (
             changed("web:8080, ", "10.0.0.3:1, ") + "    quorum: {live: 1, hysteresis: 0}\n"

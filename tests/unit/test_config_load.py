@@ -169,8 +169,8 @@ def test_a_file_that_may_not_be_read_is_told(tmp_path: Path) -> None:
     path = tmp_path / "secret"
     path.touch(mode=0)
     expected = (
-        f"{path}: may not be read: change its mode (chmod 644), or run as its owner. In a container"
-        " without CAP_DAC_OVERRIDE root may not read what others keep to themselves"
+        f"{path}: cannot be read: change its mode (chmod 644), or run as its owner. In a container"
+        " without CAP_DAC_OVERRIDE root cannot read the private files of other users"
     )
     assert expected == problem_of(path)
 

@@ -106,13 +106,13 @@ NUMBER = "is not a whole number from"
         ),
         (
             "quorum: 4",
-            "11: frontend.quorum: the quorum of 4 is never reached: the backends that are no"
+            "11: frontend.quorum: the quorum of 4 is never reached: the backends that are not"
             " backups are 3; write a smaller number",
         ),
         (
             "quorum: {live: 3, hysteresis: 1}",
             "11: frontend.quorum: once lost, the quorum is won back by 3 + 1 = 4 backends, and"
-            " those that are no backups are 3; write smaller numbers",
+            " those that are not backups are 3; write smaller numbers",
         ),
     ],
 )
@@ -123,7 +123,7 @@ def test_what_cannot_be_is_refused_with_its_place(line: str, expected: str) -> N
 def test_the_quorum_may_stand_above_the_backends() -> None:
     text = "frontend: {quorum: 2, bind: 10.0.0.1:80, privateip: 10.0.0.1, backends: [10.0.0.2:80]}"
     expected = (
-        "f:1:20: frontend.quorum: the quorum of 2 is never reached: the backends that are no"
+        "f:1:20: frontend.quorum: the quorum of 2 is never reached: the backends that are not"
         " backups are 1; write a smaller number"
     )
     assert [expected] == problems_of(text)

@@ -96,7 +96,9 @@ def test_an_address_that_a_name_has_lost_leaves() -> None:
     boarded = Boarded()
     boarded.configure(named, addresses=two)
     changes = boarded.configure(named, addresses=one)
-    assert [(c.key, c.why) for c in changes] == [(key_of("b"), "it is no address of pool any more")]
+    assert [(c.key, c.why) for c in changes] == [
+        (key_of("b"), "it is no longer an address of pool")
+    ]
 
 
 def test_a_frontend_that_is_not_in_the_file_any_more_leaves() -> None:

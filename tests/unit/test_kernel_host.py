@@ -220,7 +220,7 @@ def test_a_survey_looks_at_every_address_of_a_privateip(tmp_path: Path) -> None:
     first = ip_address("198.51.100.4")
     source = Source(SourceKind.ADDRESS, ((first, first + 4),))
     [finding] = _survey(Host(tmp_path), Bind(Family.IPV4, Ports(80, 80)), source=source)
-    told = "web: privateip 198.51.100.4 (and 4 more of 198.51.100.4-198.51.100.8) is no address"
+    told = "web: privateip 198.51.100.4 (and 4 more of 198.51.100.4-198.51.100.8) is not an address"
     assert finding.startswith(told)
 
 
@@ -253,6 +253,6 @@ def test_a_survey_tells_what_does_not_fit_this_host(tmp_path: Path) -> None:
     frontend = frontend_at("web", bind, ip_address("198.51.100.2"), (backend,))
     findings = survey_host(Config("test", (frontend,)), Host(tmp_path))
     assert [finding.split(":")[:2] for finding in findings] == [
-        ["web", " bind 198.51.100.1 is no address of this host"],
-        ["web", " privateip 198.51.100.2 is no address of this host"],
+        ["web", " bind 198.51.100.1 is not an address of this host"],
+        ["web", " privateip 198.51.100.2 is not an address of this host"],
     ]

@@ -58,5 +58,5 @@ def test_the_user_overrides_it(tmp_path: Path) -> None:
 
 def test_another_name_is_a_wrong_setting(tmp_path: Path) -> None:
     """The message has what it may be."""
-    with pytest.raises(ConfigError, match="'ebtables' is no variant of iptables; write nft or"):
+    with pytest.raises(ConfigError, match="'ebtables' is not a variant of iptables; write nft or"):
         choose_variant(environment={"PARAGLIDER_IPTABLES": "ebtables"}, host=Host(tmp_path))

@@ -157,7 +157,7 @@ def test_name_that_cannot_be_asked_for_is_a_failed_lookup(world: World) -> None:
             [],
             "169.254.169.254 is the metadata service of cloud hosts",
         ),
-        (WEB, ["0.0.0.0", "10.0.0.2"], ["10.0.0.2"], "0.0.0.0 is no address of a server"),
+        (WEB, ["0.0.0.0", "10.0.0.2"], ["10.0.0.2"], "0.0.0.0 is not an address of a server"),
         (WEB, ["224.0.0.1"], [], "224.0.0.1 is a multicast address"),
         (DB, ["fe80::1%eth0"], [], "'fe80::1%eth0' names an interface after '%'"),
         (DB, ["fe80::1", "fd00::2"], ["fd00::2"], "fe80::1 is link-local"),

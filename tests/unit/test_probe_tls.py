@@ -133,7 +133,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     for path in (pipe, tmp_path):
-        with pytest.raises(CannotProbe, match="is no file"):
+        with pytest.raises(CannotProbe, match="is not a regular file"):
             TlsContexts().find(HttpRequest(ca=str(path)))
 
 
