@@ -117,7 +117,7 @@ def _frontend_metrics(frontends: Sequence[FrontendStatus]) -> Iterator[_Metric]:
     told = "1 if every address family of the frontend has a backend that serves."
     yield _Metric("frontend_up", "gauge", told, served)
     refused = [({"frontend": n}, sum(f.refused for f in found)) for n, found in of_name.items()]
-    told = "Connection attempts refused by access rules."
+    told = "Connection attempts that Paraglider refused."
     yield _Metric("frontend_refused_total", "counter", told, refused)
     used = [({"frontend": n}, max(f.ports_used for f in found)) for n, found in of_name.items()]
     told = "Fraction of SNAT source ports in use, maximum over backends."
