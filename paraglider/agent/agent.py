@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from paraglider.agent.check_errors import CheckErrors
 from paraglider.agent.connection_watch import ConnectionWatch
-from paraglider.agent.decision import Decision, fact, promise
+from paraglider.agent.decision import Decisions, fact
 from paraglider.agent.in_force import in_force_lines
 from paraglider.agent.loop import Loop
 from paraglider.agent.members import match_backend
@@ -106,7 +106,7 @@ class Agent:
         self._address_feed = -1
         self._is_closing = False
         self._step_s: float | None = None
-        self._untold: list[Decision] = []
+        self._decisions = Decisions(world.report)
         # The health of what is being put into force, to which reports go as well.
         self._next_board: Board | None = None
         self._resolved: list[Resolved] = []
@@ -214,8 +214,7 @@ class Agent:
         for_s = self._loop.clock() - late.since_s if late else 0.0
         if late is None or for_s < _OVERDUE_S:
             return None
-        written = self._writer.written
-        promised = [promise(it.change) for it in self._untold if it.number > written]
+        promised = self._decisions.promised(self._writer.written)
         return Overdue("; ".join(promised) or late.what, for_s, late.why)
 
     def _listen(self) -> None:
@@ -284,7 +283,7 @@ class Agent:
 
     def _take_change(self, change: Change) -> None:
         self._writer.want()
-        self._untold.append(Decision(change, self._writer.decided))
+        self._decisions.add(change, self._writer.decided)
         if change.after is Health.DOWN and self._board.on_down(change.key) is OnDown.CUT:
             self._writer.want_cut(change.key)
         else:
@@ -344,18 +343,10 @@ class Agent:
         if self._writer.is_due:
             self._step_s = self._board.next_change_s(self._loop.clock())
         self._writer.sync(self.services)
-        for decided in [d for d in self._untold if d.number <= self._writer.written]:
-            self._untold.remove(decided)
-            self._world.report(fact(decided.change))
-        self._untold = [self._tell_promise(decided) for decided in self._untold]
-
-    def _tell_promise(self, decided: Decision) -> Decision:
-        """Tell once what is decided and was tried in vain."""
+        self._decisions.settle(self._writer.written)
         late = self._writer.overdue()
-        if decided.is_promised or late is None or not late.why:
-            return decided
-        self._world.report(f"{promise(decided.change)}; not done yet: {late.why}")
-        return replace(decided, is_promised=True)
+        if late is not None and late.why:
+            self._decisions.promise(late.why)
 
     # -- for commands ------------------------------------------------------------------------------
 
@@ -376,7 +367,7 @@ class Agent:
             change = self._order_one(command, pair, deadline_s)
             if change is not None:
                 self._writer.want_now()
-                self._untold.append(Decision(change, self._writer.decided))
+                self._decisions.add(change, self._writer.decided)
         number = self._writer.decided
         self._order_probes()
         self._sync()
