@@ -209,7 +209,7 @@ def test_told_to_stop_it_lets_connections_end(place: Place, powers: tuple[str, .
         place.engine.docker("stop", "--time=30", container.name)
         assert held.settle()["open"] == 3
     assert container.exit_code() == 0
-    assert "time is over for 3 connections" in container.logs()
+    assert "drain time is over with 3 connections open" in container.logs()
     assert "removed all rules" in container.logs()
 
 

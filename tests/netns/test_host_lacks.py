@@ -71,7 +71,7 @@ def test_forwarding_that_is_off_is_switched_on_and_said(topology: Topology) -> N
     """Where /proc/sys can be written the balancer works at once."""
     topology.lab.set_sysctl(BALANCER, "net.ipv4.ip_forward", "0")
     done = topology.balancer.paraglider("start", config=topology.config)
-    assert "IPv4 forwarding was off; switched on" in done.stderr
+    assert "IPv4 forwarding was off; switched it on" in done.stderr
     assert topology.connect(3).by_backend == {"b1": 1, "b2": 1, "b3": 1}
 
 
