@@ -181,8 +181,8 @@ def _is_gone(pid: int) -> bool:
 
 
 def _read_status(pid: int) -> tuple[tuple[int, ...], bool]:
-    """Return the users of a process, and whether it has NET_ADMIN; () and True where proc(5) does
-    not say.
+    """Return the users of a process, and whether it has NET_ADMIN in this user namespace; () and
+    True where proc(5) does not say.
 
     /proc/PID/status has lines ``Uid:\t0\t0\t0\t0`` and ``CapEff:\t00000000a80425fb``.
     """
@@ -193,7 +193,22 @@ def _read_status(pid: int) -> tuple[tuple[int, ...], bool]:
         return (), True
     masks = words.get("CapEff", [])
     uids = tuple(int(word) for word in words.get("Uid", []))
-    return uids, not masks or bool(int(masks[0], 16) >> NET_ADMIN & 1)
+    has_capability = not masks or bool(int(masks[0], 16) >> NET_ADMIN & 1)
+    return uids, has_capability and _is_of_our_namespace(pid)
+
+
+def _is_of_our_namespace(pid: int) -> bool:
+    """Return whether a process is in this user namespace, as far as is known: in one of its own
+    anybody has all capabilities.
+
+    /proc/PID/uid_map, which everybody may read, is not the same there: without capabilities here,
+    nobody can map more there than its own user (user_namespaces(7)).
+    """
+    try:
+        with open(f"/proc/{pid}/uid_map", "rb") as theirs, open("/proc/self/uid_map", "rb") as ours:
+            return theirs.read() == ours.read()
+    except OSError:
+        return True
 
 
 def _command(pid: int) -> str:

@@ -80,6 +80,8 @@ _AGENT_USER = ("setpriv", "--reuid=65532", "--regid=65532", "--clear-groups")
 _STRANGER = ("setpriv", "--reuid=65533", "--regid=65533", "--clear-groups")
 _IN_THE_GROUP = ("setpriv", "--reuid=65533", "--regid=0", "--clear-groups")
 _POWERLESS_ROOT = ("setpriv", "--inh-caps=-all", "--bounding-set=-all")
+# Anybody has all capabilities in a user namespace of their own, and none outside.
+_OWN_NAMESPACE = (*_POWERLESS_ROOT, "unshare", "--user", "--keep-caps")
 _ROWS = ("paraglider/agent", "paraglider/rules")
 _FIRST = _ROWS
 _ALL = tuple(f"{row}{end}" for row in _ROWS for end in ("", *(f"/{n}" for n in range(1, 8))))
@@ -120,6 +122,7 @@ def test_a_lock_on_the_namespace_holds_up_nothing(topology: Topology) -> None:
         pytest.param(_STRANGER, "listen", _FIRST, id="a user at the first names"),
         pytest.param(_STRANGER, "bind", _ALL, id="a user who does not listen at all names"),
         pytest.param(_POWERLESS_ROOT, "listen", _ALL, id="root without capabilities at all names"),
+        pytest.param(_OWN_NAMESPACE, "listen", _ALL, id="root of a namespace of its own"),
     ],
 )
 def test_names_that_strangers_take_hold_up_nothing(
