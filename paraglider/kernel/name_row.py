@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from paraglider.errors import UnavailableError
-from paraglider.kernel.unix_peer import Peer, connect_within, is_kept_with_net_admin, read_peer
+from paraglider.kernel.unix_peer import Peer, connect_within, find_keeper, read_peer
 
 Report = Callable[[str], None]
 
@@ -49,7 +49,7 @@ _LISTEN_LOOKS = 3
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who listens at `name`; `peer` is None where its queue is full and nobody can tell."""
+    """Who listens at `name`; `peer` is None where its queue is full and /proc does not show it."""
 
     name: str
     peer: Peer | None
@@ -244,12 +244,13 @@ def read_holder(name: str) -> Holder | None:
         try:
             connect_within(asking, f"\0{name}", _CONNECT_WAIT_S)
         except BlockingIOError:
-            return Holder(name, None)
+            return Holder(name, find_keeper(name))
         except OSError:  # nobody, or a socket of another type, which is none of ours
             return None
         peer = read_peer(asking)
     if peer is not None and peer.is_ended:
-        peer = replace(peer, has_net_admin=is_kept_with_net_admin(name))
+        keeper = find_keeper(name)
+        peer = replace(peer, has_net_admin=keeper is None or keeper.has_net_admin)
     return Holder(name, peer)
 
 

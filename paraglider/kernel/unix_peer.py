@@ -98,15 +98,20 @@ def read_peer(connection: socket.socket) -> Peer | None:
     return Peer(pid, uid, is_ended, has_net_admin or is_ended)
 
 
-def is_kept_with_net_admin(name: str) -> bool:
-    """Return whether a process that has the listening socket at an abstract `name` open has
-    NET_ADMIN; True where no process that has it is visible here.
+def find_keeper(name: str) -> Peer | None:
+    """Return a process that has the listening socket at an abstract `name` open, one with
+    NET_ADMIN if there is one; None where none is visible here.
 
-    It reads every file of every process: for sockets alone whose peer has ended.
+    It reads every file of every process: for sockets alone whose peer cannot be asked or has ended.
     """
     links = {f"socket:[{inode}]" for inode in _read_listening(f"@{name}")}
-    powers = [_read_status(pid)[1] for pid in _processes() if links.intersection(_links(pid))]
-    return not powers or any(powers)
+    keepers = []
+    for pid in _processes() if links else ():
+        if links.intersection(_links(pid)):
+            uids, has_net_admin = _read_status(pid)
+            if uids:
+                keepers.append(Peer(pid, uids[1], has_net_admin=has_net_admin))
+    return max(keepers, key=lambda peer: peer.has_net_admin, default=None)
 
 
 def _read_listening(path: str) -> list[str]:

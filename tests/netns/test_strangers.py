@@ -31,6 +31,24 @@ for name in sys.argv[2:]:
 print("taken", flush=True)
 time.sleep(600)
 """
+# Listens at the names that it is given, and fills its own queues.
+_FILL = """
+import socket, sys, time
+taken = []
+for name in sys.argv[1:]:
+    taken.append(socket.socket(socket.AF_UNIX))
+    taken[-1].bind(chr(0) + name)
+    taken[-1].listen(0)
+    for _ in range(3):
+        taken.append(socket.socket(socket.AF_UNIX))
+        taken[-1].setblocking(False)
+        try:
+            taken[-1].connect(chr(0) + name)
+        except BlockingIOError:
+            break
+print("taken", flush=True)
+time.sleep(600)
+"""
 # Listens at the names that it is given in a process that ends, whose child keeps them until the
 # first process has ended.
 _ABANDON = """
@@ -168,6 +186,20 @@ def test_names_that_an_ended_process_left_hold_up_nothing(
     agent = topology.start_agent()
     assert topology.balancer.paraglider("status").returncode == 0
     assert agent.order("stop") == "stopped: removed all rules, the agent has ended\n"
+
+
+@pytest.mark.parametrize("variant", [Variant.NFT], ids=["nft"], indirect=True)
+@pytest.mark.parametrize("names", [_FIRST, _ALL], ids=["first names", "all names"])
+def test_names_with_a_full_queue_hold_up_nothing(topology: Topology, names: Sequence[str]) -> None:
+    """Whose they are is seen without asking."""
+    stranger = start_stranger(topology, _FILL, *names)
+    started = topology.balancer.paraglider("start", config=topology.config)
+    assert started.returncode == 0
+    assert f"(process {stranger.pid}: " in started.stderr
+    assert "an unknown process" not in started.stderr
+    stopped = topology.balancer.paraglider("stop")
+    assert (stopped.returncode, stopped.stdout) == (0, "stopped: removed all rules\n")
+    assert "an unknown process" not in stopped.stderr
 
 
 def test_with_a_stranger_at_the_first_name_a_second_agent_is_refused(topology: Topology) -> None:

@@ -53,9 +53,17 @@ def test_a_process_that_has_ended_is_known_to_have(
     assert str(ended).startswith(f"(a child of process {child}, which has ended, user ")
 
 
-def test_a_name_without_a_visible_process_may_be_of_one_of_ours() -> None:
-    """In another process namespace, for example: nothing speaks against it."""
-    assert unix_peer.is_kept_with_net_admin("paraglider/nobody-has-this-name")
+def test_a_name_is_found_with_its_process() -> None:
+    """Without asking it; and none where no process has the name, or none that is visible."""
+    name = f"paraglider-test-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(f"\0{name}")
+        assert unix_peer.find_keeper(name) is None
+        listening.listen()
+        keeper = unix_peer.find_keeper(name)
+        assert keeper is not None
+        assert (keeper.pid, keeper.uid) == (os.getpid(), os.geteuid())
+    assert unix_peer.find_keeper(name) is None
 
 
 def test_a_number_that_another_user_has_now_is_not_the_peers(
