@@ -80,6 +80,7 @@ class Agent:
         self._names = Names(world.report)
         self._check_errors = CheckErrors(world.report, loop.clock)
         self._probing = Probing(loop, on_reports=self._take_reports, report=world.report)
+        self._survey = SurveyWatch(loop, self._prepare_survey, world.report)
         self._writer = Writer(
             loop,
             reconciler,
@@ -87,8 +88,8 @@ class Agent:
             self.record,
             world.report,
             local=world.addresses.among,
+            on_policy=self._survey.want,
         )
-        self._survey = SurveyWatch(loop, self._prepare_survey, world.report)
         self._fill = FillWatch(read=world.read_conntrack, report=world.report, clock=loop.clock)
         self.connections = ConnectionWatch(
             count=world.connections.count_by_phase, report=world.report, clock=loop.clock

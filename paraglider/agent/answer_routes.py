@@ -7,7 +7,7 @@ writes services asks here for the latter.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from paraglider.agent.loop import Loop
 from paraglider.agent.record import Record
@@ -39,7 +39,6 @@ class AnswerRoutes:
         self._on_change = on_change
         self._feed: int | None = None
         self._rest_until_s = 0.0
-        self._problems: Sequence[str] = ()
         # When ours are to be looked after, and when all is read again; None while nothing changed.
         self._look_s: float | None = None
         self._reread_s: float | None = None
@@ -93,13 +92,6 @@ class AnswerRoutes:
         self._record.repairs += 1
         self._record.last_repair = rules
         self._report(f"another program changed {rules}: restored")
-
-    def note(self, problems: Sequence[str], *, is_told: bool = False) -> None:
-        """Report those of `problems` that are new, unless somebody else has told of them."""
-        for problem in problems:
-            if problem not in self._problems and not is_told:
-                self._report(f"warning: {problem}")
-        self._problems = problems
 
     def close(self) -> None:
         """Hear of nothing any more; the rules stay."""

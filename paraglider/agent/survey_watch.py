@@ -1,6 +1,6 @@
 """Survey watch: looks in the background at what others' rules do to balanced connections.
 
-At the start, when the configuration changes, when addresses come or go, and when the kernel reports
+At the start, when the configuration, addresses or policy rules change, and when the kernel reports
 a change of nftables that is not of our own chains; and every half minute, because the kernel
 reports no change of a sysctl or of a table of iptables-legacy. In a thread of its own: programs are
 started and their output is read there, and the loop waits for neither.

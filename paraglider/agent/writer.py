@@ -74,6 +74,7 @@ class Writer:
         report: Callable[[str], None],
         *,
         local: Callable[[Iterable[Address]], Collection[Address]] = lambda _: (),
+        on_policy: Callable[[], None] = lambda: None,
     ) -> None:
         self._loop = loop
         self._local = local
@@ -82,7 +83,10 @@ class Writer:
         self._record = record
         self._report = report
         self._tries = Tries(report=report, record=record, clock=loop.clock)
-        self._routes = AnswerRoutes(loop, reconciler, record, report=report, on_change=self.want)
+        self._routes = AnswerRoutes(
+            loop, reconciler, record, report=report, on_change=self._hear_policy
+        )
+        self._on_policy = on_policy
         self._drains = Drains(
             count=connections.count,
             cut=connections.cut,
@@ -99,6 +103,10 @@ class Writer:
         self._decided = self._written = 0
         self._due_s: float | None = None
         self._feed = -1
+
+    def _hear_policy(self) -> None:
+        self.want()
+        self._on_policy()
 
     @property
     def is_due(self) -> bool:
@@ -141,7 +149,6 @@ class Writer:
         wanted = self._plan(planner, leveler, services)
         is_changed = self._reconciler.take_over(wanted, variant)
         self._planner = planner
-        self._routes.note(planner.problems, is_told=True)  # by the survey
         self._note_written(services, leveler, number, began_s)
         self._listen()
         return is_changed
@@ -197,7 +204,6 @@ class Writer:
         self._reconciler.update(self._plan(self._planner, leveler, services))
         self._note_written(services, leveler, number, began_s)
         self._routes.look_again()
-        self._routes.note(self._planner.problems)
         self._offloaded_until_s = None
 
     def _forget_stale(self) -> None:

@@ -11,8 +11,7 @@ from paraglider.config.model import Config
 from paraglider.errors import NotHereError, ParagliderError
 from paraglider.kernel.host import NET_ADMIN, grant_mend
 from paraglider.kernel.policy_routing import PolicyWatch
-from paraglider.kernel.survey import survey_host
-from paraglider.rules.policy_rules import find_problems
+from paraglider.kernel.survey import survey_host, survey_policy
 
 if TYPE_CHECKING:
     from paraglider.health.service import Service
@@ -34,27 +33,24 @@ def report_rules(context: Context, services: Sequence[Service], variant: Variant
         context.report(f"warning: {finding}")
 
 
-def _policy_findings(config: Config) -> list[str]:
-    """Return the policy rules of this host that answers cannot follow."""
-    return find_problems(config.frontends, PolicyWatch().rules())
-
-
 def check_findings(context: Context, config: Config) -> Sequence[str]:
     """Return what `start` would warn of, or fail with, on this host."""
     return [
         *_without_programs(context, config),
         *_missing_programs(config),
         *certificate_findings(config),
-        *_findings_of_rights(context, config),
+        *_foreign_findings(context, config),
     ]
 
 
-def _findings_of_rights(context: Context, config: Config) -> list[str]:
-    """Return what only a process with NET_ADMIN can find: it reads the rules of other programs.
-    Host names are not looked up. What cannot be read is reported in one line."""
+def _foreign_findings(context: Context, config: Config) -> list[str]:
+    """Return what others' rules and settings do to balanced connections. It takes NET_ADMIN to read
+    more than policy rules; what cannot be read is reported in one line. No host name is looked up.
+    """
+    policy = [str(it) for it in survey_policy(config.frontends, PolicyWatch().rules())]
     if not context.host.has_capability(NET_ADMIN):
         context.report(f"did not read other programs' rules: {grant_mend('NET_ADMIN')}")
-        return []
+        return policy
     from paraglider.health.service import standing_services
     from paraglider.kernel.firewall import survey_services
 
@@ -65,7 +61,7 @@ def _findings_of_rights(context: Context, config: Config) -> list[str]:
     except ParagliderError as error:
         reason = "; ".join(str(error).splitlines())
         context.report(f"did not read other programs' rules: {reason}")
-        return off
+        return [*off, *policy]
     return [
         *off,
         *map(str, _without_repeats(survey_services(services, variant, host=context.host))),
@@ -90,7 +86,7 @@ def certificate_findings(config: Config) -> list[str]:
 
 
 def _without_programs(context: Context, config: Config) -> list[str]:
-    return [*effect_findings(config), *survey_host(config, context.host), *_policy_findings(config)]
+    return [*effect_findings(config), *survey_host(config, context.host)]
 
 
 def _missing_programs(config: Config) -> list[str]:

@@ -17,6 +17,7 @@ CODES = (
     "forwarding-off",
     "interface-forwarding",
     "privateip-away",
+    "policy-rule",
 )
 
 

@@ -25,9 +25,10 @@ from paraglider.kernel.iptables_rules import read_base_chains as read_saved
 from paraglider.kernel.nat_anchor import TABLE
 from paraglider.kernel.nft_rules import find_interface_maps
 from paraglider.kernel.nft_rules import read_base_chains as read_listed
+from paraglider.kernel.policy_routing import PolicyWatch
 from paraglider.kernel.process import Finished, find_program, run_program
 from paraglider.kernel.routes import find_interfaces, find_routes
-from paraglider.kernel.survey import survey_forwarding, survey_sources
+from paraglider.kernel.survey import survey_forwarding, survey_policy, survey_sources
 
 _NFT_FAMILY = {Family.IPV4: "ip", Family.IPV6: "ip6"}
 _FAMILIES = {"ip": (Family.IPV4,), "ip6": (Family.IPV6,), "inet": tuple(Family)}
@@ -66,6 +67,7 @@ def survey_services(
     return [
         *survey_sources(services, host),
         *survey_forwarding(flows, host),
+        *survey_policy(services, PolicyWatch().rules()),
         *survey_firewall(flows, variant=variant, host=host, run=host.run),
     ]
 

@@ -12,12 +12,13 @@ from functools import cache
 from ipaddress import IPv4Address, IPv6Address
 
 from paraglider.config.clients import SourceKind
-from paraglider.config.model import Address, Bind, Config, Family, Frontend, Protocol
+from paraglider.config.model import Address, Bind, Config, Family, Frontend, Protocol, ReturnPath
 from paraglider.health.service import Service
 from paraglider.kernel.finding import Finding
 from paraglider.kernel.flow import Flow
 from paraglider.kernel.host import FORWARDING, Host, Listener, OutgoingPorts
 from paraglider.kernel.routes import find_local
+from paraglider.rules.policy_rules import Policy, find_problems
 
 # Addresses that nobody has (RFC 5737, RFC 3849), to ask for the way to the rest of the world.
 _ELSEWHERE: Mapping[Family, Address] = {
@@ -100,6 +101,21 @@ def survey_sources(services: Iterable[Service], host: Host) -> list[Finding]:
         )
         for name, address in away
     ]
+
+
+def survey_policy(frontends: Iterable[Frontend | Service], policy: Policy) -> list[Finding]:
+    """Return the policy rules of this host that answers cannot follow (return_path)."""
+    binds = [bind for it in frontends if _is_policy_routed(it) for bind in it.binds]
+    return [
+        Finding("policy-rule", f"answers of balanced connections do not follow {problem}")
+        for problem in find_problems(binds, policy)
+    ]
+
+
+def _is_policy_routed(one: Frontend | Service) -> bool:
+    if isinstance(one, Service):
+        return one.is_policy_routed
+    return one.return_path is ReturnPath.POLICY
 
 
 def _address_findings(

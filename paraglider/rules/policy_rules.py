@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
 from paraglider.config.clients import Network
-from paraglider.config.model import Address, Bind, Family, Frontend, ReturnPath
+from paraglider.config.model import Address, Bind, Family
 
 # Bits that others do not use by default: Kubernetes has 0xc000, Tailscale 0xff0000, mwan3 0x3f00,
 # wg-quick 0xca6c, scripts small numbers. One bit says that a mark is ours, five are its number.
@@ -154,21 +154,14 @@ def find_tables(
     return tables, is_whole
 
 
-def find_problems(frontends: Iterable[Frontend], policy: Policy) -> list[str]:
-    """Return one sentence for each policy rule of the host that answers cannot follow."""
-    binds: dict[Family, list[Bind]] = {}
-    for frontend in frontends:
-        if frontend.return_path is ReturnPath.POLICY:
-            binds.setdefault(frontend.family, []).extend(frontend.binds)
+def find_problems(binds: Iterable[Bind], policy: Policy) -> list[str]:
+    """Return which policy rules of the host answers of `binds` cannot follow, and why."""
+    binds = list(binds)
     plans = (
-        plan_return(found, policy.get(family, NO_FAMILY_POLICY)) for family, found in binds.items()
+        plan_return([b for b in binds if b.family is family], found)
+        for family, found in policy.items()
     )
-    return [tell_problem(problem) for plan in plans for problem in plan.problems]
-
-
-def tell_problem(problem: str) -> str:
-    """Return the sentence for a problem of a plan."""
-    return f"answers of balanced connections do not follow {problem}"
+    return [problem for plan in plans for problem in plan.problems]
 
 
 def _is_by_source(rule: PolicyRule) -> bool:

@@ -28,7 +28,6 @@ from paraglider.rules.policy_rules import (
     FamilyPolicy,
     Policy,
     plan_return,
-    tell_problem,
 )
 from paraglider.rules.restore import lint_restore, plan_restore
 from paraglider.rules.return_path import routed_binds
@@ -97,12 +96,6 @@ class Planner:
                 states[family] = planner.plan(own, local, policy.get(family, NO_FAMILY_POLICY))
         return MappingProxyType(states)
 
-    @property
-    def problems(self) -> Sequence[str]:
-        """One sentence for each policy rule that answers cannot follow, as planned last."""
-        planners = self._families.values()
-        return [tell_problem(found) for planner in planners for found in planner.problems]
-
 
 def plan_states(
     services: Sequence[Service],
@@ -162,10 +155,6 @@ class _FamilyPlanner:
             planned = plan_shared(services, local, self._return.marks).items()
             self._shared = {name: _write(name, chains) for name, chains in planned}
         return self._assemble()
-
-    @property
-    def problems(self) -> Sequence[str]:
-        return self._return.problems
 
     def _assemble(self) -> State:
         frontends = self._frontends.values()

@@ -313,3 +313,6 @@ def test_what_cannot_be_followed_is_a_warning(uplinks: Uplinks) -> None:
     _until(lambda: not uplinks.own_rules())
     status = json.loads(balancer.paraglider("status", "--json").stdout)
     assert status["answer_tables"] == {}
+    assert {finding["code"] for finding in status["findings"]} == {"policy-rule"}
+    uplinks.ip("rule", "del", "priority", "700")
+    agent.until("resolved: all: answers of balanced connections do not follow ip rule 700")
