@@ -20,6 +20,7 @@ from paraglider.config.address import Role
 from paraglider.config.endpoint import parse_endpoint
 from paraglider.errors import ParagliderError
 from paraglider.kernel.conntrack import count_connections, cut_connections
+from paraglider.kernel.conntrack_entries import add_up
 from tests.services import bind_at, service_of
 
 def read(text):
@@ -35,7 +36,7 @@ try:
         print(json.dumps({str(pair[1]): n for pair, n in counts.items()}))
     else:
         pairs = [(bind_at(read(bind)), read(backend)) for backend in backends]
-        print(json.dumps(cut_connections([service_at(bind)], pairs)))
+        print(json.dumps(add_up(cut_connections([service_at(bind)], pairs).values())))
 except ParagliderError as error:
     print(json.dumps(f"{type(error).__name__}: {error}"))
 """
