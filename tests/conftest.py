@@ -7,6 +7,7 @@ can be had, so a suite of which nothing ran is a hole that would otherwise look 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,15 @@ settings.load_profile("patient")
 
 SUITES = ("unit", "golden", "netns", "compose")
 TESTS = Path(__file__).parent
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    """The `paraglider` command of this tree, as a file."""
+    path = tmp_path / "paraglider"
+    path.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m paraglider "$@"\n')
+    path.chmod(0o755)
+    return path
 
 
 class SuitesThatRan:

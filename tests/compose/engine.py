@@ -9,15 +9,16 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, ip_network
 from pathlib import Path
-from typing import IO, Any, NoReturn, Protocol, TypeVar, runtime_checkable
+from typing import IO, Any, NoReturn, Protocol, runtime_checkable
 
 import pytest
+
+from tests.waiting import until
 
 IMAGE = "paraglider"
 # The least that an appliance needs; and what docs/container.md recommends, for an agent that is not
@@ -26,11 +27,8 @@ HARDENED = ("--read-only", "--cap-drop=ALL", "--cap-add=NET_ADMIN")
 WITH_USER = (*HARDENED, "--cap-add=SETUID", "--cap-add=KILL")
 LAB = ("python3", "-m", "paraglider.lab.traffic")
 TIMEOUT_S = 60.0
-_POLL_S = 0.05
 # The command that an engine is asked with; one inside a container has more words before.
 DOCKER = ("docker",)
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,16 +97,6 @@ def compose_commands() -> dict[str, str]:
         if ended.code == 0:
             found.setdefault("1" if ended.out.startswith("1.") else "2", command)
     return found
-
-
-def until(poll: Callable[[], T], *, what: str, within_s: float = 20.0) -> T:
-    """Return the first true answer of `poll`; fail when there is none in time."""
-    deadline = time.monotonic() + within_s
-    while not (answer := poll()):
-        assert time.monotonic() < deadline, f"not within {within_s:g} s: {what}"
-        # Most of what is waited for is in logs and rules of others, who tell nobody.
-        time.sleep(_POLL_S)
-    return answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.compose.engine import HARDENED, IMAGE, WITH_USER, Container, Engine, until
+from tests.compose.engine import HARDENED, IMAGE, WITH_USER, Container, Engine
 from tests.compose.rules import read_rules, skip_without_legacy
 from tests.compose.stack import Client
+from tests.waiting import until
 
 CLIENTS, BACKENDS = IPv4Network("198.18.107.0/24"), IPv4Network("198.18.108.0/24")
 BIND = f"{CLIENTS[2]}:4444"

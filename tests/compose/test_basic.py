@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tests.compose.engine import until
 from tests.compose.rules import without_counters
 from tests.compose.stack import DEMOS, Stack
+from tests.waiting import until
 
 SAMPLE = """\
 frontend:

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.compose.engine import HARDENED, IMAGE, WITH_USER, Container, Engine, until
+from tests.compose.engine import HARDENED, IMAGE, WITH_USER, Container, Engine
+from tests.waiting import until
 
 BACKENDS = IPv4Network("198.18.108.0/24")
 CONFIG = f"""\

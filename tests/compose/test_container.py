@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.compose.engine import HARDENED, IMAGE, LAB, WITH_USER, Container, Engine, until
+from tests.compose.engine import HARDENED, IMAGE, LAB, WITH_USER, Container, Engine
 from tests.compose.rules import (
     add_foreign_rules,
     read_rules,
@@ -22,6 +22,7 @@ from tests.compose.rules import (
     skip_without_legacy,
     without_counters,
 )
+from tests.waiting import until
 
 BIND = "198.51.100.2:4444"
 CONFIG = """\

@@ -8,7 +8,7 @@ from tests.compose.demos import (
     rules_of_the_host,
     table_of_thirds,
 )
-from tests.compose.engine import until
+from tests.waiting import until
 
 DEMO = "edge"
 TABLE = table_of_thirds("10.77.4.1")

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from tests.compose.engine import HARDENED, IMAGE, Container, Engine, until
+from tests.compose.engine import HARDENED, IMAGE, Container, Engine
 from tests.compose.stack import Client
+from tests.waiting import until
 
 CLIENTS, BACKENDS = IPv4Network("198.18.107.0/24"), IPv4Network("198.18.108.0/24")
 BIND = f"{CLIENTS[2]}:4444"

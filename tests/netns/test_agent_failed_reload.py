@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,9 @@ from typing import Any
 import pytest
 
 from tests.netns.harness import CHECK, PARAGLIDER, Agent, Topology
+from tests.waiting import until
 
+_WITHIN_S = 30.0
 # What of a backend may not change where nothing does.
 _KEPT = ("health", "share_percent", "connections_open", "full", "backup", "leaving")
 
@@ -65,13 +65,6 @@ def refusing(topology: Topology, tmp_path: Path) -> _Refusing:
     return _Refusing(topology, tmp_path)
 
 
-def _until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.1)
-
-
 def _kept(agent: Agent) -> dict[str, dict[str, Any]]:
     return {name: {k: b[k] for k in _KEPT} for name, b in agent.backends().items()}
 
@@ -87,14 +80,22 @@ def test_who_is_full_stays_full(refusing: _Refusing) -> None:
     ]
     agent = refusing.start(plan.make_config(before, CHECK))
     with topology.hold(20) as held:
-        _until(lambda: agent.backends()[first]["full"], "nobody is full")
-        _until(lambda: agent.backends()[first]["health"] == "up", "nobody is probed")
+        until(
+            lambda: agent.backends()[first]["full"],
+            what="the first backend is full",
+            within_s=_WITHIN_S,
+        )
+        until(
+            lambda: agent.backends()[first]["health"] == "up",
+            what="a backend is up",
+            within_s=_WITHIN_S,
+        )
         rules, known = topology.save(), _kept(agent)
         totals = {name: b["connections_total"] for name, b in agent.backends().items()}
         refusing.refuse(agent, plan.make_config([first, second, third], CHECK))
         assert topology.connect(10).by_backend == {"b2": 10}
         assert (topology.save(), _kept(agent)) == (rules, known)
-        _until(lambda: refusing.refused() >= 3, "it is not tried again")
+        until(lambda: refusing.refused() >= 3, what="it is tried again", within_s=_WITHIN_S)
         assert topology.connect(10).by_backend == {"b2": 10}
         assert (topology.save(), _kept(agent)) == (rules, known)
         found = {name: b["connections_total"] for name, b in agent.backends().items()}
@@ -111,7 +112,11 @@ def test_orders_and_deadlines_stay(refusing: _Refusing) -> None:
     plan, (first, second, third) = topology.addresses, topology.addresses.backend_endpoints
     agent = refusing.start(plan.make_config([first, second, third], CHECK))
     with topology.hold(9) as held:
-        _until(lambda: agent.backends()[third]["health"] == "up", "nobody is probed")
+        until(
+            lambda: agent.backends()[third]["health"] == "up",
+            what="a backend is up",
+            within_s=_WITHIN_S,
+        )
         agent.order("drain", first, "--deadline", "1h")
         agent.order("disable", second)
         rules, known = topology.save(), _kept(agent)
@@ -120,11 +125,17 @@ def test_orders_and_deadlines_stay(refusing: _Refusing) -> None:
         assert 3500 < agent.backends()[first]["cut_in_s"] <= 3600
         # Probes are those of the file that is in force: `third` alone is probed, by its check.
         topology.stop_backend("b3")
-        _until(lambda: agent.backends()[third]["health"] == "down", "it is not probed")
+        until(
+            lambda: agent.backends()[third]["health"] == "down",
+            what="the last backend is down",
+            within_s=_WITHIN_S,
+        )
         agent.write(plan.make_config([first, second, third], CHECK, "balance: random"))
         refusing.let(agent)
-        _until(
-            lambda: len(topology.connect(3).failures) == 3, "the change of health is not written"
+        until(
+            lambda: len(topology.connect(3).failures) == 3,
+            what="the change of health is in the rules",
+            within_s=_WITHIN_S,
         )
         backends = agent.backends()
         assert backends[first]["health"] == "draining"

@@ -5,20 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.netns.harness import CHECK, IPV4, PARAGLIDER, Agent, Topology
+from tests.waiting import until
 
 pytestmark = pytest.mark.parametrize("addresses", [IPV4], indirect=True, ids=["ipv4"])
 
 # Docker's grace for a container that is stopped.
 _GRACE_S = 10.0
-
-
+_WITHIN_S = 30.0
 # The programs that the agent starts.
 _NFT = ("nft",)
 _IPSET = ("ipset",)
@@ -112,13 +111,6 @@ def hanging(topology: Topology, tmp_path: Path) -> _Hanging:
     return _Hanging(topology, tmp_path)
 
 
-def _until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.1)
-
-
 def _end(agent: Agent) -> str:
     """Tell the agent to end; return what it says until it has."""
     agent.running.send_signal(signal.SIGTERM)
@@ -136,7 +128,7 @@ def test_a_failover_is_written_though_the_rules_cannot_be_read(hanging: _Hanging
     hanging.fake(*_iptables("-save"))
     agent = hanging.start()
     hanging.begin()
-    _until(hanging.is_hanging, "nothing hangs")
+    until(hanging.is_hanging, what="a program hangs", within_s=_WITHIN_S)
     topology.stop_backend("b1")
     first = topology.addresses.backend_endpoints[0]
     agent.until(f"{first} is down", timeout_s=30)
@@ -150,13 +142,17 @@ def test_status_is_answered_while_a_program_hangs(hanging: _Hanging) -> None:
     first = hanging.topology.addresses.backend_endpoints[0]
     hanging.begin()
     hanging.topology.stop_backend("b1")
-    _until(lambda: agent.backends()[first]["health"] == "down", "nobody is probed")
-    _until(lambda: agent.status()["overdue_s"] > 0, "nothing is overdue")
+    until(
+        lambda: agent.backends()[first]["health"] == "down",
+        what="the first backend is down",
+        within_s=_WITHIN_S,
+    )
+    until(lambda: agent.status()["overdue_s"] > 0, what="a change is overdue", within_s=_WITHIN_S)
     assert hanging.topology.balancer.paraglider("status").returncode == 1
     assert f"{first} is down" not in agent.said
     (hanging.folder / "hang").unlink()
     agent.until(f"{first} is down", timeout_s=45)
-    _until(lambda: agent.status()["overdue_s"] == 0, "it stays overdue")
+    until(lambda: agent.status()["overdue_s"] == 0, what="nothing is overdue", within_s=_WITHIN_S)
     assert hanging.topology.balancer.paraglider("status").returncode == 0
     assert hanging.topology.connect(20).by_backend == {"b2": 10, "b3": 10}
 
@@ -165,9 +161,9 @@ def test_told_to_end_the_rules_go_though_they_cannot_be_read(hanging: _Hanging) 
     """Those that were applied last are known; that others may be left is the last line."""
     hanging.fake(*_iptables("-save"))
     agent = hanging.start()
-    _until(lambda: agent.status()["whole"], "the rules are not whole")
+    until(lambda: agent.status()["whole"], what="the rules are whole", within_s=_WITHIN_S)
     hanging.begin()
-    _until(hanging.is_hanging, "nothing hangs")
+    until(hanging.is_hanging, what="a program hangs", within_s=_WITHIN_S)
     said = _end(agent)
     assert not _has_rules(hanging.topology)
     assert "removed the rules that were applied last" in said.splitlines()[-1]
@@ -179,7 +175,7 @@ def test_told_to_end_it_says_what_it_has_to_leave(hanging: _Hanging) -> None:
     hanging.fake(*_iptables("", "-save", "-restore"))
     agent = hanging.start()
     hanging.begin()
-    _until(hanging.is_hanging, "nothing hangs")
+    until(hanging.is_hanging, what="a program hangs", within_s=_WITHIN_S)
     said = _end(agent)
     assert _has_rules(hanging.topology)
     assert "paraglider stop" in said.splitlines()[-1]
@@ -223,34 +219,25 @@ def test_told_to_end_while_it_starts(
     hanging.fake(*tools)
     hanging.hang()
     agent = hanging.start(*more, until="")
-    _until(hanging.is_hanging, "nothing hangs")
+    until(hanging.is_hanging, what="a program hangs", within_s=_WITHIN_S)
     _assert_it_ended(hanging, agent, _end(agent))
 
 
+@pytest.mark.parametrize("is_reloading", [True, False], ids=["in a reload", "at the removal"])
 @pytest.mark.parametrize(("tools", "more"), _ALL)
-def test_told_to_end_in_the_middle_of_a_reload(
-    hanging: _Hanging, tools: tuple[str, ...], more: tuple[str, ...]
+def test_told_to_end_while_its_rules_are_in_force(
+    hanging: _Hanging, tools: tuple[str, ...], more: tuple[str, ...], is_reloading: bool
 ) -> None:
-    """What was begun is abandoned, and all of it is taken away."""
+    """What was begun is abandoned, and all of it is taken away; what hangs there is tried again
+    until the time is over, and then told."""
     hanging.fake(*tools)
     agent = hanging.start(*more)
-    _until(lambda: agent.status()["whole"], "the rules are not whole")
+    until(lambda: agent.status()["whole"], what="the rules are whole", within_s=_WITHIN_S)
     hanging.hang()
-    agent.write(hanging.config("balance: random", *more))
-    agent.running.send_signal(signal.SIGHUP)
-    _until(hanging.is_hanging, "nothing hangs")
-    _assert_it_ended(hanging, agent, _end(agent))
-
-
-@pytest.mark.parametrize(("tools", "more"), _ALL)
-def test_told_to_end_the_removal_hangs(
-    hanging: _Hanging, tools: tuple[str, ...], more: tuple[str, ...]
-) -> None:
-    """What is tried again until the time is over, and then told."""
-    hanging.fake(*tools)
-    agent = hanging.start(*more)
-    _until(lambda: agent.status()["whole"], "the rules are not whole")
-    hanging.hang()
+    if is_reloading:
+        agent.write(hanging.config("balance: random", *more))
+        agent.running.send_signal(signal.SIGHUP)
+        until(hanging.is_hanging, what="a program hangs", within_s=_WITHIN_S)
     _assert_it_ended(hanging, agent, _end(agent))
 
 
@@ -282,7 +269,7 @@ def test_changes_by_others_while_looks_fail_start_few_programs(hanging: _Hanging
         f"  if [ -e {hanging.folder}/fail ]; then echo broken >&2; exit 1; fi\nesac\n",
     )
     agent = hanging.start()
-    _until(lambda: agent.status()["whole"], "the rules are not whole")
+    until(lambda: agent.status()["whole"], what="the rules are whole", within_s=_WITHIN_S)
     (hanging.folder / "fail").touch()
     (hanging.folder / "looks").write_text("")
     began_s = time.monotonic()

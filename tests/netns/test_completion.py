@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 from pathlib import Path
 
 import pytest
@@ -24,15 +23,6 @@ def _offered(topology: Topology, program: Path, *words: str) -> list[str]:
     done = topology.balancer.run("bash", input=script + "printf '%s\\n' \"${COMPREPLY[@]}\"")
     assert done.stderr == ""
     return done.stdout.split()
-
-
-@pytest.fixture
-def program(tmp_path: Path) -> Path:
-    """The `paraglider` command of this tree, as a file."""
-    path = tmp_path / "paraglider"
-    path.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m paraglider "$@"\n')
-    path.chmod(0o755)
-    return path
 
 
 def test_names_come_from_the_agent(topology: Topology, program: Path) -> None:

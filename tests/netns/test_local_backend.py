@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
 
 import pytest
 
 from paraglider.lab.actors import connect_from, start_backend
 from tests.netns.datagrams import send_from, serve_datagrams
 from tests.netns.harness import BALANCER, CHECK, FOREIGN, Topology
+from tests.waiting import until
 
 _PORT = 7777
+_WITHIN_S = 15.0
 
 
 def _close_input(topology: Topology) -> None:
@@ -157,14 +157,14 @@ def test_an_address_that_comes_and_goes_is_followed(topology: Topology) -> None:
     assert not is_local()
     _add_address(topology, 80)
     start_backend(topology.lab, BALANCER, listen=_local(topology, address), name="here")
-    _until(is_local)
+    until(is_local, what="the rule for a local backend is there", within_s=_WITHIN_S)
     with topology.hold(10, timeout_s=5.0) as held:
         assert held.settle().broken == 0
         tally = topology.connect(4, timeout_s=3.0)
         assert tally.failures == ()
         assert tally.peers == {plan.privateip}
     _add_address(topology, 80, action="del")
-    _until(lambda: not is_local())
+    until(lambda: not is_local(), what="that rule is gone", within_s=_WITHIN_S)
 
 
 def test_the_agent_puts_its_rules_back(topology: Topology) -> None:
@@ -176,12 +176,9 @@ def test_the_agent_puts_its_rules_back(topology: Topology) -> None:
     with topology.hold(20) as held:
         topology.balancer.iptables("-t", "nat", "-F")
         agent.until("repaired nat")
-        _until(lambda: topology.connect(1, timeout_s=1.0).failures == ())
+        until(
+            lambda: topology.connect(1, timeout_s=1.0).failures == (),
+            what="connections pass",
+            within_s=_WITHIN_S,
+        )
         assert held.settle().broken == 0
-
-
-def _until(is_so: Callable[[], bool], *, timeout_s: float = 15.0) -> None:
-    deadline_s = time.monotonic() + timeout_s
-    while not is_so():
-        assert time.monotonic() < deadline_s, "not in time"
-        time.sleep(0.05)

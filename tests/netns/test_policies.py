@@ -9,6 +9,7 @@ import pytest
 
 from tests.netns.crowd import add_clients, ask_from_each
 from tests.netns.harness import BACKENDS, IPV4, Agent, Topology
+from tests.waiting import until
 
 
 def _weighted(topology: Topology, *weights: int) -> list[str]:
@@ -139,10 +140,11 @@ def test_a_backend_that_is_full_gets_no_more_until_one_ends(topology: Topology) 
 
 
 def _until_full(agent: Agent, backend: str, *, is_full: bool) -> None:
-    deadline_s = time.monotonic() + 15
-    while agent.backends()[backend]["full"] is not is_full:
-        assert time.monotonic() < deadline_s
-        time.sleep(0.1)  # it counts by itself, and tells nobody
+    until(
+        lambda: agent.backends()[backend]["full"] is is_full,
+        what=f"{backend} is {'' if is_full else 'not '}full",
+        within_s=15.0,
+    )
 
 
 @pytest.mark.parametrize("addresses", [IPV4], indirect=True, ids=["ipv4"])

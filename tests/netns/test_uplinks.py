@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
 
 import pytest
 
@@ -12,9 +10,11 @@ from paraglider.lab.actors import connect_from, start_backend
 from tests.netns.datagrams import send_from, serve_datagrams
 from tests.netns.harness import BACKENDS, BALANCER, IPV4, Agent, Topology, Variant, start_within
 from tests.netns.uplinks import FAR, ROUTER2, TABLE, Uplinks, add_uplink, serve_on_balancer
+from tests.waiting import until
 
 _ONLY_IPV4 = pytest.mark.parametrize("addresses", [IPV4], indirect=True, ids=["ipv4"])
 _ONLY_NFT = pytest.mark.parametrize("variant", [Variant.NFT], indirect=True, ids=["nft"])
+_WITHIN_S = 15.0
 _EVENLY = {"b1": 2, "b2": 2, "b3": 2}
 
 
@@ -22,13 +22,6 @@ _EVENLY = {"b1": 2, "b2": 2, "b3": 2}
 def uplinks(topology: Topology) -> Uplinks:
     """Two uplinks, and the rule that sends answers from the second one's address back there."""
     return add_uplink(topology)
-
-
-def _until(is_so: Callable[[], object]) -> None:
-    deadline_s = time.monotonic() + 15
-    while not is_so():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.02)
 
 
 def _start_agent(uplinks: Uplinks, *more: str) -> Agent:
@@ -97,18 +90,18 @@ def test_an_agent_follows_the_hosts_rules(topology: Topology) -> None:
     uplinks.ip("route", "add", *far)
     with topology.hold(20) as near_ones, uplinks.hold(20) as far_ones:
         uplinks.add_rule()
-        _until(uplinks.own_rules)
+        until(uplinks.own_rules, what="a policy rule is there", within_s=_WITHIN_S)
         uplinks.ip("route", "del", *far)
-        _until(uplinks.is_served)
+        until(uplinks.is_served, what="connections pass", within_s=_WITHIN_S)
         assert near_ones.settle().broken == 0
         assert far_ones.settle().broken == 0
         assert uplinks.count("PARAGLIDER-UPLINK", words="--set-xmark") > 0
         uplinks.ip("route", "add", *far)
         uplinks.ip("rule", "del", "from", uplinks.plan.address)
-        _until(lambda: not uplinks.own_rules())
+        until(lambda: not uplinks.own_rules(), what="no policy rule is left", within_s=_WITHIN_S)
         assert far_ones.settle().broken == 0
         assert near_ones.settle().broken == 0
-    _until(lambda: "MARK" not in topology.save())
+    until(lambda: "MARK" not in topology.save(), what="no mark is set", within_s=_WITHIN_S)
     assert agent.order("status").startswith("running")
 
 
@@ -125,7 +118,11 @@ def test_what_others_take_away_of_it_is_back(uplinks: Uplinks) -> None:
     assert f"answers from {uplinks.plan.address}: table {TABLE}" in agent.order("status")
     uplinks.mangle("-A", "PREROUTING", "-m", "mark", "--mark", "0x7", "-j", "ACCEPT")
     agent.until("mangle PREROUTING")
-    _until(lambda: balancer.iptables("-t", "mangle", "-S", "PREROUTING").endswith("-REPLY\n"))
+    until(
+        lambda: balancer.iptables("-t", "mangle", "-S", "PREROUTING").endswith("-REPLY\n"),
+        what="the jump is last again",
+        within_s=_WITHIN_S,
+    )
     assert uplinks.connect(6).by_backend == _EVENLY
     agent.kill()
     assert uplinks.own_rules() == [own]
@@ -283,7 +280,7 @@ def test_an_agent_sees_a_filter_of_sources_that_comes_later(topology: Topology) 
     uplinks.add_rule("fwmark", "0x7", priority=700, table=7)
     lab.set_sysctl(BALANCER, "net.ipv4.conf.all.src_valid_mark", "1")
     lab.set_sysctl(BALANCER, "net.ipv4.conf.backends.rp_filter", "1")
-    _until(uplinks.is_served)
+    until(uplinks.is_served, what="connections pass", within_s=_WITHIN_S)
     assert any("suppress_prefixlength 0" in rule for rule in uplinks.own_rules())
     agent.order("stop")
     assert uplinks.own_rules() == []
@@ -310,7 +307,7 @@ def test_what_cannot_be_followed_is_a_warning(uplinks: Uplinks) -> None:
     agent = _start_agent(uplinks)
     uplinks.add_rule("fwmark", "0x21000000", priority=700)
     agent.until("it uses bits of the mark that Paraglider uses (0x3f000000)")
-    _until(lambda: not uplinks.own_rules())
+    until(lambda: not uplinks.own_rules(), what="no policy rule is left", within_s=_WITHIN_S)
     status = json.loads(balancer.paraglider("status", "--json").stdout)
     assert status["answer_tables"] == {}
     assert {finding["code"] for finding in status["findings"]} == {"policy-rule"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -24,15 +23,6 @@ def _no_agent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in [name for name in os.environ if name.startswith("PARAGLIDER_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PARAGLIDER_RUN", str(tmp_path))
-
-
-@pytest.fixture
-def program(tmp_path: Path) -> Path:
-    """The `paraglider` command of this tree, as a file."""
-    path = tmp_path / "paraglider"
-    path.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m paraglider "$@"\n')
-    path.chmod(0o755)
-    return path
 
 
 def _complete(program: Path, line: str, capsys: Capture) -> list[str]:

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.compose.device.device import DEVICE_IMAGE, LAN, LANES, Device, Host, Lane
-from tests.compose.engine import Container, Engine, docker, give_up, run, until
+from tests.compose.engine import Container, Engine, docker, give_up, run
 from tests.compose.rules import skip_without_legacy
 from tests.compose.runs import PROJECT
 from tests.compose.stack import ROOT
+from tests.waiting import until
 
 
 @pytest.fixture(scope="session")

@@ -31,9 +31,9 @@ from tests.compose.engine import (
     Container,
     Engine,
     run,
-    until,
 )
 from tests.compose.stack import Held, hold_connections
+from tests.waiting import until
 
 DEVICE_IMAGE = "paraglider-test-device"
 PORT = 4444

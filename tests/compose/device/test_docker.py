@@ -23,7 +23,8 @@ from tests.compose.device.device import (
     is_blocked,
     serve,
 )
-from tests.compose.engine import Container, Engine, until
+from tests.compose.engine import Container, Engine
+from tests.waiting import until
 
 EVERYBODY = ("client", "outsider", "host")
 OTHER = ("other", "10.78.3.1", "fd78:3::1")

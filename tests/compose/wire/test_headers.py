@@ -7,10 +7,10 @@ from scapy.layers.inet import IP, TCP, IPOption_Router_Alert, defragment, fragme
 from scapy.layers.inet6 import IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, PadN, defragment6, fragment6
 from scapy.packet import Packet
 
-from tests.compose.engine import until
 from tests.compose.wire.conversation import Conversation, End, Lane, Road
 from tests.compose.wire.look import constant, ends, has_right_checksums, hops_left
 from tests.compose.wire.tap import Tap
+from tests.waiting import until
 
 PAYLOAD = bytes(range(256)) * 5
 PIECE_BYTES = 512
