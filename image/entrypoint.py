@@ -23,7 +23,6 @@ import os
 import re
 import signal
 import sys
-import time
 from types import ModuleType
 
 from image.agent_user import prepare_user
@@ -262,15 +261,14 @@ def supervise() -> int:
 
 def stop_here(agent_code: int) -> int:
     """Run `paraglider stop` within the time that is left; return its exit code, or the agent's."""
-    pid = os.posix_spawnp(PROGRAM, [PROGRAM, "stop"], os.environ)
-    until_s = time.monotonic() + STOP_AGAIN_S
-    while time.monotonic() < until_s:
-        ended, status = os.waitpid(pid, os.WNOHANG)
-        if ended:
-            code = os.waitstatus_to_exitcode(status)
-            return code if code >= 0 else 128 - code
-        time.sleep(0.02)
-    os.kill(pid, signal.SIGKILL)
+    import subprocess  # not before: process 1 would keep it all its life
+
+    try:
+        code = subprocess.run([PROGRAM, "stop"], timeout=STOP_AGAIN_S, check=False).returncode
+    except subprocess.TimeoutExpired:
+        pass
+    else:
+        return code if code >= 0 else 128 - code
     say(
         f"'paraglider stop' did not end within {STOP_AGAIN_S} s: rules may be left, remove them "
         "with 'paraglider stop' when iptables, nft and ipset work again"
