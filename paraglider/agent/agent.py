@@ -188,15 +188,12 @@ class Agent:
             self._world.say(line)
 
     def _take_resolved(self) -> None:
-        """Take in what names resolved to while others were put into force."""
+        """Take in what names resolved to, now or while others were put into force."""
         later, self._resolved = self._resolved, []
         now_s = self._loop.clock()
         changed = [self._names.note(resolved, now_s) for resolved in later]
         if any(changed):
             self._follow_names()
-
-    def _configure(self, config: Config) -> Sequence[Change]:
-        return self._board.configure(config, self._names.addresses, self._loop.clock())
 
     @property
     def chosen(self) -> Choice:
@@ -212,11 +209,10 @@ class Agent:
     def overdue(self) -> Overdue | None:
         """Return what the kernel should have held for five seconds, and does not."""
         late = self._writer.overdue()
-        for_s = self._loop.clock() - late.since_s if late else 0.0
-        if late is None or for_s < _OVERDUE_S:
+        if late is None or late.for_s < _OVERDUE_S:
             return None
         promised = self._decisions.promised(self._writer.written)
-        return Overdue("; ".join(promised) or late.what, for_s, late.why)
+        return replace(late, what="; ".join(promised) or late.what)
 
     def _listen(self) -> None:
         self._address_feed = self._world.addresses.listen()
@@ -228,15 +224,9 @@ class Agent:
     def _take_reports(self, reports: Reports) -> None:
         for note in reports.notes:
             self._world.report(note)
-        if self._next_board is not None:
-            # The names are being replaced: what they stand for is taken in after that.
-            self._resolved += reports.resolved
-            reports = replace(reports, resolved=())
-        is_renamed = False
-        for resolved in reports.resolved:
-            is_renamed |= self._names.note(resolved, self._loop.clock())
-        if is_renamed:
-            self._follow_names()
+        self._resolved += reports.resolved
+        if self._next_board is None:
+            self._take_resolved()
         now_s = self._loop.clock()
         for result in reports.results:
             pair = self._keys.get(result.key)
@@ -244,23 +234,24 @@ class Agent:
                 continue
             self._check_errors.end(pair)
             good, told = result.is_good, result.told
-            change = self._board.note(pair, is_good=good, told=told, now_s=now_s)
-            if self._next_board is not None:
-                self._next_board.note(pair, is_good=good, told=told, now_s=now_s)
-            if change is not None:
-                self._take_change(change)
+            for board in self._boards():
+                change = board.note(pair, is_good=good, told=told, now_s=now_s)
+                if change is not None and board is self._board:
+                    self._take_change(change)
         for error in reports.errors:
             pair = self._keys.get(error.key)
             if pair is not None:
                 self._check_errors.begin(pair, self._board.name_of(pair), error.told)
-                self._board.fail(pair, error.told, now_s)
-                if self._next_board is not None:
-                    self._next_board.fail(pair, error.told, now_s)
+                for board in self._boards():
+                    board.fail(pair, error.told, now_s)
+
+    def _boards(self) -> Sequence[Board]:
+        return (self._board,) if self._next_board is None else (self._board, self._next_board)
 
     def _follow_names(self) -> None:
         """Names stand for other addresses. The names have reported it; each backend is not."""
         if self._config is not None:
-            self._configure(self._config)
+            self._board.configure(self._config, self._names.addresses, self._loop.clock())
             self._order_probes()
             self._writer.want()
 

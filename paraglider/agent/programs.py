@@ -47,11 +47,6 @@ class Programs:
         self._is_stopped = False
         self._end_s: float | None = None
 
-    @property
-    def is_running(self) -> bool:
-        """Whether a program runs now."""
-        return self._is_running
-
     def stop(self) -> None:
         """Kill the program that runs, and start no other: StoppedError in `run`."""
         self._is_stopped = True

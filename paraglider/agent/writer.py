@@ -15,6 +15,7 @@ from paraglider.agent.leveler import Leveler
 from paraglider.agent.listing import listed
 from paraglider.agent.loop import Loop
 from paraglider.agent.record import Record
+from paraglider.agent.status import Overdue
 from paraglider.agent.tries import Tries
 from paraglider.config.model import Address, Bind, Endpoint, Family, Protocol
 from paraglider.health.service import Pair, Service, backend_addresses
@@ -50,16 +51,6 @@ class Connections:
     count_by_phase: Callable[[Collection[Service]], Mapping[Pair, Count]] = count_by_phase
     cut: Callable[[Collection[Service], Collection[Pair]], Mapping[Pair, Cut]] = cut_connections
     forget_stale: Callable[[Collection[Service]], Cut] = lambda _: Cut()
-
-
-@dataclass(frozen=True, slots=True)
-class Overdue:
-    """What the kernel should hold and does not: `what` it is, since when (seconds on the clock of
-    the loop), and why, '' where it was not tried yet."""
-
-    what: str
-    since_s: float
-    why: str
 
 
 class Writer:
@@ -125,15 +116,14 @@ class Writer:
 
     def overdue(self) -> Overdue | None:
         """Return what the kernel should hold and does not, for longest; None where there is no such
-        thing."""
-        repair_s = self._tries.failing_since_s(_REPAIR)
+        thing. The reason is '' where it was not tried yet."""
+        now_s, repair_s = self._loop.clock(), self._tries.failing_since_s(_REPAIR)
         if self._due_s is not None and (repair_s is None or self._due_s <= repair_s):
-            return Overdue(
-                "a decided change is not in the rules", self._due_s, self._tries.why(_CHANGE)
-            )
+            what, why = "a decided change is not in the rules", self._tries.why(_CHANGE)
+            return Overdue(what, now_s - self._due_s, why)
         if repair_s is not None:
-            why = self._tries.why(_REPAIR)
-            return Overdue("changes by other programs are not undone", repair_s, why)
+            what, why = "changes by other programs are not undone", self._tries.why(_REPAIR)
+            return Overdue(what, now_s - repair_s, why)
         return None
 
     @property
