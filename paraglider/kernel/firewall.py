@@ -191,7 +191,7 @@ class _Reader:
 
     def _saved(self, variant: Variant, family: Family, table: str) -> list[BaseChain]:
         try:
-            path = find_iptables(variant, family).save_path
+            path = find_iptables(variant, family, self._run).save_path
         except ParagliderError:
             return []
         command = path.rsplit("/", 1)[-1].removesuffix("-save")
