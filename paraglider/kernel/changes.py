@@ -117,6 +117,11 @@ class Changes:
         seen, self._seen = self._seen, None
         return seen
 
+    @property
+    def is_writing(self) -> bool:
+        """Whether one of ours writes now (`ours`), as far as it can be told from others."""
+        return self._writing is not None
+
     def hear(self) -> None:
         """Read what the kernel has told, for `seen` or `ours` to judge."""
         if self._feed is None:

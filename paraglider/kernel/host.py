@@ -121,7 +121,7 @@ class Host:
             try:
                 self.write(path, "1")
             except OSError as error:
-                raise UnavailableError(_forwarding_mend(family, error.strerror)) from error
+                raise self._cannot_forward(family, error.strerror) from error
             report(f"IPv{family.value} forwarding was off; switched it on for the whole host")
 
     def forwarding_obstacles(self, families: Iterable[Family]) -> list[str]:
@@ -159,8 +159,14 @@ class Host:
                 f"{self.forwarding_mend(family)}"
             )
         if not os.access(path, os.W_OK, effective_ids=True):
-            raise UnavailableError(_forwarding_mend(family, "read-only"))
+            raise self._cannot_forward(family, "read-only")
         return True
+
+    def _cannot_forward(self, family: Family, reason: str | None) -> UnavailableError:
+        return UnavailableError(
+            f"IPv{family.value} forwarding is off and cannot be switched on from here ({reason}): "
+            f"on the host, run: {self.forwarding_mend(family)}"
+        )
 
     def _forwarding_path(self, family: Family) -> str:
         return self.path(f"sys/{FORWARDING[family]}")
@@ -266,14 +272,6 @@ class Host:
         except OSError:
             return []
         return [line.split() for line in text.split("\n") if line]
-
-
-def _forwarding_mend(family: Family, reason: str | None) -> str:
-    setting = FORWARDING[family].replace("/", ".")
-    return (
-        f"IPv{family.value} forwarding is off and cannot be switched on from here ({reason}): "
-        f"on the host, run: sysctl -w {setting}=1"
-    )
 
 
 def _kernel_address(text: str) -> Address:

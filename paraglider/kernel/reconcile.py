@@ -77,7 +77,6 @@ class Reconciler:
         self._revived: set[Family] = set()
         self._is_anchored = False
         self._is_due = False
-        self._is_writing = False
         self._rest_until_s = 0.0
 
     def fileno(self) -> int:
@@ -194,12 +193,8 @@ class Reconciler:
             before = replace(before, tables={**before.tables, name: table})
         step = plan_step(tools, before, wanted)
         if step.text and self._changes is not None:
-            self._is_writing = True
-            try:
-                with self._changes.ours():
-                    tools.apply_restore(step.text)
-            finally:
-                self._is_writing = False
+            with self._changes.ours():
+                tools.apply_restore(step.text)
         self._held[family] = _as_written(before, wanted)
         self._wanted = {**self._wanted, family: wanted}  # also if the other family fails
         return True
@@ -266,9 +261,8 @@ class Reconciler:
 
     def hear(self) -> None:
         """Take in what the kernel tells on `fileno`; starts no program, and raises nothing."""
-        if self._changes is None or self._is_writing:
-            if self._changes is not None:
-                self._changes.hear()
+        if self._changes is not None and self._changes.is_writing:
+            self._changes.hear()
             return
         # What cannot be revived is put back by the next look.
         with contextlib.suppress(ParagliderError, OSError):

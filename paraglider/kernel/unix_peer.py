@@ -178,10 +178,8 @@ def _has_ended(pidfd: int) -> bool:
 def _is_gone(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
+    except OSError as error:
+        return error.errno == errno.ESRCH
     return False
 
 
@@ -189,7 +187,7 @@ def _read_status(pid: int) -> tuple[tuple[int, ...], bool]:
     """Return the users of a process, and whether it has NET_ADMIN in this user namespace; () and
     True where proc(5) does not say.
 
-    /proc/PID/status has lines ``Uid:\t0\t0\t0\t0`` and ``CapEff:\t00000000a80425fb``.
+    /proc/PID/status has lines ``Uid:\\t0\\t0\\t0\\t0`` and ``CapEff:\\t00000000a80425fb``.
     """
     try:
         with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
