@@ -1,4 +1,4 @@
-"""Wait for what nobody tells of, with a limit."""
+"""Wait, with a limit, for what has to be asked for."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ def until(poll: Callable[[], T], *, what: str, within_s: float = 20.0) -> T:
     deadline = time.monotonic() + within_s
     while not (answer := poll()):
         assert time.monotonic() < deadline, f"not within {within_s:g} s: {what}"
-        # Most of what is waited for is in logs and rules of others, who tell nobody.
+        # Most of it is in logs and in rules of other programs, which send no event.
         time.sleep(_POLL_S)
     return answer

@@ -1,4 +1,4 @@
-"""The least that balances with iptables: what somebody types who wants three backends and no more.
+"""The least that balances with iptables: three backends, typed by hand.
 
 Nothing of it is the product's. What it costs is the kernel's own part: translating addresses there
 and back, and with BY_HAND_RULES one rule in FORWARD, for hosts that drop what nobody accepts.

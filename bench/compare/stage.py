@@ -56,7 +56,7 @@ _BALANCER = {
 
 
 class Stage:
-    """The three hosts, and a directory for whoever needs files; `source` is the client's address,
+    """The three hosts, and a directory for files; `source` is the client's address,
     another one after each `clear`."""
 
     def __init__(self) -> None:

@@ -42,7 +42,7 @@ _NO_FILES = Answer(
 )
 
 
-# Gives an answer to whoever asked.
+# Sends an answer to the client.
 Reply = Callable[[Answer], None]
 
 
@@ -284,7 +284,7 @@ def _listen(path: str) -> socket.socket:
     try:
         _make_folder(os.path.dirname(path))
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)  # of an agent that was killed: whoever holds the lock is alone here
+            os.unlink(path)  # of an agent that was killed: the lock is ours, so no other agent runs
         listener.bind(path)
         listener.listen(_BACKLOG)
         listener.setblocking(False)

@@ -4,9 +4,9 @@ Signals are held back except while it waits, so that no step of the agent is bro
 middle, and one that comes early is answered by the first wait. Signals that would end the agent and
 mean nothing to it are ignored.
 
-The loop also goes on while a program runs (programs.py), inside an operation on the kernel. So what
-it calls never starts a program: it changes state, and sets what is due. Whoever needs the kernel
-waits for the turn of run.py.
+The loop also goes on while a program runs (programs.py), inside an operation on the kernel. So its
+callbacks never start a program: they change state, and set what is due. Work that needs the kernel
+waits for the next turn of run.py.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class _Watch:
 
 
 class Loop:
-    """Calls back whoever waits for a file to be readable, and returns the signals that came."""
+    """Calls back when watched files are ready, and returns the signals that came."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock

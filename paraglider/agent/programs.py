@@ -2,7 +2,7 @@
 
 `run` is what the kernel's room starts programs with (kernel/process.py, `Run`). Until the program
 has ended the loop serves what needs none: reports of the prober, requests, signals, what the kernel
-tells. See loop.py for what may be done there.
+reports. See loop.py for what may be done there.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ _LIMIT_S = 5.0
 _TURN_S = 0.1
 # At the end: the part of the time that is left that one program may take, and the least.
 _PART, _LEAST_S = 0.25, 0.2
-# Then nobody waits for what is seven times slower than expected.
+# At the end there is no time for what is seven times slower than expected.
 _LAST_BYTES_PER_S = 1_000_000
 
 
 class StoppedError(Exception):
     """The agent was told to end while a program ran: what was begun is abandoned, and what the
-    kernel holds is taken away instead of put right. No ParagliderError: nobody rolls back."""
+    kernel holds is taken away instead of put right. No ParagliderError: nothing is rolled back."""
 
 
 def _pass_over(_: Sequence[signal.Signals]) -> None:
-    """Nobody runs yet who would answer signals."""
+    """Ignore signals: the agent does not run yet."""
 
 
 class Programs:

@@ -55,7 +55,7 @@ def encode(message: Request | Answer) -> bytes:
 
 
 def decode_request(line: bytes) -> Request:
-    """Return the request; ValueError, with a sentence for whoever asked, where it is none."""
+    """Return the request; ValueError, with a sentence for the client, where it is none."""
     document = _object(line)
     known = {field.name for field in fields(Request)}
     if unknown := sorted(set(document) - known):

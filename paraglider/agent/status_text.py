@@ -14,7 +14,7 @@ from paraglider.kernel.conntrack_table import Conntrack
 from paraglider.kernel.finding import Finding
 from paraglider.rules.policy_rules import as_matched
 
-# From that age on a person is told how old counters are.
+# From that age on, the text shows how old the counters are.
 _OLD_S = 2.0
 _ORDERED = (Health.DRAINING, Health.DISABLED)
 # When it is told that most connections of a backend are half-open.

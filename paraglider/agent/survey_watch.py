@@ -129,7 +129,7 @@ class SurveyWatch:
                     self.want()
 
     def close(self) -> None:
-        """Look no more. One that is under way has been told to end, and kills its program."""
+        """Stop. A look that is under way was told to end, and kills its program."""
         if self._thread is not None:
             self._thread.join(_ENDED_WITHIN_S)
             self._thread = None

@@ -68,8 +68,8 @@ class Tries:
         self._failing: dict[str, _Failing] = {}
 
     def attempt(self, what: str, action: Callable[[], object]) -> bool:
-        """Do `action`; return whether it worked. A failure is told when it begins, and counted when
-        it ends."""
+        """Do `action`; return whether it worked. A failure is logged when it begins, and counted
+        when it ends."""
         try:
             action()
         except (ParagliderError, OSError) as error:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def survey(context: Context, config: Config) -> Sequence[str]:
-    """Return what whoever puts `config` into force is told first, without a program."""
+    """Return the warnings that come before `config` is put into force; starts no program."""
     return _without_programs(context, config)
 
 

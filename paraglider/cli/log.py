@@ -1,4 +1,4 @@
-"""Log: the agent's lines for whoever reads its standard output and error.
+"""Log: the agent's lines on standard output and standard error.
 
 Owns that no reader ever holds up or fails the agent: one that is gone, slow or full loses lines,
 which are counted and told with the next line that passes. Nothing here waits or raises.

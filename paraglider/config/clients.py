@@ -71,7 +71,8 @@ class Refuse(StrEnum):
 
 
 class Access(NamedTuple):
-    """Who may connect: whoever is in none of `deny` and, where `allow` has any, in one of that.
+    """Which clients may connect: those in no network of `deny` and, if `allow` has any, in one of
+    its own.
 
     Each client may have `max_connections` at a time (0: no limit), and open new ones at `rate`.
     """

@@ -59,8 +59,8 @@ def load_config(
 def find_file(
     path: str | None, *, environment: Mapping[str, str], default_path: str = DEFAULT_PATH
 ) -> str | None:
-    """Return the file that `load_config` reads, None where that is no file: whoever wants to know
-    whether it changes looks there."""
+    """Return the file that `load_config` reads, None where that is no file: the one to
+    watch for changes."""
     if path is not None:
         return None if path == STDIN_PATH else path
     return None if is_configured(environment) else default_path

@@ -1,6 +1,6 @@
 """The keys of one mapping: each known, each once, none missing.
 
-Owns what is said about keys. The values belong to whoever reads the mapping.
+Owns the messages about keys. The caller checks the values.
 """
 
 from __future__ import annotations

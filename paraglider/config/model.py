@@ -1,6 +1,6 @@
 """What the user asked for, as values that cannot be wrong.
 
-Owns the typed configuration. Nothing here reads a file or knows about rules; whoever holds a
+Owns the typed configuration. Nothing here reads a file or knows about rules; a
 `Config` holds no string that came from outside except a frontend's name (`NAME_PATTERN`), an
 interface's (`INTERFACE_PATTERN`), a backend's host name (`HOST_PATTERN`), and what a check sends
 and looks for; none but the first two reaches a rule. What is a tuple here starts a millisecond

@@ -26,6 +26,6 @@ def quoted(text: str) -> str:
 def printable(path: str) -> str:
     """Return the path of a file with everything escaped that is not printable.
 
-    Paths are not cut: whoever reads the message wants to copy it, and it was typed by the caller.
+    Paths are not cut: the reader wants to copy them, and the caller typed them.
     """
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in path)

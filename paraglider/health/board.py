@@ -54,9 +54,9 @@ class Board:
     def configure(self, config: Config, addresses: Addresses, now_s: float) -> list[Change]:
         """Take in what the file says, and what its names stand for; return what that changes.
 
-        Whoever is known and not in the file any more is leaving until it is forgotten, and so is a
-        bind that its frontend has no more; whoever comes back before that is what it was. The first
-        time nothing is a change.
+        A known backend that is no longer in the file is leaving until it is forgotten, and so is a
+        bind that its frontend no longer has; one that comes back before that is as it was. The
+        first time, nothing counts as a change.
         """
         backends = {f.bind: expand_backends(f, addresses) for f in config.frontends}
         memory, self._memory = self._memory, None

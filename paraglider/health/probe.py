@@ -74,7 +74,7 @@ def open_socket(family: socket.AddressFamily) -> socket.socket:
 class Probe:
     """A probe under way. Raises CannotProbe where this host cannot make one (also `advance`).
 
-    Whoever has one calls `close`, once; `fd` stays the same until then.
+    The owner calls `close`, once; `fd` stays the same until then.
     """
 
     def __init__(self, target: Target, contexts: TlsContexts, open_: OpenSocket) -> None:

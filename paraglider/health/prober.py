@@ -59,7 +59,7 @@ class _Slot:
 class Prober:
     """Probes targets in turn. `random` returns 0.0 to below 1.0, as random.random does.
 
-    Whoever calls may have other files on the same `selector`, each with a function without
+    The caller may have other files on the same `selector`, each with a function without
     arguments as its data: `poll` calls that once the file is ready.
     """
 

@@ -83,8 +83,8 @@ class Roster:
         self._service = None
 
     def service(self, now_s: float) -> Service:
-        """Return what the frontend is to do: the very object of the last time, where that is the
-        same, so that whoever knows it need not look into it."""
+        """Return what the frontend is to do: the same object as last time if nothing changed, so
+        that callers need not compare it."""
         last = self._service
         if last is None or (self.frontend is not None and self.frontend.slow_start_s):
             found = self._find_service(now_s)

@@ -161,7 +161,7 @@ def encode_reports(reports: Reports) -> bytes:
 
 
 def decode_reports(line: bytes) -> Reports:
-    """Read a line of reports, from whoever it comes. Raises ValueError."""
+    """Read a line of reports, which may come from a stranger. Raises ValueError."""
     names = ("results", "errors", "resolved", "notes", "failure")
     fields = as_object(_parse(line), names)
     results = tuple(_unpack_result(value) for value in as_items(fields["results"]))

@@ -99,7 +99,7 @@ def remove_client_sets(
     *, host: Host, kept: Collection[str] = (), report: Callable[[str], None]
 ) -> bool:
     """Take away our sets other than those `kept`; return whether there were any. Those that
-    somebody's rules speak of stay, and are reported. Raises DidNotEndError where some may be left
+    rules of other programs use stay, and are reported. Raises DidNotEndError where some may be left
     because ipset had to be ended."""
     if not os.path.exists(_MODULE) or find_program("ipset") is None:
         return False
@@ -110,7 +110,7 @@ def remove_client_sets(
     except DidNotEndError as error:
         raise DidNotEndError(f"client sets of ours may be left: {error}") from error
     except ParagliderError:
-        return False  # whoever has no sets need not know what is wrong with them
+        return False  # a host without sets need not know what is wrong with them
     for name in left:
         report(
             f"kept ipset {name}: rules outside Paraglider use it; delete those rules, then run: "
@@ -120,13 +120,13 @@ def remove_client_sets(
 
 
 def _destroy(names: Iterable[str], run: Run) -> None:
-    """Take sets away. What is left is nobody's business: the rules are as they should be."""
+    """Destroy sets, and ignore what is left: the rules are as they should be."""
     with contextlib.suppress(ParagliderError):
         _try_destroy(names, run)
 
 
 def _try_destroy(names: Iterable[str], run: Run) -> list[str]:
-    """Take sets away; return those that stay."""
+    """Destroy sets; return those that stay."""
     left = sorted(names)
     deadline_s = time.monotonic() + _RELEASED_WITHIN_S
     while left and time.monotonic() < deadline_s:

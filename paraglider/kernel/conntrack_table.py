@@ -65,7 +65,7 @@ def shorten_time_wait(host: Host, report: Callable[[str], None]) -> None:
             return
         host.write(path, str(TIME_WAIT_S))
     except OSError:
-        return  # it is no reason not to balance; whoever fills the table is told (FillWatch)
+        return  # no reason not to balance; FillWatch warns when the table fills
     report(
         f"the conntrack table kept ended connections for {before_s} s; set to {TIME_WAIT_S} s for "
         "the whole host"

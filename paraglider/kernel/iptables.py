@@ -147,7 +147,7 @@ class Iptables:
     def _list_chain(self, name: TableName, chain: str) -> str:
         argv = [self.restore_path.removesuffix("-restore"), "-t", name.value, "-v", "-S", chain]
         done = self.run(argv)
-        # It is not there, or anything else that whoever compares finds out.
+        # The chain is missing, or something else that the caller's comparison shows.
         return "" if done.returncode else _LISTED.sub(r"[\2:\3] \1\4", done.stdout)
 
     def test_restore(self, text: str) -> None:

@@ -145,7 +145,7 @@ class _InTheWay(Exception):
 
 class _Taking:
     """One process's way to a name of the row. `orphan_wait_s` is None where a name whose process
-    has ended is nobody's."""
+    has ended is free."""
 
     def __init__(
         self,

@@ -132,7 +132,7 @@ class Reconciler:
         if self._is_due or set(wanted) != set(self._held):
             return self._take_over_or_write_blindly(wanted, self._variant)
         self._client_sets |= names  # until it has come to its end
-        if not names <= names_of(self._wanted):  # nobody can destroy those that our rules refer to
+        if not names <= names_of(self._wanted):  # sets that our rules refer to cannot be destroyed
             put_client_sets(wanted, self._host)
         with contextlib.suppress(ParagliderError):  # `put_policy` finds the same
             put_policy(wanted)
@@ -148,7 +148,7 @@ class Reconciler:
         return True
 
     def _remove_other_sets(self, kept: frozenset[str]) -> None:
-        """Take away the sets that no rule of ours speaks of; what is left goes another time."""
+        """Destroy the sets that no rule of ours uses; what is left is destroyed next time."""
         try:
             remove_client_sets(host=self._host, kept=kept, report=self._report)
         except DidNotEndError as error:

@@ -142,7 +142,7 @@ class ArgumentRule:
 
 
 # fcntl.h, asm-generic/fcntl.h: F_SETOWN, F_SETSIG and F_SETOWN_EX let the kernel send signals to
-# another process; F_SETLEASE holds up whoever opens the agent's files.
+# another process; F_SETLEASE delays processes that open the agent's files.
 _FCNTL = ArgumentRule(1, refused=(8, 10, 15, 1024))
 ARGUMENT_RULES = {
     "fcntl": _FCNTL,

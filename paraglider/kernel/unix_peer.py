@@ -75,7 +75,7 @@ def set_send_timeout(connection: socket.socket, wait_s: float) -> None:
 
 def read_peer(connection: socket.socket) -> Peer | None:
     """Return who is at the other end, with the ids that this process sees, as they were when the
-    peer connected or began to listen; None where nobody is.
+    peer connected or began to listen; None where there is no peer.
 
     The process number may have been given to another process since then. A pidfd cannot be; before
     Linux 6.5 a process of another user is known not to be the peer.
@@ -144,7 +144,7 @@ def _links(pid: int) -> list[str]:
 
 
 def read_peer_uid(connection: socket.socket) -> int | None:
-    """Return the user at the other end, None where nobody is."""
+    """Return the user at the other end, None where there is no peer."""
     found = _read_credentials(connection)
     return None if found is None else found[1]
 
@@ -204,8 +204,8 @@ def _is_of_our_namespace(pid: int) -> bool:
     """Return whether a process is in this user namespace, as far as is known: in one of its own
     anybody has all capabilities.
 
-    /proc/PID/uid_map, which everybody may read, is not the same there: without capabilities here,
-    nobody can map more there than its own user (user_namespaces(7)).
+    /proc/PID/uid_map, which every user may read, is not the same there: without capabilities here,
+    a process can map only its own user there (user_namespaces(7)).
     """
     try:
         with open(f"/proc/{pid}/uid_map", "rb") as theirs, open("/proc/self/uid_map", "rb") as ours:

@@ -8,9 +8,9 @@
     -A PARAGLIDER-webPa -p tcp -j DNAT --to-destination A
 
 Each backend has a set of clients (kernel/client_sets.py), which every new connection of theirs puts
-them into anew. Only sets of backends that serve are looked into. Whoever finds nothing there and
-had another backend before is taken out of its set: once that serves again, the client stays where
-it came to meanwhile.
+them into anew. Only sets of backends that serve are looked into. A client that is in none of them
+and had another backend before is taken out of its set: once that serves again, the client stays
+where it came to meanwhile.
 
 Of many backends, each belongs by its address to one of sixteen groups with a set of its own, so
 that a packet need not ask for all of them. Names of sets follow from the frontend's and the

@@ -211,7 +211,7 @@ class Recent:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What a rule says to whoever reads it later, and to no packet: `word` is one of ours."""
+    """A comment in a rule, for later readers of the rules: `word` is one of ours."""
 
     word: str
     value: str

@@ -69,7 +69,7 @@ def _find_slot(ways: Sequence[Jump], node: Node) -> list[Rule]:
     for first in range(0, len(ways), each):
         part = ways[first : first + each]
         targets.append(part[0] if len(set(part)) == 1 else node(_find_slot(part, node)))
-    # Whoever has most of them needs no condition.
+    # The backend with most of them needs no condition.
     rest = max(dict.fromkeys(targets), key=targets.count)
     mask = len(ways) - each
     rules = [

@@ -2,7 +2,7 @@
 
 Owns how many rules that takes. A packet should meet few, however many backends there are: up to
 ten stand in one chain, as in the original program, and more make a tree of chains, ten or so to
-a chain. Whoever jumps to the first chain gets an answer; no packet comes back from there.
+a chain. A packet that jumps to the first chain does not come back from there.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def plan_spread(service: Service, protocol: Protocol, *, starts_anywhere: bool) 
     if shares:
         rules = [*spread.find_known(), *rules]
     else:
-        # The end of nat, also for whoever else would translate it; filter refuses it.
+        # The end of nat: no other rule translates it; filter refuses it.
         rules = [Rule(protocol=Protocol.TCP, target=Verdict.ACCEPT)]
     chains = [Chain(first, tuple(rules)), *spread.chains]
     if protocol is Protocol.TCP:
@@ -235,8 +235,8 @@ def _mark_of(service: Service, protocol: Protocol) -> str:
 def _line_up(cycle: Sequence[int]) -> list[tuple[Nth | None, int]] | None:
     """Return the turns of one chain: what takes which; None where they are more than fit.
 
-    Whoever has even places in the cycle is taken out of it by one rule, the rarest first; whoever
-    has not, place by place. What is left at the end goes to one, without a condition.
+    A backend with evenly spaced places in the cycle is taken out of it by one rule, the rarest
+    first; others place by place. What is left at the end goes to one, without a condition.
     """
     left = list(cycle)
     line: list[tuple[Nth | None, int]] = []
