@@ -53,6 +53,17 @@ class _Refusing:
         """Return how many writes were refused."""
         return len((self.folder / "refused").read_text().splitlines())
 
+    def replace(self, agent: Agent, config: str) -> None:
+        """Write another file, and wait until a refused try has read it.
+
+        A try that was under way has read the file before. The second one after it reads this.
+        """
+        before = self.refused()
+        agent.write(config)
+        until(
+            lambda: self.refused() >= before + 2, what="two more tries", within_s=2 * _WITHIN_S
+        )
+
     def let(self, agent: Agent) -> str:
         """Refuse no more; return what the agent said until the file was in force."""
         (self.folder / "refuse").unlink()
@@ -130,7 +141,9 @@ def test_orders_and_deadlines_stay(refusing: _Refusing) -> None:
             what="the last backend is down",
             within_s=_WITHIN_S,
         )
-        agent.write(plan.make_config([first, second, third], CHECK, "balance: random"))
+        refusing.replace(
+            agent, plan.make_config([first, second, third], CHECK, "balance: random")
+        )
         refusing.let(agent)
         until(
             lambda: len(topology.connect(3).failures) == 3,
@@ -153,10 +166,7 @@ def test_names_adopted_for_it_are_forgotten(refusing: _Refusing) -> None:
     name = f"web.test:{plan.backend_port}"
     refusing.refuse(agent, plan.make_config([name], "balance: random"))
     assert agent.status()["agent"]["names"] == []
-    before = refusing.refused()
-    agent.write(plan.make_config([name, first, second]))
-    # A try that was under way has read the file before; the next one reads this.
-    until(lambda: refusing.refused() >= before + 2, what="two more tries", within_s=_WITHIN_S)
+    refusing.replace(agent, plan.make_config([name, first, second]))
     refusing.let(agent)
     (known,) = agent.status()["agent"]["names"]
     assert known["addresses"] == [plan.backends[2]]
