@@ -75,7 +75,7 @@ def decide(variant: Variant) -> list[float]:
     """Take backends down and up, one at a time; return how long each took to be in the kernel."""
     services = [_service(number) for number in range(FRONTENDS)]
     reconciler = Reconciler(host=Host(), report=lambda _: None)
-    planner = Planner(starts_anywhere=variant is Variant.LEGACY)
+    planner = Planner(randomize_start=variant is Variant.LEGACY)
     reconciler.take_over(planner.plan(services), variant)
     took_ms = []
     for turn in range(DECISIONS):
@@ -130,8 +130,8 @@ def _reloads() -> Iterator[str]:
                     backends = IPV4.backend_endpoints[: 2 + turn % 2]
                     agent.write(IPV4.make_config(backends))
                     agent.order("reload")
-                    tally = topology.connect(20)
-                    made, failed = made + 20, failed + len(tally.failures)
+                    results = topology.connect(20)
+                    made, failed = made + 20, failed + len(results.failures)
                 lost = held.settle().broken
         yield row(variant.value, lost, failed, made)
         if lost or failed:

@@ -176,8 +176,8 @@ def _cost_of_changes() -> Iterator[str]:
             argv = [sys.executable, "-m", "bench.scale", "change", variant.value, *map(str, shape)]
             found = json.loads(lab.run(_BALANCER, argv, timeout_s=300).stdout)
         plan_s, planned, written = found["plan_s"], found["planned_ms"], found["written_ms"]
-        for key, told in _ONCE.items():
-            yield row(variant.value, f"{told}, s", *spread([found[key]], digits=2))
+        for key, reason in _ONCE.items():
+            yield row(variant.value, f"{reason}, s", *spread([found[key]], digits=2))
         yield row(variant.value, "plan of a change", *spread(planned, digits=1))
         yield row(variant.value, "from decision to kernel", *spread(written, digits=0))
         if plan_s > PLAN_S or max(planned) > CHANGE_MS or max(written) > WRITTEN_MS[variant]:
@@ -211,7 +211,7 @@ def _without_first(service: Service) -> Service:
 def _inside(what: str, variant: Variant, shape: Shape) -> dict[str, object]:
     """Do in the balancer what cannot be done from outside of it."""
     services = services_of(shape)
-    planner = Planner(starts_anywhere=variant is Variant.LEGACY)
+    planner = Planner(randomize_start=variant is Variant.LEGACY)
     reconciler = Reconciler(host=Host(), report=lambda _: None)
     began_s = time.monotonic()
     wanted = planner.plan(services)

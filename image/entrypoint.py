@@ -279,8 +279,8 @@ def stop_here(agent_code: int) -> int:
 def main() -> int:
     """Do what the container was started for."""
     if len(sys.argv) > 1:
-        if told := signal.sigpending() & STOPS:
-            return 128 + int(min(told))
+        if pending := signal.sigpending() & STOPS:
+            return 128 + int(min(pending))
         command = [PROGRAM, *sys.argv[1:]]
         if "run" in command:
             command = [*as_agent(), *command]  # it takes the signals itself

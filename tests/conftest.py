@@ -59,8 +59,8 @@ class SuitesThatRan:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say why, before the last line."""
         if self.missing:
-            told = f"FAILED every suite runs in CI: skipped whole, or empty: {self.missing}"
-            terminalreporter.write_line(told, red=True)
+            reason = f"FAILED every suite runs in CI: skipped whole, or empty: {self.missing}"
+            terminalreporter.write_line(reason, red=True)
 
 
 class Turns(LoadScopeScheduling):  # type: ignore[misc]

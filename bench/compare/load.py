@@ -18,7 +18,7 @@ from bench.compare.build import Programs
 from bench.compare.stage import BALANCER, CLIENT, Stage
 from bench.compare.subjects import Subject
 from bench.process import read_memory
-from paraglider.lab.warden import read_mount_namespace
+from paraglider.lab.reaper import read_mount_namespace
 
 QUIET_SHARE = 0.03
 QUIET_WITHIN_S = 10.0
@@ -70,7 +70,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class SavedState:
     """What the processes of a subject have resident, and what of it is their share."""
 
     processes: int
@@ -176,7 +176,7 @@ def _has_conntrack() -> bool:
     return Path(f"{_CONNTRACK}_count").exists()
 
 
-def measure_memory(stage: Stage, subject: Subject, programs: Programs, pid: int) -> Memory:
+def measure_memory(stage: Stage, subject: Subject, programs: Programs, pid: int) -> SavedState:
     """Read a process and its children while many connections that stay are in use."""
     numbers = (MEMORY_CONNECTIONS, 0, round(2000 * _MEMORY_S))
     argv = client_command(programs, Mode.REQUESTS, numbers, [stage.source], subject.targets)
@@ -186,7 +186,7 @@ def measure_memory(stage: Stage, subject: Subject, programs: Programs, pid: int)
         found = [read_memory(each) for each in (pid, *_read_children(pid))]
         if client.wait(QUIET_WITHIN_S) != 0:
             raise DidNotRun(f"{MEMORY_CONNECTIONS} connections through {subject.name} did not stay")
-    return Memory(
+    return SavedState(
         processes=len(found),
         rss_mib=sum(each["Rss"] for each in found) / 1024,
         pss_mib=sum(each["Pss"] for each in found) / 1024,

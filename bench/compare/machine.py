@@ -52,12 +52,12 @@ def describe_quiet(rounds: Sequence[Round]) -> str:
 
 def _describe_failures(rounds: Sequence[Round]) -> str:
     """Name the subjects through which connections failed."""
-    told = []
+    failures = []
     for name in rounds[0]:
         turns = [found[name] for found in rounds]
         if failed := sum(t.connect.failed + t.requests.failed + t.bulk.failed for t in turns):
-            told.append(f"{failed:,} of {name}")
-    return f"Connections that failed: {', '.join(told) or 'none'}"
+            failures.append(f"{failed:,} of {name}")
+    return f"Connections that failed: {', '.join(failures) or 'none'}"
 
 
 def _read_version(program: str, option: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from bench.compare import figures
 from bench.compare.figures import Figure, Round, added, added_ratio, each, ratio
-from bench.compare.load import MEMORY_CONNECTIONS, Memory
+from bench.compare.load import MEMORY_CONNECTIONS, SavedState
 from bench.compare.subjects import CONNTRACK, PRODUCTS, ROUTED, THE_HAPROXY
 from bench.markdown import Spread, head, row, spread_of, verdict
 
@@ -61,7 +61,7 @@ def report_bulk(rounds: Sequence[Round]) -> Iterator[str]:
         yield row(name, *_filled(cells, 4))
 
 
-def report_memory(memory: Mapping[str, Memory | None]) -> Iterator[str]:
+def report_memory(memory: Mapping[str, SavedState | None]) -> Iterator[str]:
     """Yield what the processes take that connections pass through."""
     yield f"\n**Memory** of the processes in the way, {MEMORY_CONNECTIONS:,} connections in use:\n"
     yield head("", "processes", "RSS MiB", "PSS MiB", texts=1)

@@ -23,8 +23,8 @@ from bench.compare.build import Programs, build_programs
 from bench.compare.figures import BriefTurn, Round, Turn
 from bench.compare.load import (
     BRIEF_S,
-    Memory,
     Mode,
+    SavedState,
     join_samples,
     measure,
     measure_briefly,
@@ -138,7 +138,7 @@ def _join_turns(full: Sequence[Turn], brief: Sequence[BriefTurn]) -> Turn:
     )
 
 
-def _read_memory(subject: Subject, programs: Programs) -> Memory | None:
+def _read_memory(subject: Subject, programs: Programs) -> SavedState | None:
     with Stage() as stage:
         process = subject.prepare(stage)
         if process is None:
@@ -148,7 +148,7 @@ def _read_memory(subject: Subject, programs: Programs) -> Memory | None:
 
 def _report(
     rounds: Sequence[Round],
-    memory: dict[str, Memory | None],
+    memory: dict[str, SavedState | None],
     missing: Sequence[str],
     seconds: float,
 ) -> Iterator[str]:

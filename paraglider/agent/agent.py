@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from paraglider.agent.check_errors import CheckErrors
 from paraglider.agent.connection_watch import ConnectionWatch
+from paraglider.agent.counters import Counters
 from paraglider.agent.decision import Decisions, fact
 from paraglider.agent.in_force import in_force_lines
 from paraglider.agent.loop import Loop
@@ -21,16 +22,15 @@ from paraglider.agent.members import match_backend
 from paraglider.agent.names import Names, NameStatus, wanted_names
 from paraglider.agent.port_watch import PortWatch
 from paraglider.agent.probing import Probing
-from paraglider.agent.record import Record
 from paraglider.agent.status import Overdue
 from paraglider.agent.survey_watch import SurveyWatch
 from paraglider.agent.targets import plan_targets
 from paraglider.agent.writer import Connections, Writer
 from paraglider.config.model import Bind, Config, Endpoint, OnDown
 from paraglider.errors import ConfigError, ParagliderError, UnavailableError, explain
-from paraglider.health.board import Board, Change, FrontendView
-from paraglider.health.memory import Memory
+from paraglider.health.health_state import Change, FrontendView, HealthState
 from paraglider.health.resolver import Resolved
+from paraglider.health.saved_state import SavedState
 from paraglider.health.service import Health, Pair, Service, backend_addresses
 from paraglider.health.wire import Reports
 from paraglider.kernel.conntrack_table import Conntrack, FillWatch
@@ -47,7 +47,7 @@ _OVERDUE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class Dependencies:
     """What the agent cannot know by itself. `load` reads the configuration, `choose` says which
     variant of iptables to use, `survey` warns of what does not fit this host; `remember` returns
     what the rules remember of an agent before, `read_conntrack` how full the kernel's table is,
@@ -59,7 +59,7 @@ class World:
     load: Callable[[], Config]
     choose: Callable[[], Choice]
     survey: Callable[[Config], Sequence[str]]
-    remember: Callable[[Choice], Memory]
+    remember: Callable[[Choice], SavedState]
     report: Callable[[str], None]
     say: Callable[[str], None]
     connections: Connections = field(default_factory=Connections)
@@ -73,43 +73,44 @@ class World:
 class Agent:
     """Keeps one host balanced."""
 
-    def __init__(self, loop: Loop, reconciler: Reconciler, world: World) -> None:
+    def __init__(self, loop: Loop, reconciler: Reconciler, dependencies: Dependencies) -> None:
         self._loop = loop
-        self._world = world
-        self.record = Record(started_s=loop.clock())
-        self._names = Names(world.report)
-        self._check_errors = CheckErrors(world.report, loop.clock)
-        self._probing = Probing(loop, on_reports=self._take_reports, report=world.report)
-        self._survey = SurveyWatch(loop, self._prepare_survey, world.report)
+        self._dependencies = dependencies
+        self.counters = Counters(started_s=loop.clock())
+        report, clock = dependencies.report, loop.clock
+        self._names = Names(report)
+        self._check_errors = CheckErrors(report, clock)
+        self._probing = Probing(loop, on_reports=self._take_reports, report=report)
+        self._survey = SurveyWatch(loop, self._prepare_survey, report)
         self._writer = Writer(
             loop,
             reconciler,
-            world.connections,
-            self.record,
-            world.report,
-            local=world.addresses.among,
+            dependencies.connections,
+            self.counters,
+            report,
+            local=dependencies.addresses.among,
             on_policy=self._survey.want,
         )
-        self._fill = FillWatch(read=world.read_conntrack, report=world.report, clock=loop.clock)
+        self._fill = FillWatch(read=dependencies.read_conntrack, report=report, clock=clock)
         self.connections = ConnectionWatch(
-            count=world.connections.count_by_phase, report=world.report, clock=loop.clock
+            count=dependencies.connections.count_by_phase, report=report, clock=clock
         )
         self._ports = PortWatch(
             count=self.connections.tracked,
-            read=world.read_conntrack,
-            report=world.report,
-            clock=loop.clock,
+            read=dependencies.read_conntrack,
+            report=report,
+            clock=clock,
         )
-        self._board = Board()
+        self._health_state = HealthState()
         self._config: Config | None = None
         self._choice: Choice | None = None
         self._keys: Mapping[str, Pair] = {}
         self._address_feed = -1
         self._is_closing = False
         self._step_s: float | None = None
-        self._decisions = Decisions(world.report)
+        self._decisions = Decisions(dependencies.report)
         # The health of what is being put into force, to which reports go as well.
-        self._next_board: Board | None = None
+        self._next_health_state: HealthState | None = None
         self._resolved: list[Resolved] = []
         # What the configuration was warned of that is to be put into force.
         self._warned: Sequence[str] = ()
@@ -118,20 +119,20 @@ class Agent:
 
     def start(self) -> None:
         """Put the configuration into force; raises what keeps it from being."""
-        config = self._world.load()
-        choice = self._world.choose()
+        config = self._dependencies.load()
+        choice = self._dependencies.choose()
         self._listen()
-        memory = self._world.remember(choice)
-        board = Board(memory)
+        saved_state = self._dependencies.remember(choice)
+        health_state = HealthState(saved_state)
         self._probing.order((), wanted_names(config))
         deadline_s = self._loop.clock() + _NAMES_WAIT_S
         while self._names.is_waiting(config) and self._loop.clock() < deadline_s:
             if signals := self._loop.wait(deadline_s):
                 self._loop.keep(signals)
                 break
-        self._names.hold(config, memory.down | memory.disabled, self._loop.clock())
-        self._names.adopt(config, memory.members())
-        self._put_in_force(config, choice, board, self._names)
+        self._names.hold(config, saved_state.down | saved_state.disabled, self._loop.clock())
+        self._names.adopt(config, saved_state.members())
+        self._put_in_force(config, choice, health_state, self._names)
         self._survey.listen()
 
     def reload(self, why: str, *, is_retry: bool = False) -> str:
@@ -140,52 +141,61 @@ class Agent:
         if self._is_closing:
             raise UnavailableError(f"{why}: not read, the agent is stopping")
         if not is_retry:
-            self._world.report(f"{why}: reading the configuration again")
+            self._dependencies.report(f"{why}: reading the configuration again")
             self._warned = ()
         try:
-            config, choice = self._world.load(), self._world.choose()
+            config, choice = self._dependencies.load(), self._dependencies.choose()
             # A name that was not looked up yet stands for those that are served now.
             names = self._names.copy()
             names.adopt(config, self._serving())
-            self._put_in_force(config, choice, self._board.copy(), names)
+            self._put_in_force(config, choice, self._health_state.copy(), names)
         except (ParagliderError, OSError) as error:
-            told = explain(error)
+            reason = explain(error)
             # Not the rules below its first line, which have counters.
-            if not is_retry or told.split("\n")[0] != self.record.reload_error.split("\n")[0]:
-                self._world.report(f"nothing changed, the configuration in force stays: {told}")
-            self.record.reload_error = told
-            self.record.sync_failures += not isinstance(error, ConfigError)
+            if not is_retry or reason.split("\n")[0] != self.counters.reload_error.split("\n")[0]:
+                self._dependencies.report(
+                    f"nothing changed, the configuration in force stays: {reason}"
+                )
+            self.counters.reload_error = reason
+            self.counters.sync_failures += not isinstance(error, ConfigError)
             raise
         return f"{config.source} is in force"
 
     def _serving(self) -> list[Pair]:
         return [(s.bind, share.backend) for s in self.services() for share in s.serving]
 
-    def _put_in_force(self, config: Config, choice: Choice, board: Board, names: Names) -> None:
+    def _put_in_force(
+        self, config: Config, choice: Choice, health_state: HealthState, names: Names
+    ) -> None:
         """Replace what is in force, all of it, once the kernel holds it."""
-        findings = self._world.survey(config)
+        findings = self._dependencies.survey(config)
         for finding in findings:
             if finding not in self._warned:
-                self._world.report(f"warning: {finding}")
+                self._dependencies.report(f"warning: {finding}")
         self._warned = findings
-        changes = board.configure(config, names.addresses, self._loop.clock())
-        services = self._services_of(board)
-        self._next_board = board
+        changes = health_state.configure(config, names.addresses, self._loop.clock())
+        services = self._services_of(health_state)
+        self._next_health_state = health_state
         try:
             is_changed = self._writer.take_over(services, choice.variant)
         finally:
-            self._next_board = None
+            self._next_health_state = None
         names.follow(config)
-        self._board, self._names, self._config, self._choice = board, names, config, choice
-        self.record.config, self.record.reload_error = config.source, ""
-        self.record.reloads += 1
-        self.record.reloaded_s = self._world.wall_clock()
+        self._health_state, self._names, self._config, self._choice = (
+            health_state,
+            names,
+            config,
+            choice,
+        )
+        self.counters.config, self.counters.reload_error = config.source, ""
+        self.counters.reloads += 1
+        self.counters.reloaded_s = self._dependencies.wall_clock()
         self._order_probes()
         self._survey.want()
         for change in changes:
-            self._world.report(fact(change))
+            self._dependencies.report(fact(change))
         for line in in_force_lines(services, choice, is_changed=is_changed):
-            self._world.say(line)
+            self._dependencies.say(line)
 
     def _take_resolved(self) -> None:
         """Take in what names resolved to, now or while others were put into force."""
@@ -215,7 +225,7 @@ class Agent:
         return replace(late, what="; ".join(promised) or late.what)
 
     def _listen(self) -> None:
-        self._address_feed = self._world.addresses.listen()
+        self._address_feed = self._dependencies.addresses.listen()
         if self._address_feed >= 0:
             self._loop.watch(self._address_feed, self._take_addresses)
 
@@ -223,9 +233,9 @@ class Agent:
 
     def _take_reports(self, reports: Reports) -> None:
         for note in reports.notes:
-            self._world.report(note)
+            self._dependencies.report(note)
         self._resolved += reports.resolved
-        if self._next_board is None:
+        if self._next_health_state is None:
             self._take_resolved()
         now_s = self._loop.clock()
         for result in reports.results:
@@ -233,31 +243,35 @@ class Agent:
             if pair is None:
                 continue
             self._check_errors.end(pair)
-            good, told = result.is_good, result.told
-            for board in self._boards():
-                change = board.note(pair, is_good=good, told=told, now_s=now_s)
-                if change is not None and board is self._board:
+            good, reason = result.is_good, result.reason
+            for health_state in self._health_states():
+                change = health_state.note(pair, is_good=good, reason=reason, now_s=now_s)
+                if change is not None and health_state is self._health_state:
                     self._take_change(change)
         for error in reports.errors:
             pair = self._keys.get(error.key)
             if pair is not None:
-                self._check_errors.begin(pair, self._board.name_of(pair), error.told)
-                for board in self._boards():
-                    board.fail(pair, error.told, now_s)
+                self._check_errors.begin(pair, self._health_state.name_of(pair), error.reason)
+                for health_state in self._health_states():
+                    health_state.fail(pair, error.reason, now_s)
 
-    def _boards(self) -> Sequence[Board]:
-        return (self._board,) if self._next_board is None else (self._board, self._next_board)
+    def _health_states(self) -> Sequence[HealthState]:
+        return (
+            (self._health_state,)
+            if self._next_health_state is None
+            else (self._health_state, self._next_health_state)
+        )
 
     def _follow_names(self) -> None:
         """Names stand for other addresses. The names have reported it; each backend is not."""
         if self._config is not None:
-            self._board.configure(self._config, self._names.addresses, self._loop.clock())
+            self._health_state.configure(self._config, self._names.addresses, self._loop.clock())
             self._order_probes()
             self._writer.want()
 
     def _prepare_survey(self) -> Callable[[], Sequence[Finding]]:
         services, variant = self.services(), self.chosen.variant
-        return lambda: self._world.survey_services(services, variant)
+        return lambda: self._dependencies.survey_services(services, variant)
 
     @property
     def findings(self) -> Sequence[Finding]:
@@ -266,7 +280,7 @@ class Agent:
 
     def _take_addresses(self) -> None:
         """Addresses of this host have come or gone: a backend may be on it now, or no more."""
-        addresses, backends = self._world.addresses, backend_addresses(self.services())
+        addresses, backends = self._dependencies.addresses, backend_addresses(self.services())
         before = addresses.among(backends)
         addresses.hear()
         self._survey.want()
@@ -276,14 +290,14 @@ class Agent:
     def _take_change(self, change: Change) -> None:
         self._writer.want()
         self._decisions.add(change, self._writer.decided)
-        if change.after is Health.DOWN and self._board.on_down(change.key) is OnDown.CUT:
+        if change.after is Health.DOWN and self._health_state.on_down(change.key) is OnDown.CUT:
             self._writer.want_cut(change.key)
         else:
             self._writer.keep(change.key)
 
     def _order_probes(self) -> None:
         if self._config is not None:
-            targets, self._keys = plan_targets(self._board.probed())
+            targets, self._keys = plan_targets(self._health_state.probed())
             self._check_errors.keep(self._keys.values())
             self._probing.order(targets, wanted_names(self._config))
 
@@ -291,10 +305,10 @@ class Agent:
 
     def services(self) -> tuple[Service, ...]:
         """Return what every frontend is to do now."""
-        return self._services_of(self._board)
+        return self._services_of(self._health_state)
 
-    def _services_of(self, board: Board) -> tuple[Service, ...]:
-        services = board.services(self._loop.clock())
+    def _services_of(self, health_state: HealthState) -> tuple[Service, ...]:
+        services = health_state.services(self._loop.clock())
         if self._is_closing:
             return tuple(replace(service, serving=()) for service in services)
         return services
@@ -327,13 +341,13 @@ class Agent:
             self._writer.want()
         self._sync()
         empty = self._writer.look()
-        for pair in set(self._board.leaving()).intersection(empty) if empty else ():
-            self._board.forget(pair)
+        for pair in set(self._health_state.leaving()).intersection(empty) if empty else ():
+            self._health_state.forget(pair)
             self._writer.want()
 
     def _sync(self) -> None:
         if self._writer.is_due:
-            self._step_s = self._board.next_change_s(self._loop.clock())
+            self._step_s = self._health_state.next_change_s(self._loop.clock())
         self._writer.sync(self.services)
         self._decisions.settle(self._writer.written)
         late = self._writer.overdue()
@@ -345,10 +359,10 @@ class Agent:
     def find(self, text: str, frontend: str) -> list[Pair]:
         """Return the (bind, backend) pairs that a command means; or raise UsageError."""
         members = [
-            (view.name, str(standing.backend.host), (view.bind, backend))
-            for view in self._board.views()
-            for backend, standing in view.members.items()
-            if standing.backend is not None
+            (view.name, str(backend_state.backend.host), (view.bind, backend))
+            for view in self._health_state.views()
+            for backend, backend_state in view.members.items()
+            if backend_state.backend is not None
         ]
         return match_backend(text, frontend, members)
 
@@ -364,23 +378,23 @@ class Agent:
         self._order_probes()
         self._sync()
         if self._writer.written < number:  # more may have been decided meanwhile
-            raise UnavailableError(f"ordered, but not done yet: {self.record.trouble}")
+            raise UnavailableError(f"ordered, but not done yet: {self.counters.trouble}")
 
     def _order_one(self, command: str, pair: Pair, deadline_s: float | None) -> Change | None:
         now_s = self._loop.clock()
         match command:
             case "drain":
                 until_s = None if deadline_s is None else now_s + deadline_s
-                return self._board.drain(pair, until_s, now_s)
+                return self._health_state.drain(pair, until_s, now_s)
             case "undrain":
-                return self._board.undrain(pair, now_s)
+                return self._health_state.undrain(pair, now_s)
             case "disable":
-                return self._board.disable(pair, now_s)
-        return self._board.enable(pair, now_s)
+                return self._health_state.disable(pair, now_s)
+        return self._health_state.enable(pair, now_s)
 
     def views(self) -> tuple[FrontendView, ...]:
         """Return what is known of every frontend, in the order of `services`."""
-        return self._board.views()
+        return self._health_state.views()
 
     def names(self) -> Sequence[NameStatus]:
         """Return how it stands with the host names of the file."""
@@ -397,7 +411,7 @@ class Agent:
 
     def name_of(self, pair: Pair) -> str:
         """Return the name of the frontend of a pair."""
-        return self._board.name_of(pair)
+        return self._health_state.name_of(pair)
 
     def count(self, pairs: Collection[Pair]) -> Mapping[Pair, int]:
         """Return how many connections each pair has."""
@@ -423,9 +437,9 @@ class Agent:
         """Look after the rules no more; they stay as they are."""
         self._writer.close()
         self._probing.close()
-        self._world.stop_survey()
+        self._dependencies.stop_survey()
         self._survey.close()
         if self._address_feed >= 0:
             self._loop.forget(self._address_feed)
             self._address_feed = -1
-        self._world.addresses.close()
+        self._dependencies.addresses.close()

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from paraglider.agent.counters import Counters
 from paraglider.agent.loop import Loop
-from paraglider.agent.record import Record
 from paraglider.kernel.reconcile import Reconciler
 from paraglider.rules.policy_rules import Policy
 
@@ -27,14 +27,14 @@ class AnswerRoutes:
         self,
         loop: Loop,
         reconciler: Reconciler,
-        record: Record,
+        counters: Counters,
         *,
         report: Callable[[str], None],
         on_change: Callable[[], None],
     ) -> None:
         self._loop = loop
         self._reconciler = reconciler
-        self._record = record
+        self._counters = counters
         self._report = report
         self._on_change = on_change
         self._feed: int | None = None
@@ -89,8 +89,8 @@ class AnswerRoutes:
             return
         rules = ", ".join(dict.fromkeys(repaired))
         self._rest_until_s = self._loop.clock() + _REST_S
-        self._record.repairs += 1
-        self._record.last_repair = rules
+        self._counters.repairs += 1
+        self._counters.last_repair = rules
         self._report(f"another program changed {rules}: restored")
 
     def close(self) -> None:

@@ -17,8 +17,8 @@ from collections.abc import Collection, Sequence
 
 from paraglider.config.model import CheckKind, Config, HttpRequest
 from paraglider.errors import ParagliderError
+from paraglider.health.probe_result import CannotProbe, clip
 from paraglider.health.tls import TlsContexts, load_tls
-from paraglider.health.verdict import CannotProbe, clip
 from paraglider.kernel.privileges import drop_privileges
 
 _TIME_S = 3.0
@@ -71,7 +71,7 @@ def _try_in_child(requests: Collection[HttpRequest]) -> Sequence[str]:
         os.waitpid(pid, 0)
     if answer is None:
         return [f"its certificates could not be read in {_TIME_S:g} s"] * len(requests)
-    return [clip(str(told)) for told in json.loads(answer or b"[]")]
+    return [clip(str(reason)) for reason in json.loads(answer or b"[]")]
 
 
 def _read_all(reading: int, until_s: float) -> bytes | None:

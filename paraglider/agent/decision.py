@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from paraglider.health.board import Change
+from paraglider.health.health_state import Change
 from paraglider.health.service import Health
 
 

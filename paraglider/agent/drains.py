@@ -76,12 +76,12 @@ class Drains:
         counts = dict(self._count(self._services))
         over_time = dict.fromkeys(pair for pair in self._over_time() if counts.get(pair)).keys()
         cut = self._cut(self._services, over_time) if over_time else {}
-        told = {}
+        found_connections = {}
         for pair in over_time:
             found = cut.get(pair, Cut())
             counts[pair] = found.not_cut
             if found.cut or pair not in self._again_s:
-                told[pair] = found
+                found_connections[pair] = found
             if found.not_cut:
                 self._again_s[pair] = began_s + _CUT_AGAIN_S
         before = self._open
@@ -90,7 +90,7 @@ class Drains:
         ended = [pair for pair in empty if before[pair] != 0]
         ended_s = self._clock()
         self._next_s = ended_s + max(_COUNT_S, _REST_PER_COUNT * (ended_s - began_s))
-        return Drained(empty, ended, told)
+        return Drained(empty, ended, found_connections)
 
     def _over_time(self) -> list[Pair]:
         now_s = self._clock()

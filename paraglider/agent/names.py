@@ -79,13 +79,13 @@ class Names:
         self._answered.add(name)
         before = self._states.get(name, NameState())
         if not resolved.addresses:
-            self._states[name] = before.fail(resolved.told or "no addresses", now_s)
+            self._states[name] = before.fail(resolved.reason or "no addresses", now_s)
             if not before.error and self._is_time(name, now_s):
                 stays = "its addresses are kept" if before.addresses else "it has no addresses"
                 self._report(f"cannot look up {_text(name)}: {self._states[name].error}; {stays}")
             return is_first
         after = before.answer(resolved.addresses, now_s).expire(self._hold_s(name), now_s)
-        return self._change(name, before, after, resolved.told)
+        return self._change(name, before, after, resolved.reason)
 
     def _is_time(self, name: Name, now_s: float) -> bool:
         """Return whether a failure of `name` is to be logged, and remember that it was."""
@@ -115,7 +115,7 @@ class Names:
     def _hold_s(self, name: Name) -> float:
         return self._holds.get(name, 0.0)
 
-    def _change(self, name: Name, before: NameState, after: NameState, told: str = "") -> bool:
+    def _change(self, name: Name, before: NameState, after: NameState, reason: str = "") -> bool:
         """Keep `after`, and report what is another address; return whether any is."""
         self._states[name] = after
         old, new, hold_s = before.addresses, after.addresses, self._hold_s(name)
@@ -130,8 +130,8 @@ class Names:
         if removed := [address for address in old if address not in set(new)]:
             missing = f", missing from answers for {hold_s:g} s" if hold_s else ""
             parts.append(f"removed {listed(removed)}{missing}")
-        if told:
-            parts.append(told)
+        if reason:
+            parts.append(reason)
         again = " again" if is_over else ""
         changes = f": {'; '.join(parts)}" if parts else ""
         self._report(f"{_text(name)} resolves{again} to {_count(new)}{changes}")

@@ -18,10 +18,10 @@ from paraglider.agent.loop import MEANINGLESS, SIGNALS, Loop
 from paraglider.config.model import CheckKind
 from paraglider.errors import ParagliderError, explain
 from paraglider.health.probe import Target
+from paraglider.health.probe_result import CannotProbe
 from paraglider.health.prober_main import serve_probes
 from paraglider.health.resolver import Name
 from paraglider.health.tls import load_tls
-from paraglider.health.verdict import CannotProbe
 from paraglider.health.wire import (
     MAX_REPORTS_BYTES,
     LineBuffer,
@@ -172,9 +172,9 @@ class Probing:
         except ValueError as error:
             self._end(f"invalid report from the prober: {error}")
             return
-        for told in reports:
-            self._failure = told.failure or self._failure
-            self._on_reports(told)
+        for report in reports:
+            self._failure = report.failure or self._failure
+            self._on_reports(report)
         if not self._failure:
             self._works()
 

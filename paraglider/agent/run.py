@@ -278,10 +278,10 @@ class _Runner:
             self._try_reload("trying again", is_retry=True)
 
     def _tell_of_missing(self) -> None:
-        missing, record = self._running.watch.missing, self._agent.record
-        if missing != record.config_missing:
+        missing, counters = self._running.watch.missing, self._agent.counters
+        if missing != counters.config_missing:
             self._report(missing or "the configuration file is back")
-            record.config_missing = missing
+            counters.config_missing = missing
 
     def _look_at_closing(self, until_s: float) -> None:
         left: int | None = None

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from paraglider.agent.counters import Counters
 from paraglider.agent.names import NameStatus
 from paraglider.agent.port_watch import Use, count_room, count_use
-from paraglider.agent.record import Record
 from paraglider.config.clients import SourceKind
 from paraglider.config.model import Bind, Endpoint, Family
 from paraglider.errors import NO_BACKEND_EXIT_CODE, ParagliderError
@@ -24,7 +24,7 @@ from paraglider.kernel.firewall import survey_services
 from paraglider.kernel.host import Host
 from paraglider.kernel.policy_routing import PolicyWatch
 from paraglider.kernel.variant import Choice
-from paraglider.rules.describe import describe_states
+from paraglider.rules.decode import decode_states
 from paraglider.rules.policy_rules import find_tables
 from paraglider.rules.ruleset import Network
 
@@ -47,7 +47,7 @@ class BackendStatus:
     percent: int
     connections: Count
     total: int
-    told: str = ""
+    reason: str = ""
     for_s: float | None = None
     cut_in_s: float | None = None
     is_backup: bool = False
@@ -109,7 +109,7 @@ class AgentStatus:
 
     pid: int
     up_s: float
-    record: Record
+    counters: Counters
     names: tuple[NameStatus, ...] = ()
     count_error: str = ""
     overdue: Overdue | None = None
@@ -184,7 +184,7 @@ def read_kernel(
 ) -> Reading:
     """Read the rules of this host, and its connections."""
     states = read_states(choice.variant, host)
-    description = describe_states(states)
+    description = decode_states(states)
     is_whole = description.is_whole and not find_missing_anchors(choice.variant, states, host)
     tables, is_routed = find_tables(PolicyWatch().rules(), description.marks)
     counts = count(description.services)

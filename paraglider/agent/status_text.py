@@ -84,18 +84,20 @@ def _what(frontend: FrontendStatus) -> str:
 
 
 def _agent_lines(agent: AgentStatus) -> Iterator[str]:
-    record = agent.record
-    repairs = f", {record.repairs} repairs (last: {record.last_repair})" if record.repairs else ""
-    yield f"agent: process {agent.pid}, up {_span(agent.up_s)}, {record.config}{repairs}"
-    if record.config_missing:
-        yield record.config_missing
-    if record.reload_error:
-        yield f"the current configuration is NOT in force: {record.reload_error}"
+    counters = agent.counters
+    repairs = (
+        f", {counters.repairs} repairs (last: {counters.last_repair})" if counters.repairs else ""
+    )
+    yield f"agent: process {agent.pid}, up {_span(agent.up_s)}, {counters.config}{repairs}"
+    if counters.config_missing:
+        yield counters.config_missing
+    if counters.reload_error:
+        yield f"the current configuration is NOT in force: {counters.reload_error}"
     if agent.overdue:
         why = f": {agent.overdue.why}" if agent.overdue.why else ""
         yield f"OVERDUE for {_span(agent.overdue.for_s)}: {agent.overdue.what}{why}"
-    elif record.trouble:
-        yield f"trouble: {record.trouble}"
+    elif counters.trouble:
+        yield f"trouble: {counters.trouble}"
     if agent.count_error:
         yield f"connection counts are the last ones that could be read: {agent.count_error}"
     if agent.read_error or agent.read_age_s is None or agent.read_age_s >= _OLD_S:
@@ -155,8 +157,8 @@ def _note(backend: BackendStatus) -> str:
     if backend.check_error:
         for_ = f" for {_span(backend.check_error_for_s or 0.0)}"
         notes.append(f"cannot be probed{for_}: {backend.check_error}")
-    elif backend.health in (Health.DOWN, Health.UNKNOWN) and backend.told:
-        notes.append(backend.told)
+    elif backend.health in (Health.DOWN, Health.UNKNOWN) and backend.reason:
+        notes.append(backend.reason)
     if backend.percent and backend.health in (Health.DOWN, *_ORDERED):
         notes.append("serving: no other backend is up")
     return ", ".join(notes)
@@ -225,16 +227,16 @@ def _conntrack_json(conntrack: Conntrack) -> dict[str, object]:
 
 
 def _agent_json(agent: AgentStatus) -> dict[str, object]:
-    record = agent.record
+    counters = agent.counters
     return {
         "pid": agent.pid,
         "up_s": round(agent.up_s, 3),
-        "config": record.config,
-        "config_missing": record.config_missing or None,
-        "reload_error": record.reload_error or None,
-        "repairs_total": record.repairs,
-        "last_repair": record.last_repair or None,
-        "trouble": record.trouble or None,
+        "config": counters.config,
+        "config_missing": counters.config_missing or None,
+        "reload_error": counters.reload_error or None,
+        "repairs_total": counters.repairs,
+        "last_repair": counters.last_repair or None,
+        "trouble": counters.trouble or None,
         "count_error": agent.count_error or None,
         "counters_age_s": None if agent.read_age_s is None else round(agent.read_age_s, 3),
         "names": [_name_json(name) for name in agent.names],
@@ -271,7 +273,7 @@ def _backend_json(backend: BackendStatus, wall_s: float) -> dict[str, object]:
         "backend": str(backend.backend),
         "health": backend.health.value,
         "health_for_s": _rounded(backend.for_s),
-        "last_probe": backend.told or None,
+        "last_probe": backend.reason or None,
         "share_percent": backend.percent,
         "connections_open": backend.connections.established,
         "connections_half_open": backend.connections.half_open,

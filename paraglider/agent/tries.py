@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from paraglider.agent.record import Record
+from paraglider.agent.counters import Counters
 from paraglider.errors import ParagliderError, explain
 
 _FIRST_S, _MOST_S = 0.5, 30.0
@@ -49,21 +49,21 @@ class Backoff:
 @dataclass(slots=True)
 class _Failing:
     backoff: Backoff = field(default_factory=Backoff)
-    told: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
 
     @property
     def text(self) -> str:
-        return self.told[-1]
+        return self.texts[-1]
 
 
 class Tries:
     """Several kinds of action, each known by the words that say what cannot be done."""
 
     def __init__(
-        self, *, report: Callable[[str], None], record: Record, clock: Callable[[], float]
+        self, *, report: Callable[[str], None], counters: Counters, clock: Callable[[], float]
     ) -> None:
         self._report = report
-        self._record = record
+        self._counters = counters
         self._clock = clock
         self._failing: dict[str, _Failing] = {}
 
@@ -108,20 +108,20 @@ class Tries:
             failing.backoff.hasten()
 
     def _note_failure(self, what: str, error: Exception) -> None:
-        self._record.sync_failures += 1
+        self._counters.sync_failures += 1
         failing = self._failing.setdefault(what, _Failing())
         failing.backoff.fail(self._clock())
         text = f"{what}: {explain(error)}"
-        is_new = text not in failing.told
-        failing.told = [*(t for t in failing.told if t != text), text]
-        if is_new and len(failing.told) <= _MOST_TOLD:
+        is_new = text not in failing.texts
+        failing.texts = [*(t for t in failing.texts if t != text), text]
+        if is_new and len(failing.texts) <= _MOST_TOLD:
             self._report(f"{text}\ntrying again")
-        del failing.told[:-_MOST_TOLD]
-        self._record.trouble = text
+        del failing.texts[:-_MOST_TOLD]
+        self._counters.trouble = text
 
     def _note_success(self, what: str) -> None:
         failing = self._failing.pop(what, None)
         if failing is None:
             return
         self._report(f"{what}: {failing.backoff.told_end(self._clock())}")
-        self._record.trouble = next((f.text for f in self._failing.values()), "")
+        self._counters.trouble = next((f.text for f in self._failing.values()), "")

@@ -21,9 +21,9 @@ from paraglider.agent.status import (
 from paraglider.agent.tries import Backoff
 from paraglider.config.model import Endpoint
 from paraglider.errors import ParagliderError, explain
-from paraglider.health.board import FrontendView
+from paraglider.health.backend_state import BackendState
+from paraglider.health.health_state import FrontendView
 from paraglider.health.service import Service
-from paraglider.health.standing import Standing
 from paraglider.kernel.host import Host
 
 
@@ -65,11 +65,11 @@ class View:
             _frontend(view, service, reading, full.get(service.bind, ()), agent.prober_error)
             for view, service in zip(agent.views(), agent.services(), strict=True)
         )
-        record = agent.record
+        counters = agent.counters
         itself = AgentStatus(
             os.getpid(),
-            now_s - record.started_s,
-            record,
+            now_s - counters.started_s,
+            counters,
             tuple(agent.names()),
             agent.connections.error,
             overdue=agent.overdue(),
@@ -101,19 +101,19 @@ def _frontend(
 
 
 def _with_standing(
-    found: BackendStatus, standing: Standing, prober_error: tuple[str, float], now_s: float
+    found: BackendStatus, backend_state: BackendState, prober_error: tuple[str, float], now_s: float
 ) -> BackendStatus:
-    error, since_s = standing.error, standing.error_since_s
-    if not error and standing.is_probed:
+    error, since_s = backend_state.error, backend_state.error_since_s
+    if not error and backend_state.is_probed:
         error, since_s = prober_error
-    host = None if standing.backend is None else standing.backend.host
+    host = None if backend_state.backend is None else backend_state.backend.host
     return replace(
         found,
         check_error=error,
         check_error_for_s=now_s - since_s if error else None,
         host_name=host if isinstance(host, str) else "",
-        told=standing.told,
-        for_s=now_s - standing.since_s,
-        is_backup=standing.is_backup,
-        is_leaving=standing.is_leaving,
+        reason=backend_state.reason,
+        for_s=now_s - backend_state.since_s,
+        is_backup=backend_state.is_backup,
+        is_leaving=backend_state.is_leaving,
     )

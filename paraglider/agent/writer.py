@@ -10,11 +10,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from paraglider.agent.answer_routes import AnswerRoutes
+from paraglider.agent.counters import Counters
 from paraglider.agent.drains import Drains
-from paraglider.agent.leveler import Leveler
+from paraglider.agent.least_connections import LeastConnections
 from paraglider.agent.listing import listed
 from paraglider.agent.loop import Loop
-from paraglider.agent.record import Record
 from paraglider.agent.status import Overdue
 from paraglider.agent.tries import Tries
 from paraglider.config.model import Address, Bind, Endpoint, Family, Protocol
@@ -61,7 +61,7 @@ class Writer:
         loop: Loop,
         reconciler: Reconciler,
         connections: Connections,
-        record: Record,
+        counters: Counters,
         report: Callable[[str], None],
         *,
         local: Callable[[Iterable[Address]], Collection[Address]] = lambda _: (),
@@ -71,11 +71,11 @@ class Writer:
         self._local = local
         self._reconciler = reconciler
         self._connections = connections
-        self._record = record
+        self._counters = counters
         self._report = report
-        self._tries = Tries(report=report, record=record, clock=loop.clock)
+        self._tries = Tries(report=report, counters=counters, clock=loop.clock)
         self._routes = AnswerRoutes(
-            loop, reconciler, record, report=report, on_change=self._hear_policy
+            loop, reconciler, counters, report=report, on_change=self._hear_policy
         )
         self._on_policy = on_policy
         self._drains = Drains(
@@ -83,8 +83,8 @@ class Writer:
             cut=connections.cut,
             clock=loop.clock,
         )
-        self._leveler = Leveler(count=connections.count, clock=loop.clock)
-        self._planner = Planner(starts_anywhere=False)
+        self._least_connections = LeastConnections(count=connections.count, clock=loop.clock)
+        self._planner = Planner(randomize_start=False)
         self._to_cut: set[Pair] = set()
         self._services: Sequence[Service] = ()
         self._has_stale = False
@@ -129,30 +129,37 @@ class Writer:
     @property
     def full(self) -> Mapping[Bind, Collection[Endpoint]]:
         """Those that are to get no connection because they have as many as they may."""
-        return self._leveler.full
+        return self._least_connections.full
 
     def take_over(self, services: Sequence[Service], variant: Variant) -> bool:
         """Make the kernel hold what `services` ask for, from whatever state; return whether
         anything had to be changed. Raises what keeps it from that; all is as it was then."""
-        planner, leveler = Planner(starts_anywhere=variant is Variant.LEGACY), self._leveler.copy()
+        planner, least_connections = (
+            Planner(randomize_start=variant is Variant.LEGACY),
+            self._least_connections.copy(),
+        )
         number, began_s = self._decided, self._loop.clock()
-        wanted = self._plan(planner, leveler, services)
+        wanted = self._plan(planner, least_connections, services)
         is_changed = self._reconciler.take_over(wanted, variant)
         self._planner = planner
-        self._note_written(services, leveler, number, began_s)
+        self._note_written(services, least_connections, number, began_s)
         self._listen()
         return is_changed
 
     def _plan(
-        self, planner: Planner, leveler: Leveler, services: Sequence[Service]
+        self, planner: Planner, least_connections: LeastConnections, services: Sequence[Service]
     ) -> Mapping[Family, State]:
         local = self._local(backend_addresses(services))
-        return planner.plan(leveler.level(services), local, self._routes.read())
+        return planner.plan(least_connections.level(services), local, self._routes.read())
 
     def _note_written(
-        self, services: Sequence[Service], leveler: Leveler, number: int, began_s: float
+        self,
+        services: Sequence[Service],
+        least_connections: LeastConnections,
+        number: int,
+        began_s: float,
     ) -> None:
-        self._leveler, self._services, self._written = leveler, services, number
+        self._least_connections, self._services, self._written = least_connections, services, number
         # What was decided meanwhile is not older than that.
         self._due_s = began_s if self.is_due else None
         self._drains.follow(services)
@@ -190,9 +197,13 @@ class Writer:
 
     def _write(self, services: Sequence[Service]) -> None:
         # More may be decided while it is written.
-        number, began_s, leveler = self._decided, self._loop.clock(), self._leveler.copy()
-        self._reconciler.update(self._plan(self._planner, leveler, services))
-        self._note_written(services, leveler, number, began_s)
+        number, began_s, least_connections = (
+            self._decided,
+            self._loop.clock(),
+            self._least_connections.copy(),
+        )
+        self._reconciler.update(self._plan(self._planner, least_connections, services))
+        self._note_written(services, least_connections, number, began_s)
         self._routes.look_again()
         self._offloaded_until_s = None
 
@@ -230,7 +241,7 @@ class Writer:
             self._tries.attempt(_REPAIR, self._repair)
         if self._routes.is_due() and not self.is_due and self._tries.may(_ROUTES):
             self._tries.attempt(_ROUTES, self._routes.repair)
-        if self._is_time(self._leveler.next_s()):
+        if self._is_time(self._least_connections.next_s()):
             self._tries.attempt(_COUNT, self._level)
         empty = list[Pair]()
         if self._is_time(self._drains.next_s()):
@@ -243,7 +254,7 @@ class Writer:
         return is_past and self._tries.may(_COUNT) and not self.is_due
 
     def _level(self) -> None:
-        if self._leveler.look():
+        if self._least_connections.look():
             self.want()
 
     def _repair(self) -> None:
@@ -252,8 +263,8 @@ class Writer:
             return
         chains = ", ".join(repair.chains)
         by = ", ".join(repair.by) or "another program"
-        self._record.repairs += 1
-        self._record.last_repair = chains
+        self._counters.repairs += 1
+        self._counters.last_repair = chains
         took_ms = 1000 * repair.took_s
         self._report(f"repaired {chains} after a change by {by} ({took_ms:.0f} ms)")
 
@@ -280,7 +291,7 @@ class Writer:
         times = {
             _CHANGE: 0.0 if self.is_due else None,
             _CUT: self._cut_s(),
-            _COUNT: None if self.is_due else _earlier(self._drains, self._leveler),
+            _COUNT: None if self.is_due else _earlier(self._drains, self._least_connections),
             _REPAIR: self._reconciler.next_s(),
             _ROUTES: None if self.is_due else self._routes.due_s,
         }
@@ -334,6 +345,6 @@ class Writer:
         self._feed = -1
 
 
-def _earlier(drains: Drains, leveler: Leveler) -> float | None:
-    times = (drains.next_s(), leveler.next_s())
+def _earlier(drains: Drains, least_connections: LeastConnections) -> float | None:
+    times = (drains.next_s(), least_connections.next_s())
     return min((time_s for time_s in times if time_s is not None), default=None)

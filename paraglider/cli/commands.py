@@ -54,7 +54,7 @@ def start(context: Context) -> int:
         _refuse_beside_agent(context)  # one may have come and gone on without the lock
         before = read_served(context, choice.variant)
         is_changed = apply_states(
-            plan_states(services, starts_anywhere=is_legacy, local=local, policy=policy),
+            plan_states(services, randomize_start=is_legacy, local=local, policy=policy),
             variant=choice.variant,
             host=context.host,
             report=context.report,
@@ -170,7 +170,7 @@ def render(context: Context) -> int:
     config = context.load_config()
     services = standing_services(config, resolve_names(config))
     local = find_local(backend_addresses(services))
-    planned = plan_states(services, starts_anywhere=is_legacy, local=local)
+    planned = plan_states(services, randomize_start=is_legacy, local=local)
     wanted = {family: state for family, state in planned.items() if only in (None, family)}
     for header, text in render_states(wanted):
         context.out.write(f"{header}\n{text}")
@@ -179,16 +179,16 @@ def render(context: Context) -> int:
 
 def diff(context: Context) -> int:
     """Show how the live rules differ from the wanted ones."""
-    from paraglider.agent.memory import recall
+    from paraglider.agent.saved_state import recall
     from paraglider.cli.names import resolve_names
     from paraglider.config.model import Family
-    from paraglider.health.board import Board
+    from paraglider.health.health_state import HealthState
     from paraglider.health.service import backend_addresses
     from paraglider.kernel.apply import find_missing_anchors, read_states
     from paraglider.kernel.iptables import Variant
     from paraglider.kernel.policy_routing import PolicyWatch, differing_policy
     from paraglider.kernel.routes import find_local
-    from paraglider.rules.describe import describe_states
+    from paraglider.rules.decode import decode_states
     from paraglider.rules.diff import diff_states
     from paraglider.rules.state import NOTHING
     from paraglider.rules.wanted import plan_states
@@ -198,13 +198,13 @@ def diff(context: Context) -> int:
     variant = context.choose_variant().variant
     live = read_states(variant, context.host)
     # Backends that are noted as out of service are not expected to serve.
-    board = Board(recall(describe_states(live).services))
-    board.configure(config, resolve_names(config), 0.0)
-    services = board.services(0.0)
+    health_state = HealthState(recall(decode_states(live).services))
+    health_state.configure(config, resolve_names(config), 0.0)
+    services = health_state.services(0.0)
     policy = PolicyWatch(report=context.report).rules()
     wanted = plan_states(
         services,
-        starts_anywhere=variant is Variant.LEGACY,
+        randomize_start=variant is Variant.LEGACY,
         local=find_local(backend_addresses(services)),
         policy=policy,
     )

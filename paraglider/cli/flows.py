@@ -15,7 +15,7 @@ from paraglider.health.service import Service
 from paraglider.kernel.apply import read_states
 from paraglider.kernel.iptables import Variant
 from paraglider.kernel.udp_flows import UdpFlows
-from paraglider.rules.describe import describe_states
+from paraglider.rules.decode import decode_states
 
 
 def read_served(context: Context, variant: Variant) -> Sequence[Service]:
@@ -23,7 +23,7 @@ def read_served(context: Context, variant: Variant) -> Sequence[Service]:
     states = read_states(variant, context.host)
     if not any(" -p udp " in f" {text}" for state in states.values() for text in state.texts()):
         return ()  # a hundred thousand rules take seconds to be understood
-    return [s for s in describe_states(states).services if _has_udp(s)]
+    return [s for s in decode_states(states).services if _has_udp(s)]
 
 
 def read_whatever_is_served(context: Context) -> Sequence[Service]:

@@ -61,8 +61,8 @@ class Log(io.TextIOBase):
         super().close()
 
     def _put(self, line: str) -> None:
-        told = f"paraglider: {self._lost} log lines lost: the log was not read\n"
-        encoded = f"{told if self._lost else ''}{line}\n".encode("utf-8", "backslashreplace")
+        lost = f"paraglider: {self._lost} log lines lost: the log was not read\n"
+        encoded = f"{lost if self._lost else ''}{line}\n".encode("utf-8", "backslashreplace")
         self._send()
         if not self._unsent:
             self._unsent = encoded

@@ -29,7 +29,7 @@ def resolve_names(config: Config) -> Addresses:
         if resolved.addresses:
             found[name] = resolved.addresses
         else:
-            lost.append(f"{name[0]} (IPv{name[1].value}): {resolved.told or 'no addresses'}")
+            lost.append(f"{name[0]} (IPv{name[1].value}): {resolved.reason or 'no addresses'}")
     if lost:
         raise UnavailableError(
             f"cannot resolve {'; '.join(lost)}\ncheck the name, or let 'paraglider run' wait for it"

@@ -7,12 +7,12 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from paraglider.agent.agent import Agent, World
+from paraglider.agent.agent import Agent, Dependencies
 from paraglider.agent.loop import REST_S, Loop
-from paraglider.agent.memory import recall
 from paraglider.agent.programs import Programs, ThreadPrograms
 from paraglider.agent.protocol import socket_path
 from paraglider.agent.run import Running, run_agent
+from paraglider.agent.saved_state import recall
 from paraglider.agent.view import View
 from paraglider.agent.watch import FileWatch
 from paraglider.agent.writer import Connections
@@ -20,7 +20,7 @@ from paraglider.cli.times import read_time
 from paraglider.config.load import find_file
 from paraglider.config.model import Config
 from paraglider.config.variables import read_drain
-from paraglider.health.memory import Memory
+from paraglider.health.saved_state import SavedState
 from paraglider.health.service import Service
 from paraglider.kernel.agent_lock import hold_agent_lock
 from paraglider.kernel.apply import read_states
@@ -33,7 +33,7 @@ from paraglider.kernel.lock import hold_rules_lock
 from paraglider.kernel.reconcile import Reconciler
 from paraglider.kernel.udp_flows import UdpFlows
 from paraglider.kernel.variant import Choice
-from paraglider.rules.describe import describe_states
+from paraglider.rules.decode import decode_states
 
 if TYPE_CHECKING:
     from paraglider.cli.context import Context
@@ -56,10 +56,11 @@ def run_here(
     survey_here = partial(survey_services, host=replace(context.host, run=survey_programs.run))
     context = replace(context, host=replace(context.host, run=programs.run))
     reconciler = Reconciler(host=context.host, report=context.report)
-    world = replace(
-        _world(context, survey, survey_services=survey_here), stop_survey=survey_programs.stop
+    dependencies = replace(
+        _dependencies(context, survey, survey_services=survey_here),
+        stop_survey=survey_programs.stop,
     )
-    agent = Agent(loop, reconciler, world)
+    agent = Agent(loop, reconciler, dependencies)
     running = Running(
         watch=FileWatch(find_file(arguments.config, environment=environment)),
         socket_path=socket_path(environment),
@@ -82,14 +83,14 @@ def run_here(
     return 0
 
 
-def _world(
+def _dependencies(
     context: Context,
     survey: Callable[[Context, Config], Sequence[str]],
     *,
     survey_services: Callable[[Sequence[Service], Variant], Sequence[Finding]],
-) -> World:
+) -> Dependencies:
     flows = UdpFlows(is_local=context.host.is_local, source_for=context.host.source_for)
-    return World(
+    return Dependencies(
         load=context.load_config,
         choose=context.choose_variant,
         survey=lambda config: survey(context, config),
@@ -102,7 +103,7 @@ def _world(
     )
 
 
-def _remember(choice: Choice, host: Host, flows: UdpFlows) -> Memory:
-    services = describe_states(read_states(choice.variant, host)).services
+def _remember(choice: Choice, host: Host, flows: UdpFlows) -> SavedState:
+    services = decode_states(read_states(choice.variant, host)).services
     flows.know(services)
     return recall(services)

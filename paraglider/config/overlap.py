@@ -35,15 +35,15 @@ _OwnPorts = dict[tuple[Protocol, Family], list[Ports]]
 def check_overlaps(drafts: Sequence[Draft], problems: Problems) -> None:
     """Tell `problems` of binds that share a port, and of backends that are a bind."""
     groups: _Groups = {}
-    told: set[tuple[Place, Place]] = set()
+    reported: set[tuple[Place, Place]] = set()
     for draft in drafts:
         for bind, place in draft.binds:
             scope = bind.protocol, bind.family, bind.address or bind.interface
             group = groups.setdefault(scope, [])
             if (first := _sharing(group, bind.ports)) is None:
                 insort(group, _Taken(bind, place), key=_first_port)
-            elif (pair := (first.place, place)) not in told:  # as of another family or protocol
-                told.add(pair)
+            elif (pair := (first.place, place)) not in reported:  # as of another family or protocol
+                reported.add(pair)
                 problems.add(place, _shared(bind, first))
     _check_sources(drafts, problems)
     addresses = {bind.address for draft in drafts for bind, _ in draft.binds}
@@ -63,7 +63,7 @@ def _check_sources(drafts: Sequence[Draft], problems: Problems) -> None:
         key=lambda it: it[0].ports,
     )
     known: dict[tuple[Protocol, Family], tuple[int, SourceDraft]] = {}
-    told: set[Place] = set()
+    reported: set[Place] = set()
     for bind, source in found:
         if bind.address is not None:
             continue
@@ -71,8 +71,11 @@ def _check_sources(drafts: Sequence[Draft], problems: Problems) -> None:
         last, before = known.get(scope, (0, source))
         if bind.ports.first > last:
             last, before = 0, source
-        elif _seen(source, bind.family) != _seen(before, bind.family) and source.place not in told:
-            told.add(source.place)
+        elif (
+            _seen(source, bind.family) != _seen(before, bind.family)
+            and source.place not in reported
+        ):
+            reported.add(source.place)
             problems.add(source.place, _two_sources(bind, before))
         known[scope] = max(last, bind.ports.last), before
 

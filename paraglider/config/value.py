@@ -10,7 +10,7 @@ from paraglider.config.address import Refused
 from paraglider.config.document import Document, Kind, Text
 from paraglider.config.problems import Place, Problems
 from paraglider.config.quote import quoted
-from paraglider.config.traps import with_reading
+from paraglider.config.yaml11 import with_reading
 
 T = TypeVar("T")
 

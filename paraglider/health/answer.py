@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from paraglider.config.quote import quoted
-from paraglider.health.verdict import Verdict
+from paraglider.health.probe_result import ProbeResult
 
 MAX_ANSWER_BYTES = 64 << 10
 
@@ -24,7 +24,7 @@ class Answer(Protocol):
         """Take what arrived."""
         ...
 
-    def end(self, why: str) -> Verdict:
+    def end(self, why: str) -> ProbeResult:
         """Return the verdict; nothing else will arrive, because of `why` (``closed``)."""
         ...
 
@@ -66,10 +66,10 @@ class BytesAnswer:
         self._is_found = self._finder.is_in(data)
         self.is_over = self._is_found or self._size_bytes == MAX_ANSWER_BYTES
 
-    def end(self, why: str) -> Verdict:
+    def end(self, why: str) -> ProbeResult:
         """Return the verdict on what arrived."""
         if self._is_found:
-            return Verdict(True, f"answered {self._shown}")
+            return ProbeResult(True, f"answered {self._shown}")
         if self._size_bytes:
-            return Verdict(False, f"answer lacks {self._shown}")
-        return Verdict(False, f"no answer: {why}")
+            return ProbeResult(False, f"answer lacks {self._shown}")
+        return ProbeResult(False, f"no answer: {why}")

@@ -21,7 +21,7 @@ from paraglider.config.headers import HEADER_NAME_PATTERN, HEADER_VALUE_PATTERN
 from paraglider.config.model import Address, CheckKind, HttpRequest
 from paraglider.config.quote import quoted
 from paraglider.health.answer import MAX_ANSWER_BYTES, Finder
-from paraglider.health.verdict import CannotProbe, Verdict
+from paraglider.health.probe_result import CannotProbe, ProbeResult
 
 # All heads of an answer together, those of 1xx too.
 MAX_HEAD_BYTES = 16 << 10
@@ -74,7 +74,7 @@ class HttpAnswer:
         self.is_over = False
         self._request = request
         self._body_finder = Finder(request.body.encode()) if request.body else None
-        self._verdict: Verdict | None = None
+        self._verdict: ProbeResult | None = None
         self._head = bytearray()
         self._head_bytes = 0
         self._looked_bytes = 0
@@ -104,15 +104,15 @@ class HttpAnswer:
             del self._head[:size_bytes]
             self._read_head(head)
 
-    def end(self, why: str) -> Verdict:
+    def end(self, why: str) -> ProbeResult:
         """Return the verdict on what arrived."""
         if self._verdict is not None:
             return self._verdict
         if self._body is not None:
             return self._lacking()
         if self._head_bytes or self._head:
-            return Verdict(False, f"answer cut short: {why}")
-        return Verdict(False, f"no answer: {why}")
+            return ProbeResult(False, f"answer cut short: {why}")
+        return ProbeResult(False, f"no answer: {why}")
 
     def _read_head(self, head: bytes) -> None:
         line = _STATUS_LINE.match(head)
@@ -125,9 +125,9 @@ class HttpAnswer:
             return
         self._told = f"HTTP {status}"
         if not any(first <= status <= last for first, last in self._request.statuses):
-            self._verdict = Verdict(False, self._told)
+            self._verdict = ProbeResult(False, self._told)
         elif self._body_finder is None:
-            self._verdict = Verdict(True, self._told)
+            self._verdict = ProbeResult(True, self._told)
         has_body = self._request.method != "HEAD" and status not in (101, 204, 304)
         self._body = _Body(head) if has_body else _Body(None)
         self._read_body(self._body, bytes(self._head))
@@ -139,16 +139,16 @@ class HttpAnswer:
             and self._body_finder is not None
             and self._body_finder.is_in(content)
         ):
-            self._verdict = Verdict(True, self._told)
+            self._verdict = ProbeResult(True, self._told)
         if body.is_over:
             self._verdict = self._verdict or self._lacking()
             self.is_over = True
 
-    def _lacking(self) -> Verdict:
-        return Verdict(False, f"{self._told}, body lacks {quoted(self._request.body)}")
+    def _lacking(self) -> ProbeResult:
+        return ProbeResult(False, f"{self._told}, body lacks {quoted(self._request.body)}")
 
-    def _refuse(self, told: str) -> None:
-        self._verdict = Verdict(False, told)
+    def _refuse(self, reason: str) -> None:
+        self._verdict = ProbeResult(False, reason)
         self.is_over = True
 
 

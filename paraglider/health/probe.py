@@ -19,14 +19,14 @@ from typing import TypeVar
 from paraglider.config.model import Address, Check, CheckKind
 from paraglider.health.answer import Answer, BytesAnswer
 from paraglider.health.http_answer import HttpAnswer, name_host, render_request
-from paraglider.health.tls import TlsContexts, TlsStream, WouldBlock
-from paraglider.health.verdict import (
+from paraglider.health.probe_result import (
     CannotProbe,
     ProbeFailed,
-    Verdict,
+    ProbeResult,
     describe_errno,
     describe_error,
 )
+from paraglider.health.tls import TlsContexts, TlsStream, WouldBlock
 
 # No more than the largest record of TLS, so that nothing stays behind where epoll does not see it.
 _CHUNK_BYTES = 16 << 10
@@ -97,20 +97,20 @@ class Probe:
         self.fd = self._connection.fileno()
         self._steps = self._run()
 
-    def advance(self) -> Verdict | None:
+    def advance(self) -> ProbeResult | None:
         """Go on; return the verdict once it is known."""
         try:
             self.events = next(self._steps)
         except StopIteration as stop:
-            verdict: Verdict = stop.value
-            return verdict
+            probe_result: ProbeResult = stop.value
+            return probe_result
         except ProbeFailed as failed:
-            return Verdict(False, str(failed))
+            return ProbeResult(False, str(failed))
         except OSError as error:
             return self._give_up(describe_error(error))
         return None
 
-    def expire(self) -> Verdict:
+    def expire(self) -> ProbeResult:
         """Return the verdict now that its time is over."""
         return self._give_up(f"timed out after {self._check.timeout_s:g} s")
 
@@ -123,12 +123,12 @@ class Probe:
                 self._stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             self._stream.close()
 
-    def _give_up(self, why: str) -> Verdict:
+    def _give_up(self, why: str) -> ProbeResult:
         if self._stage is None and self._answer is not None:
             return self._answer.end(why)
-        return Verdict(False, f"{self._stage or ''}{why}")
+        return ProbeResult(False, f"{self._stage or ''}{why}")
 
-    def _run(self) -> Generator[int, None, Verdict]:
+    def _run(self) -> Generator[int, None, ProbeResult]:
         """Yield what to wait for, and return the verdict."""
         yield from self._connect()
         if self._check.kind is CheckKind.HTTPS:
@@ -138,7 +138,7 @@ class Probe:
         if answer is None:
             # What was sent is still on its way: a reset would throw it away.
             self._is_polite = bool(self._opening)
-            return Verdict(True, "connected")
+            return ProbeResult(True, "connected")
         yield from self._read(answer)
         self._is_polite = True
         return answer.end("closed")
@@ -189,10 +189,10 @@ class Probe:
 
 
 def _describe_own_error(code: int) -> str:
-    told = describe_errno(code)
+    reason = describe_errno(code)
     if code in (errno.EPERM, errno.EACCES):
-        return f"{told}; a firewall rule or a route of this host forbids it"
-    return told
+        return f"{reason}; a firewall rule or a route of this host forbids it"
+    return reason
 
 
 def _finish(call: Callable[[], _T], events: int) -> Generator[int, None, _T]:

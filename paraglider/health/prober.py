@@ -18,8 +18,8 @@ from selectors import BaseSelector
 from paraglider.config.model import CheckKind
 from paraglider.errors import explain
 from paraglider.health.probe import OpenSocket, Probe, Target, open_socket
+from paraglider.health.probe_result import CannotProbe, ProbeResult
 from paraglider.health.tls import TlsContexts
-from paraglider.health.verdict import CannotProbe, Verdict
 
 # New targets get their first probe within this time, or their interval if that is less.
 _FIRST_WITHIN_S = 1.0
@@ -33,7 +33,7 @@ class Result:
 
     key: str
     is_good: bool
-    told: str
+    reason: str
     took_s: float
 
 
@@ -42,7 +42,7 @@ class ProbeError:
     """A probe of a target that could not be made here, and why."""
 
     key: str
-    told: str
+    reason: str
 
 
 @dataclass(slots=True, eq=False)
@@ -145,13 +145,13 @@ class Prober:
 
     def _go_on(self, slot: _Slot) -> None:
         """Begin the probe, or go on with it, and end it once there is a verdict."""
-        verdict = None
+        probe_result = None
         key = slot.target.key
         try:
             if slot.probe is None:
                 slot.probe = Probe(slot.target, self._contexts, self._open)
-            verdict = slot.probe.advance()
-            if verdict is None:
+            probe_result = slot.probe.advance()
+            if probe_result is None:
                 self._watch(slot, slot.probe)
                 return
         except CannotProbe as cannot:
@@ -161,11 +161,11 @@ class Prober:
             # ours. To end the process would be louder, but its successor would meet the same target
             # within a second, and so on: no probe would live to its timeout, and one backend that
             # has found the mistake would keep all that hang from being found down.
-            told = (
+            reason = (
                 f"error in the prober ({type(error).__name__}: {explain(error)}): please report it"
             )
-            self._errors.append(ProbeError(key, told))
-        self._end(slot, verdict, self._clock())
+            self._errors.append(ProbeError(key, reason))
+        self._end(slot, probe_result, self._clock())
 
     def _watch(self, slot: _Slot, probe: Probe) -> None:
         if slot.events == 0:
@@ -174,13 +174,13 @@ class Prober:
             self._selector.modify(probe.fd, probe.events, partial(self._advance, slot))
         slot.events = probe.events
 
-    def _end(self, slot: _Slot, verdict: Verdict | None, now: float) -> None:
+    def _end(self, slot: _Slot, probe_result: ProbeResult | None, now: float) -> None:
         """End a probe, and plan the next one."""
         self._close(slot)
-        if verdict is not None:
+        if probe_result is not None:
             took_s = now - slot.began_s
             key = slot.target.key
-            self._results.append(Result(key, verdict.is_good, verdict.told, took_s))
+            self._results.append(Result(key, probe_result.is_good, probe_result.reason, took_s))
         interval_s = slot.target.check.interval_s
         pause_s = interval_s * (1 - _JITTER + 2 * _JITTER * self._random())
         self._sleep(slot, max(now, slot.began_s + pause_s))

@@ -40,7 +40,7 @@ class Resolved:
     name: str
     family: Family
     addresses: tuple[Address, ...] | None
-    told: str = ""
+    reason: str = ""
 
 
 def look_up(name: Name) -> Sequence[str]:
@@ -158,7 +158,7 @@ def judge_answer(name: Name, answer: Sequence[str] | str) -> Resolved:
         except Refused as refused:
             left_out.add(_REASON_END.split(str(refused), maxsplit=1)[0])
     addresses = tuple(sorted(found, key=int))
-    told = [f"left out: {reason}" for reason in sorted(left_out)]
+    reason = [f"left out: {reason}" for reason in sorted(left_out)]
     if len(addresses) > MAX_ADDRESSES:
-        told.append(f"{len(addresses)} addresses, of which the first {MAX_ADDRESSES} are used")
-    return Resolved(*name, addresses[:MAX_ADDRESSES], "; ".join(told))
+        reason.append(f"{len(addresses)} addresses, of which the first {MAX_ADDRESSES} are used")
+    return Resolved(*name, addresses[:MAX_ADDRESSES], "; ".join(reason))

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from paraglider.config.model import Endpoint, Frontend, NoBackend, Quorum
+from paraglider.health.backend_state import BackendState
 from paraglider.health.service import FULL, Share
 from paraglider.health.slow_start import find_next_step_s, find_percent
-from paraglider.health.standing import Standing
 
-Standings = Mapping[Endpoint, Standing]
+BackendStates = Mapping[Endpoint, BackendState]
 
 
 def has_quorum(quorum: Quorum, live: int, allowed: int, *, had_quorum: bool) -> bool:
@@ -32,50 +32,60 @@ def has_quorum(quorum: Quorum, live: int, allowed: int, *, had_quorum: bool) -> 
 
 
 def choose_serving(
-    frontend: Frontend, standings: Standings, *, is_quorate: bool
+    frontend: Frontend, backend_states: BackendStates, *, is_quorate: bool
 ) -> Sequence[Endpoint]:
     """Return who gets new connections, in the order of `standings`."""
-    available = [backend for backend, standing in standings.items() if standing.is_available]
+    available = [
+        backend for backend, backend_state in backend_states.items() if backend_state.is_available
+    ]
     if is_quorate:
-        return [backend for backend in available if not standings[backend].is_backup]
-    backups = [backend for backend in available if standings[backend].is_backup]
+        return [backend for backend in available if not backend_states[backend].is_backup]
+    backups = [backend for backend in available if backend_states[backend].is_backup]
     if backups or frontend.no_backend is NoBackend.REJECT:
         return backups
-    allowed = [backend for backend, standing in standings.items() if standing.is_allowed]
-    return [backend for backend in allowed if not standings[backend].is_backup] or allowed
+    allowed = [
+        backend for backend, backend_state in backend_states.items() if backend_state.is_allowed
+    ]
+    return [backend for backend in allowed if not backend_states[backend].is_backup] or allowed
 
 
 def share_out(
-    serving: Sequence[Endpoint], standings: Standings, slow_start_s: float, now_s: float
+    serving: Sequence[Endpoint], backend_states: BackendStates, slow_start_s: float, now_s: float
 ) -> tuple[Share, ...]:
     """Return the shares of `serving`, the largest percentage of them always a full one."""
-    percents = [_percent(standings[backend], slow_start_s, now_s) for backend in serving]
-    if any(not standings[backend].is_available for backend in serving):
+    percents = [_percent(backend_states[backend], slow_start_s, now_s) for backend in serving]
+    if any(not backend_states[backend].is_available for backend in serving):
         percents = [FULL] * len(serving)  # who may be down must not get more than who came up
     largest = max(percents, default=FULL)
     return tuple(
-        _share(backend, standings[backend], percent * FULL // largest)
+        _share(backend, backend_states[backend], percent * FULL // largest)
         for backend, percent in zip(serving, percents, strict=True)
     )
 
 
 def find_next_share_s(
-    serving: Sequence[Endpoint], standings: Standings, slow_start_s: float, now_s: float
+    serving: Sequence[Endpoint], backend_states: BackendStates, slow_start_s: float, now_s: float
 ) -> float | None:
     """Return when a share of `serving` may grow by time alone, after `now_s`; None for never."""
     times_s = [
         find_next_step_s(rose_s, slow_start_s, now_s)
         for backend in serving
-        if (rose_s := standings[backend].rose_s) is not None
+        if (rose_s := backend_states[backend].rose_s) is not None
     ]
     return min((time_s for time_s in times_s if time_s is not None), default=None)
 
 
-def _share(endpoint: Endpoint, standing: Standing, percent: int) -> Share:
-    if standing.backend is None:
+def _share(endpoint: Endpoint, backend_state: BackendState, percent: int) -> Share:
+    if backend_state.backend is None:
         return Share(endpoint, percent=percent)
-    return Share(endpoint, standing.backend.weight, percent, standing.backend.max_connections)
+    return Share(
+        endpoint, backend_state.backend.weight, percent, backend_state.backend.max_connections
+    )
 
 
-def _percent(standing: Standing, slow_start_s: float, now_s: float) -> int:
-    return FULL if standing.rose_s is None else find_percent(standing.rose_s, slow_start_s, now_s)
+def _percent(backend_state: BackendState, slow_start_s: float, now_s: float) -> int:
+    return (
+        FULL
+        if backend_state.rose_s is None
+        else find_percent(backend_state.rose_s, slow_start_s, now_s)
+    )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 from paraglider.config.model import HttpRequest
 from paraglider.config.quote import printable
 from paraglider.errors import explain
-from paraglider.health.verdict import CannotProbe, ProbeFailed
+from paraglider.health.probe_result import CannotProbe, ProbeFailed
 
 if TYPE_CHECKING:
     import ssl
@@ -67,8 +67,8 @@ class TlsStream:
         except ssl.SSLWantWriteError as error:
             raise WouldBlock(EVENT_WRITE) from error
         except ssl.SSLCertVerificationError as error:
-            told = error.verify_message.rstrip(".")
-            raise ProbeFailed(f"certificate: {told[:1].lower()}{told[1:]}") from error
+            reason = error.verify_message.rstrip(".")
+            raise ProbeFailed(f"certificate: {reason[:1].lower()}{reason[1:]}") from error
         except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:
             raise ConnectionError("closed") from error
         except ssl.SSLError as error:
@@ -194,11 +194,11 @@ def _trust_file(context: ssl.SSLContext, ca: str) -> None:
             raise CannotProbe(f"ca {printable(ca)} is not a regular file; write the path of one")
         context.load_verify_locations(cafile=ca)
     except ssl.SSLError as error:
-        told = f"no certificate can be read from ca {printable(ca)}"
-        raise CannotProbe(f"{told}; put the authority's certificate there, as PEM") from error
+        reason = f"no certificate can be read from ca {printable(ca)}"
+        raise CannotProbe(f"{reason}; put the authority's certificate there, as PEM") from error
     except OSError as error:
-        told = f"cannot read ca {printable(ca)}: {error.strerror}"
-        raise CannotProbe(f"{told}{_mend_reading(error)}") from error
+        reason = f"cannot read ca {printable(ca)}: {error.strerror}"
+        raise CannotProbe(f"{reason}{_mend_reading(error)}") from error
 
 
 def _mend_reading(error: OSError) -> str:

@@ -22,9 +22,9 @@ from itertools import islice
 from paraglider.config.address import Refused, Role, parse_address
 from paraglider.config.model import MAX_HOST_CHARACTERS, Address, Check, Family, HttpRequest
 from paraglider.health.probe import Target
+from paraglider.health.probe_result import clip, is_reason
 from paraglider.health.prober import ProbeError, Result
 from paraglider.health.resolver import MAX_ADDRESSES, Name, Resolved
-from paraglider.health.verdict import clip, is_told
 from paraglider.health.wire_check import (
     pack_check,
     pack_request,
@@ -148,9 +148,10 @@ def encode_reports(reports: Reports) -> bytes:
     while True:
         fields = {
             "results": [
-                (r.key, r.is_good, clip(r.told), r.took_s) for r in islice(results, _RESULTS_A_LINE)
+                (r.key, r.is_good, clip(r.reason), r.took_s)
+                for r in islice(results, _RESULTS_A_LINE)
             ],
-            "errors": [(e.key, clip(e.told)) for e in islice(errors, _ERRORS_A_LINE)],
+            "errors": [(e.key, clip(e.reason)) for e in islice(errors, _ERRORS_A_LINE)],
             "resolved": [_pack_resolved(it) for it in islice(resolved, _RESOLVED_A_LINE)],
             "notes": [clip(note) for note in islice(notes, _NOTES_A_LINE)],
             "failure": "" if lines else failure,
@@ -167,8 +168,8 @@ def decode_reports(line: bytes) -> Reports:
     results = tuple(_unpack_result(value) for value in as_items(fields["results"]))
     errors = tuple(_unpack_error(value) for value in as_items(fields["errors"]))
     resolved = tuple(_unpack_resolved(value) for value in as_items(fields["resolved"]))
-    notes = tuple(_as_told(value) for value in as_items(fields["notes"]))
-    return Reports(results, errors, resolved, notes, _as_told(fields["failure"]))
+    notes = tuple(_as_reason(value) for value in as_items(fields["notes"]))
+    return Reports(results, errors, resolved, notes, _as_reason(fields["failure"]))
 
 
 def _line(fields: Mapping[str, object]) -> bytes:
@@ -195,35 +196,35 @@ def _unpack_target(value: object, checks: Sequence[Check]) -> Target:
 
 
 def _unpack_result(value: object) -> Result:
-    key, is_good, told, took_s = as_items(value, 4)
+    key, is_good, reason, took_s = as_items(value, 4)
     return Result(
         as_text(key, MAX_KEY_CHARACTERS),
         as_flag(is_good),
-        _as_told(told),
+        _as_reason(reason),
         as_number(took_s, 0, MAX_SECONDS),
     )
 
 
 def _unpack_error(value: object) -> ProbeError:
-    key, told = as_items(value, 2)
-    return ProbeError(as_text(key, MAX_KEY_CHARACTERS), _as_told(told))
+    key, reason = as_items(value, 2)
+    return ProbeError(as_text(key, MAX_KEY_CHARACTERS), _as_reason(reason))
 
 
 def _pack_resolved(resolved: Resolved) -> tuple[object, ...]:
     found = resolved.addresses
     addresses = None if found is None else [str(address) for address in found]
-    return resolved.name, resolved.family, addresses, clip(resolved.told)
+    return resolved.name, resolved.family, addresses, clip(resolved.reason)
 
 
 def _unpack_resolved(value: object) -> Resolved:
-    name, number, found, told = as_items(value, 4)
+    name, number, found, reason = as_items(value, 4)
     family = Family(as_whole(number, 4, 6))
     addresses = None
     if found is not None:
         addresses = tuple(_as_address(address) for address in as_items(found))
         if len(addresses) > MAX_ADDRESSES or any(it.version != family for it in addresses):
             raise ValueError("more addresses than a name has, or of another family")
-    return Resolved(as_text(name, MAX_HOST_CHARACTERS), family, addresses, _as_told(told))
+    return Resolved(as_text(name, MAX_HOST_CHARACTERS), family, addresses, _as_reason(reason))
 
 
 def _as_address(value: object) -> Address:
@@ -233,8 +234,8 @@ def _as_address(value: object) -> Address:
         raise ValueError(str(refused)) from refused
 
 
-def _as_told(value: object) -> str:
+def _as_reason(value: object) -> str:
     text = as_text(value, 1000)
-    if not is_told(text):
+    if not is_reason(text):
         raise ValueError("text that is too long, or not printable ASCII")
     return text

@@ -154,23 +154,23 @@ def _restore(lines: Iterable[str], run: Run) -> Finished:
 def explain(done: Finished) -> ParagliderError:
     """Return the error that tells what ipset lacked, and the mend."""
     said = re.sub(r"\s+", " ", done.stderr).strip() or f"no message, exit code {done.returncode}"
-    told = f"affinity: ipset failed ({' '.join(done.argv[1:])}): {said}"
+    message = f"affinity: ipset failed ({' '.join(done.argv[1:])}): {said}"
     if re.search(r"not permitted|permission denied", said, re.IGNORECASE):
-        return PermissionDenied(f"{told}\n{grant_mend('NET_ADMIN')}")
+        return PermissionDenied(f"{message}\n{grant_mend('NET_ADMIN')}")
     if re.search(r"You need to upgrade|protocol versions|incompatib", said):
         return UnavailableError(
-            f"{told}\nipset and the kernel are of versions that do not match: upgrade the older one"
+            f"{message}\nthe versions of ipset and the kernel do not match: upgrade the older one"
         )
     if re.search(r"not supported|No such device", said, re.IGNORECASE):
-        return NotHereError(f"{told}\nthe kernel lacks sets: {_TRY_MODULES}")
+        return NotHereError(f"{message}\nthe kernel lacks sets: {_TRY_MODULES}")
     if re.search(r"Cannot open session|Invalid argument", said):
         # ipset does not tell why; older kernels answer EINVAL where the module is missing.
-        return UnavailableError(f"{told}\nthe kernel may lack sets: {_TRY_MODULES}")
+        return UnavailableError(f"{message}\nthe kernel may lack sets: {_TRY_MODULES}")
     if "maximal number" in said:
         return UnavailableError(
-            f"{told}\na host has room for 65,534 sets, and affinity takes one for each backend: "
+            f"{message}\na host has room for 65,534 sets, and affinity takes one for each backend: "
             "have it where it is needed"
         )
     if "same name already exists" in said:
-        told += "\nsee what sets there are with 'ipset list -terse'"
-    return UnavailableError(told)
+        message += "\nsee what sets there are with 'ipset list -terse'"
+    return UnavailableError(message)

@@ -23,8 +23,8 @@ from paraglider.errors import (
 )
 from paraglider.kernel.host import grant_mend
 from paraglider.kernel.process import Finished, Run, find_program, run_program
+from paraglider.rules.checksum import Chains
 from paraglider.rules.ruleset import TableName
-from paraglider.rules.seal import Chains
 from paraglider.rules.state import NOTHING, State, parse_save
 
 # How long iptables-legacy waits for its lock; Docker holds it for milliseconds, firewalls for a few
@@ -231,25 +231,25 @@ def explain(done: Finished, variant: Variant, text: str = "") -> ParagliderError
     """Return the error for a failed iptables program: what was tried, what came back, and what to
     do, where the message of iptables names the cause; `text` is what it was to apply."""
     said = done.stderr.strip()
-    told = f"'{_command(done)}' {_outcome(done)}: {_one_line(said) or 'no message'}"
+    message = f"'{_command(done)}' {_outcome(done)}: {_one_line(said) or 'no message'}"
     if found := _LOCK_FILE.search(said):
-        return UnavailableError(_join(told, _lock_file_mend(found["path"], found["reason"])))
+        return UnavailableError(_join(message, _lock_file_mend(found["path"], found["reason"])))
     if "xtables lock" in said or "Can't lock " in said:
         return LockHeldError(
-            f"{told}\nanother program is changing the rules and did not finish in time: "
+            f"{message}\nanother program is changing the rules and did not finish in time: "
             "see which one with 'fuser -v /run/xtables.lock', then try again"
         )
     if re.search(r"you must be root|permission denied|not permitted", said, re.IGNORECASE):
-        return PermissionDenied(f"{told}\n{permission_mend(variant)}")
+        return PermissionDenied(f"{message}\n{permission_mend(variant)}")
     if "socket to ipset" in said:
         # Anybody's rule that speaks of a set: iptables asks for its name over a raw socket.
         return PermissionDenied(
-            f"{told}\nrules of this host use ipset, and reading them needs CAP_NET_RAW: "
+            f"{message}\nrules of this host use ipset, and reading them needs CAP_NET_RAW: "
             f"{grant_mend('NET_ADMIN', 'NET_RAW')}"
         )
     if _NO_ENGINE.search(said):
-        return NotHereError(f"{told}\nthe kernel lacks nf_tables, or this address family")
-    return UnavailableError(_join(f"{told}{_near(said, text)}", _mend(done)))
+        return NotHereError(f"{message}\nthe kernel lacks nf_tables, or this address family")
+    return UnavailableError(_join(f"{message}{_near(said, text)}", _mend(done)))
 
 
 def permission_mend(variant: Variant) -> str:
@@ -275,8 +275,8 @@ def _outcome(done: Finished) -> str:
         return f"was ended by signal {-done.returncode}"
 
 
-def _join(told: str, mend: str) -> str:
-    return f"{told}\n{mend}" if mend else told
+def _join(message: str, mend: str) -> str:
+    return f"{message}\n{mend}" if mend else message
 
 
 def _lock_file_mend(path: str, reason: str) -> str:

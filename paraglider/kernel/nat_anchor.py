@@ -114,17 +114,17 @@ class NatAnchor:
 def _failure(action: str, table: str, done: Finished) -> ParagliderError:
     """Return the error for nft that could not `action` (read, change, delete) `table`."""
     said = re.sub(r"\s+", " ", done.stderr).strip() or f"no message, exit code {done.returncode}"
-    told = f"nft could not {action} table {table}: {said}"
+    message = f"nft could not {action} table {table}: {said}"
     if "not permitted" in said or "Permission denied" in said:
-        return PermissionDenied(f"{told}\n{grant_mend('NET_ADMIN')}")
+        return PermissionDenied(f"{message}\n{grant_mend('NET_ADMIN')}")
     # Without the module nf_tables, older kernels answer the first question with EINVAL. Where the
     # table is in the same request, ENOENT is a type of chain or an expression that is missing.
     lacking = r"not supported|No such device|cache initialization failed: Invalid argument"
     if action == "change":
         lacking += "|No such file or directory"
     if re.search(lacking, said):
-        return UnavailableError(f"{told}\nthe kernel lacks a module: try modprobe -a {_MODULES}")
-    return UnavailableError(told)
+        return UnavailableError(f"{message}\nthe kernel lacks a module: try modprobe -a {_MODULES}")
+    return UnavailableError(message)
 
 
 def find_anchor(family: Family, run: Run = run_program) -> NatAnchor:

@@ -169,16 +169,16 @@ def error_number(data: bytes, start: int) -> int:
 def explain(what: str, number: int, subsystem: int | None = None) -> ParagliderError:
     """Return the error for an errno that came back when we tried to `what`; `subsystem` is the one
     that was asked, None where it is the socket that failed."""
-    told = f"cannot {what}: {explain_system(OSError(number, os.strerror(number)))}"
+    message = f"cannot {what}: {explain_system(OSError(number, os.strerror(number)))}"
     if number in (errno.EPERM, errno.EACCES):
-        return PermissionDenied(f"{told}\n{grant_mend('NET_ADMIN')}")
+        return PermissionDenied(f"{message}\n{grant_mend('NET_ADMIN')}")
     modules = _MODULES[subsystem]
     if number in _NOT_THERE or (subsystem == NFNL_SUBSYS_NFTABLES and number == errno.ENOENT):
-        return UnavailableError(f"{told}\nthe kernel lacks a module: try modprobe -a {modules}")
+        return UnavailableError(f"{message}\nthe kernel lacks a module: try modprobe -a {modules}")
     if number == errno.EINVAL and subsystem is not None:
         # Older kernels answer this, not ENODEV, for a module that is not there.
         return UnavailableError(
-            f"{told}\nthe kernel does not take this request, or lacks a module: "
+            f"{message}\nthe kernel does not take this request, or lacks a module: "
             f"try modprobe -a {modules}"
         )
-    return UnavailableError(told)
+    return UnavailableError(message)

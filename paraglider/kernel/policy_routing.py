@@ -156,8 +156,8 @@ def differing_policy(live: Policy, states: Mapping[Family, State]) -> dict[Famil
         found = live.get(family, NO_FAMILY_POLICY)
         own = [rule for rule in found.rules if rule.is_own]
         gone, missing = _differences(own, _wanted(states, family))
-        if told := [f"- {_told(r)}" for r in gone] + [f"+ {_told(r)}" for r in missing]:
-            lines[family] = ["ip rule", *told]
+        if message := [f"- {_told(r)}" for r in gone] + [f"+ {_told(r)}" for r in missing]:
+            lines[family] = ["ip rule", *message]
     return lines
 
 
@@ -251,8 +251,8 @@ def _ask(
     try:
         kernel.send(HEADER.pack(HEADER.size + len(body), kind, NLM_F_REQUEST | flags, 0, 0) + body)
         while True:
-            for data, answer, told, _, start, end in messages(kernel.recv(CHUNK_BYTES)):
-                yield data, answer, told, start, end
+            for data, answer, message, _, start, end in messages(kernel.recv(CHUNK_BYTES)):
+                yield data, answer, message, start, end
     except TimeoutError as error:
         raise UnavailableError(f"cannot {what}: the kernel does not answer") from error
     except OSError as error:
@@ -320,13 +320,13 @@ def render_policy_rule(family: Family, rule: PolicyRule) -> bytes:
 
 
 def _explain(what: str, number: int) -> ParagliderError:
-    told = f"cannot {what}: {os.strerror(number)}"
+    message = f"cannot {what}: {os.strerror(number)}"
     if number in (errno.EPERM, errno.EACCES):
-        return PermissionDenied(f"{told}\n{grant_mend('NET_ADMIN')}")
+        return PermissionDenied(f"{message}\n{grant_mend('NET_ADMIN')}")
     if number in (*_NOT_HERE, errno.EPROTONOSUPPORT, errno.EINVAL):
         # Without CONFIG_IP_MULTIPLE_TABLES, or older than an attribute that is sent.
-        told += "\nthis kernel does not take policy rules of this kind: set return_path: plain"
-    return UnavailableError(told)
+        message += "\nthis kernel does not take policy rules of this kind: set return_path: plain"
+    return UnavailableError(message)
 
 
 class PolicyWatch:

@@ -70,8 +70,8 @@ def remove_from(all_tools: Sequence[Iptables]) -> Removal:
         except ParagliderError as error:
             failed.append(error)
     if failed:
-        told = "\n".join(str(error) for error in failed)
-        raise UnavailableError(f"not everything could be removed: {told}") from failed[0]
+        message = "\n".join(str(error) for error in failed)
+        raise UnavailableError(f"not everything could be removed: {message}") from failed[0]
     if unread and len(unread) == len(all_tools):
         raise unread[0]
     return Removal(found, tuple(unread))

@@ -199,13 +199,15 @@ def _outgoing_findings(binds: Sequence[Bind], outgoing: OutgoingPorts) -> Iterat
         return
     several = "s" if found[1:] or found[0].first < found[0].last else ""
     added = ",".join(map(str, found))
-    told = f"this host may use port{several} {added} for connections of its own, which would stall"
+    message = (
+        f"this host may use port{several} {added} for connections of its own, which would stall"
+    )
     if outgoing.count() - sum(last - first + 1 for first, last in found) < _FEWEST_PORTS:
         # Without them it could connect to nobody.
-        yield f"{told}: take them out of the bind, or out of net.ipv4.ip_local_port_range"
+        yield f"{message}: take them out of the bind, or out of net.ipv4.ip_local_port_range"
     else:
         kept = ",".join(map(str, (*outgoing.reserved, *found)))
-        yield f"{told}: sysctl -w net.ipv4.ip_local_reserved_ports={kept}"
+        yield f"{message}: sysctl -w net.ipv4.ip_local_reserved_ports={kept}"
 
 
 def _is_met(bind: Bind, listener: Listener) -> bool:

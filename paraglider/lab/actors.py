@@ -12,7 +12,7 @@ from typing import Self
 from paraglider.errors import ParagliderError
 from paraglider.lab.hold import Report
 from paraglider.lab.hosts import CommandFailed, Lab
-from paraglider.lab.tally import Tally, parse_json
+from paraglider.lab.results import Results, parse_json
 
 TRAFFIC = (sys.executable, "-m", "paraglider.lab.traffic")
 
@@ -35,7 +35,7 @@ def start_backend(
     return process
 
 
-def connect_from(lab: Lab, host: str, *, to: str, count: int, timeout_s: float = 5.0) -> Tally:
+def connect_from(lab: Lab, host: str, *, to: str, count: int, timeout_s: float = 5.0) -> Results:
     """Make connections one after another from a host; failed ones are in the tally."""
     argv = [*TRAFFIC, "connect", "--to", to, "--count", str(count), "--json"]
     argv += ["--timeout", str(timeout_s)]

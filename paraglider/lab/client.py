@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from paraglider.lab.tally import Answer, Tally
+from paraglider.lab.results import Answer, Results
 from paraglider.lab.wire import describe, open_connection
 
 RETRY_S = 0.02
@@ -26,7 +26,7 @@ class Patience:
 
 def connect_many(
     host: str, port: int, *, count: int, patience: Patience, source: str = ""
-) -> Tally:
+) -> Results:
     """Make `count` connections one after another; each ends as an answer or as a failure.
 
     `source` is the own address that they come from, '' for the one that the host chooses.
@@ -52,4 +52,4 @@ def connect_many(
         else:
             connection.close()
             answers.append(answer)
-    return Tally(tuple(answers), tuple(failures))
+    return Results(tuple(answers), tuple(failures))

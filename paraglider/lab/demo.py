@@ -13,7 +13,7 @@ from typing import TextIO
 from paraglider.errors import INTERRUPTED_EXIT_CODE
 from paraglider.lab.actors import connect_from, start_backend
 from paraglider.lab.hosts import Lab
-from paraglider.lab.tally import render_table
+from paraglider.lab.results import render_table
 
 # The sample of the first Paraglider's manual, to the byte.
 SAMPLE_CONFIG = """\
@@ -86,9 +86,9 @@ class Demo:
 
     def _connect(self) -> int:
         self._say(f"client$ {CONNECTION_COUNT} connections to {BIND}, one after another")
-        tally = connect_from(self._lab, "client", to=BIND, count=CONNECTION_COUNT)
-        self._say_indented(render_table(tally).splitlines())
-        return 1 if tally.failures else 0
+        results = connect_from(self._lab, "client", to=BIND, count=CONNECTION_COUNT)
+        self._say_indented(render_table(results).splitlines())
+        return 1 if results.failures else 0
 
     def _run_paraglider(self, *arguments: str, config: str | None = None) -> int:
         shown = " ".join(("paraglider", *arguments))

@@ -8,7 +8,7 @@
 
 Owns the namespaces and every process in them. Nothing has a name outside (no `ip netns`, no file):
 a host is a `cat` that waits on a pipe, so the kernel takes everything back when the owner of the
-lab ends, however it ends (see warden.py). A host has loopback, the links it was given and no
+lab ends, however it ends (see reaper.py). A host has loopback, the links it was given and no
 default route. /run is the lab's own, and with it the lock of legacy iptables.
 
 It must never touch the machine's own network namespace, and never hand a host a way out.
@@ -28,7 +28,7 @@ from typing import IO, Self
 
 import paraglider
 from paraglider.errors import ParagliderError, UsageError
-from paraglider.lab import warden
+from paraglider.lab import reaper
 from paraglider.lab.refusal import explain_refusal, require_programs
 
 Addresses = str | Sequence[str]
@@ -75,7 +75,7 @@ class Lab:
         self._port_count = 0
         require_programs(["unshare", "nsenter", "ip", "mount"], path=self._environment["PATH"])
         try:
-            self._start_warden()
+            self._start_reaper()
         except BaseException:
             self.close()
             raise
@@ -211,12 +211,12 @@ class Lab:
         self._holders.clear()
         self._started.clear()
 
-    def _start_warden(self) -> None:
+    def _start_reaper(self) -> None:
         namespaces = ["--user", "--map-root-user"] if self._user_namespace else []
-        owner = warden.read_mount_namespace("self") or ""
+        owner = reaper.read_mount_namespace("self") or ""
         argv = ["unshare", *namespaces, "--mount", "--net", "--"]
         # Without site and user packages: what it needs is the standard library.
-        argv += [sys.executable, "-I", "-S", warden.__file__, owner]
+        argv += [sys.executable, "-I", "-S", reaper.__file__, owner]
         self._expect_ready(SWITCH, self._hold(SWITCH, argv))
         self.run(SWITCH, ["mount", "-t", "tmpfs", "-o", "mode=0755", "lab", "/run"])
         self._prepare(SWITCH)

@@ -18,8 +18,8 @@ from types import FrameType
 from paraglider.config.quote import quoted
 from paraglider.lab.client import Patience, connect_many
 from paraglider.lab.hold import Hold
+from paraglider.lab.results import render_json, render_table
 from paraglider.lab.server import Server, open_listener
-from paraglider.lab.tally import render_json, render_table
 from paraglider.lab.transfer import transfer
 from paraglider.lab.wire import (
     describe,
@@ -175,11 +175,11 @@ def run_connect(arguments: argparse.Namespace) -> int:
     patience = Patience(
         timeout_s=arguments.timeout, wait_s=arguments.wait, within_s=arguments.within
     )
-    tally = connect_many(
+    results = connect_many(
         host, port, count=arguments.count, patience=patience, source=arguments.source
     )
-    print(render_json(tally) if arguments.json else render_table(tally).rstrip("\n"))
-    return 1 if tally.failures else 0
+    print(render_json(results) if arguments.json else render_table(results).rstrip("\n"))
+    return 1 if results.failures else 0
 
 
 def run_hold(arguments: argparse.Namespace) -> int:

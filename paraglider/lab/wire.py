@@ -12,7 +12,7 @@ import time
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from paraglider.config.quote import quoted
-from paraglider.lab.tally import Answer
+from paraglider.lab.results import Answer
 
 GREETING_LIMIT = 512
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from paraglider.rules.checksum import without_checksum
 from paraglider.rules.ruleset import TableName
-from paraglider.rules.seal import without_seal
 from paraglider.rules.state import LAST, HookLine, State, TableState
 
 
@@ -56,7 +56,9 @@ def _rules(table: TableState, chain: str) -> list[str]:
     if chain not in table.chains:
         return []
     # An empty chain is something too: it differs from none.
-    return [without_seal(rule.text) for rule in table.chains[chain]] or ["(a chain without rules)"]
+    return [without_checksum(rule.text) for rule in table.chains[chain]] or [
+        "(a chain without rules)"
+    ]
 
 
 def _compare(before: list[str], after: list[str]) -> Iterator[str]:

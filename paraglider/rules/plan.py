@@ -7,8 +7,8 @@ Read it from top to bottom. A packet of a client meets it in this order:
 2. filter FORWARD: packets of balanced connections pass, both ways (`_filter_table`).
 3. nat POSTROUTING: the first packet gets the frontend's privateip as its source.
 
-What is in mangle meets no packet (notes.py), but on a host with several uplinks, where answers are
-marked there for the uplink that they belong to (return_path.py).
+No packet meets the chains in mangle (markers.py), except on a host with several uplinks, where
+answers are marked there for their uplink (return_path.py).
 
 A backend may be on this host. Then the packet meets filter INPUT in place of FORWARD, and nat INPUT
 in place of POSTROUTING; the rules for it are there only where there is such a backend (`local`).
@@ -34,9 +34,10 @@ from ipaddress import IPv4Network, IPv6Network
 from paraglider.config.clients import SourceKind
 from paraglider.config.model import Address, Bind, Family, Protocol
 from paraglider.health.service import Service
+from paraglider.rules.access import is_limited, plan_access, plan_entry, refusal
 from paraglider.rules.dispatch import Area, Dispatch, Place
-from paraglider.rules.gate import has_gate, plan_entry, plan_gate, refusal
-from paraglider.rules.notes import plan_notes, plan_pin
+from paraglider.rules.invalid import invalid_rules
+from paraglider.rules.markers import plan_markers, plan_pin
 from paraglider.rules.policy_rules import NO_MARKS
 from paraglider.rules.return_path import UNMARK_CHAIN, plan_marking
 from paraglider.rules.ruleset import (
@@ -57,13 +58,12 @@ from paraglider.rules.ruleset import (
 )
 from paraglider.rules.source import plan_source, plan_sources, source_target
 from paraglider.rules.spread import plan_spread
-from paraglider.rules.stray import stray_rules
 
 DNAT_CHAIN = own_chain("DNAT")
 SNAT_CHAIN = own_chain("SNAT")
 FORWARD_CHAIN = own_chain("FORWARD")
 INPUT_CHAIN = own_chain("INPUT")
-STRAY_CHAIN = own_chain("STRAY")
+INVALID_CHAIN = own_chain("STRAY")
 # Where what is sent to any address of this host is looked up, in nat and in filter.
 LOCAL_CHAIN = own_chain("LOCAL")
 
@@ -98,7 +98,7 @@ _LOOPBACK: Mapping[Family, Network] = {
 def plan_rulesets(
     services: Sequence[Service],
     *,
-    starts_anywhere: bool = False,
+    randomize_start: bool = False,
     local: Collection[Address] = NOBODY,
 ) -> tuple[Ruleset, ...]:
     """Return the wanted ruleset of each address family that `services` use, IPv4 first.
@@ -112,9 +112,9 @@ def plan_rulesets(
         own = [service for service in services if service.family is family]
         if own:
             chains = plan_shared(own, local)
-            chains[TableName.MANGLE] += plan_notes(own)
+            chains[TableName.MANGLE] += plan_markers(own)
             for service in own:
-                chains[TableName.NAT] += plan_frontend(service, starts_anywhere=starts_anywhere)
+                chains[TableName.NAT] += plan_frontend(service, randomize_start=randomize_start)
             rulesets.append(Ruleset(family, tuple(_table(*found) for found in chains.items())))
     return tuple(rulesets)
 
@@ -153,7 +153,7 @@ def plan_shared(
 #   -A PARAGLIDER-DNAT -d BIND/32 -p tcp -m tcp --dport PORT -j PARAGLIDER-web
 #   -A PARAGLIDER-SNAT -p tcp -m conntrack --ctstate DNAT --ctorigdst BIND --ctorigdstport PORT
 #                      -j SNAT --to-source PRIVATEIP --random-fully            and others: source.py
-#   -A PARAGLIDER-web ...the backends: spread.py; before them, who may connect: gate.py
+#   -A PARAGLIDER-web ...the backends: spread.py; before them, who may connect: access.py
 #
 # The source is changed for connections that a client sent to BIND:PORT and nobody else's: other
 # traffic of the host to the same backend keeps its address. --random-fully, because ports that are
@@ -179,21 +179,21 @@ def plan_shared(
 # `keep` there is no rule: conntrack is on the way of every answer.
 
 
-def plan_frontend(service: Service, *, starts_anywhere: bool) -> list[Chain]:
+def plan_frontend(service: Service, *, randomize_start: bool) -> list[Chain]:
     """Return the chains of one frontend alone. Without a backend its chain is an ACCEPT: the
     packet stays as it is and is refused (_filter_chains)."""
     if service.is_leaving:
         return []
-    chains = [*plan_gate(service), *plan_source(service)]
+    chains = [*plan_access(service), *plan_source(service)]
     for protocol in dict.fromkeys(bind.protocol for bind in service.binds):
-        chains += plan_spread(service, protocol, starts_anywhere=starts_anywhere)
+        chains += plan_spread(service, protocol, randomize_start=randomize_start)
     return chains
 
 
 def _nat_chains(services: Sequence[Service], local: Collection[Address]) -> list[Chain]:
     staying = [service for service in services if not service.is_leaving]
     dnat, snat, to_any = Dispatch("DNAT"), Dispatch("SNAT"), Dispatch("LOCAL")
-    # Apart: the rules tell which binds the file has (describe.py).
+    # Apart: the rules tell which binds the file has (decode.py).
     ways = [_place(b, plan_entry(s, b.protocol), is_apart=True) for s in staying for b in s.binds]
     sources = [(b, source_target(s)) for s in staying for b in s.binds]
     to_source = [_place(bind, target) for bind, target in sources if target is not None]
@@ -325,7 +325,7 @@ def _once_to_backend(backend: Address, area: Area, target: Target) -> Rule:
 # the client, as from a stranger, and meets the same in FORWARD.
 #
 # A frontend that no backend serves refuses instead of being silent, and so does one where not
-# everybody may connect, as it is told to (gate.py):
+# everybody may connect, as it is told to (access.py):
 #
 #   -A PARAGLIDER-INPUT -d BIND/32 -p tcp -m tcp --dport PORT -m conntrack --ctstate NEW
 #                       -j REJECT --reject-with tcp-reset
@@ -343,14 +343,14 @@ def _filter_chains(services: Sequence[Service], local: Collection[Address]) -> l
     refused = [
         _place(b, refusal(s, b.protocol), is_apart=True)
         for s in staying
-        if not s.serving or has_gate(s)
+        if not s.serving or is_limited(s)
         for b in s.binds
     ]
     shield = [_place(b, Verdict.DROP) for s in staying for b in s.binds]
     refused_there, refused_anywhere = _apart(refused)
     shield_there, shield_anywhere = _apart(shield)
-    stray = Dispatch("STRAY")
-    invalid = Rule(protocol=Protocol.TCP, ct_state=CtState.INVALID, target=Jump(STRAY_CHAIN))
+    to_invalid = Dispatch("STRAY")
+    invalid = Rule(protocol=Protocol.TCP, ct_state=CtState.INVALID, target=Jump(INVALID_CHAIN))
     is_kept = any(service.source.kind is SourceKind.KEEP for service in staying)
     accept = forward.rules(_passing(services), _of_connection)
     accept_here = entry.rules(_passing(near), _of_connection)
@@ -361,13 +361,13 @@ def _filter_chains(services: Sequence[Service], local: Collection[Address]) -> l
     chains = [
         Chain(FORWARD_CHAIN, (*accept, *refuse_routed, *([invalid] if is_kept else []))),
         Chain(INPUT_CHAIN, (*accept_here, *refuse, *drop, *to_local, invalid)),
-        Chain(STRAY_CHAIN, tuple(stray_rules(staying, stray))),
+        Chain(INVALID_CHAIN, tuple(invalid_rules(staying, to_invalid))),
     ]
     if shield_anywhere:
         refuse_local = _local_rules(to_any, refused_anywhere, _new_to_bind)
         drop_local = _local_rules(to_any, shield_anywhere, _to_bind)
         chains.append(Chain(LOCAL_CHAIN, (*refuse_local, *drop_local)))
-    return [*chains, *forward.chains, *entry.chains, *stray.chains, *to_any.chains]
+    return [*chains, *forward.chains, *entry.chains, *to_invalid.chains, *to_any.chains]
 
 
 def _passing(services: Iterable[Service]) -> list[Place]:

@@ -96,11 +96,11 @@ def plan_return(binds: Sequence[Bind], policy: FamilyPolicy) -> ReturnPlan:
     problems = [f"{_named(rule)}: {why}" for rule in concerned if (why := _refusal(rule))]
     prefixes = _prefixes(binds, followed)
     if prefixes and any(rule.protocol is None for rule in host):
-        told = "any policy rule: this kernel (before 4.17) does not keep which of them are ours"
-        return ReturnPlan(NO_MARKS, (), (told,))
+        left_out = "any policy rule: this kernel (before 4.17) does not keep which of them are ours"
+        return ReturnPlan(NO_MARKS, (), (left_out,))
     if prefixes and (taken := [rule for rule in host if _takes_our_bits(rule)]):
-        told = f"it uses bits of the mark that Paraglider uses ({MARK_MASK:#x})"
-        return ReturnPlan(NO_MARKS, (), (f"{_named(taken[0])}: {told}", *problems))
+        left_out = f"it uses bits of the mark that Paraglider uses ({MARK_MASK:#x})"
+        return ReturnPlan(NO_MARKS, (), (f"{_named(taken[0])}: {left_out}", *problems))
     if len(prefixes) > MOST_PREFIXES:
         problems.append(
             f"the policy rules of all {len(prefixes)} addresses and networks that have any: of "

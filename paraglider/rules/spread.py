@@ -32,7 +32,7 @@ from paraglider.rules.ruleset import (
     own_chain,
 )
 from paraglider.rules.slots import plan_slots
-from paraglider.rules.turns import find_places, plan_cycle
+from paraglider.rules.weighted_round_robin import find_places, plan_cycle
 
 # Rules in a chain, where that can be chosen. Fewer make more chains, and iptables-legacy takes time
 # for each; more make more rules that a packet meets.
@@ -55,7 +55,7 @@ def spread_chain(service: Service, protocol: Protocol) -> str:
     return own_chain(f"{service.name}U" if has_both and protocol is Protocol.UDP else service.name)
 
 
-def plan_spread(service: Service, protocol: Protocol, *, starts_anywhere: bool) -> list[Chain]:
+def plan_spread(service: Service, protocol: Protocol, *, randomize_start: bool) -> list[Chain]:
     """Return the chains that spread connections over those who serve; those below the first bear
     the name of the frontend and two characters more.
 
@@ -74,10 +74,14 @@ def plan_spread(service: Service, protocol: Protocol, *, starts_anywhere: bool) 
         slow = [share for share in shares if share.percent < FULL]
         full = [share for share in shares if share.percent == FULL]
         rest = sum(share.weight * FULL for share in full)
-        turns = spread.in_turn([spread.to(s.backend) for s in full], [s.weight for s in full])
-        rules = [*spread.by_chance(spread.ways(slow), rest), *turns]
-        if starts_anywhere and len(turns) > 1:
-            rules.insert(0, spread.anew(_mark_of(service, protocol), service.family, turns))
+        weighted_round_robin = spread.in_turn(
+            [spread.to(s.backend) for s in full], [s.weight for s in full]
+        )
+        rules = [*spread.by_chance(spread.ways(slow), rest), *weighted_round_robin]
+        if randomize_start and len(weighted_round_robin) > 1:
+            rules.insert(
+                0, spread.anew(_mark_of(service, protocol), service.family, weighted_round_robin)
+            )
     if shares:
         rules = [*spread.find_known(), *rules]
     else:
@@ -173,9 +177,9 @@ class _Spread:
     #   -A ...webAb -p tcp -m recent --set --name MARK --mask 0.0.0.0 --rsource -j RETURN
     #   -A ...webAa ...by chance...
 
-    def anew(self, mark: str, family: Family, turns: Sequence[Rule]) -> Rule:
+    def anew(self, mark: str, family: Family, weighted_round_robin: Sequence[Rule]) -> Rule:
         """Return the rule that does so; in a tree, anywhere is the first of any branch."""
-        anywhere = self.node(self.by_chance(list(_weighed(turns))))
+        anywhere = self.node(self.by_chance(list(_weighed(weighted_round_robin))))
         checked, put = Recent(mark, family), Recent(mark, family, is_set=True)
         aside = self.node(
             [
@@ -216,10 +220,10 @@ class _Spread:
         return rules
 
 
-def _weighed(turns: Sequence[Rule]) -> Iterator[_Way]:
+def _weighed(weighted_round_robin: Sequence[Rule]) -> Iterator[_Way]:
     """Yield the ways of one chain of turns, each with how much of all goes there."""
     left = CERTAIN
-    for rule in turns:
+    for rule in weighted_round_robin:
         taken = left // rule.statistic.every if isinstance(rule.statistic, Nth) else left
         left -= taken
         if isinstance(rule.target, Dnat | Jump):

@@ -13,7 +13,8 @@ from types import MappingProxyType
 from paraglider.config.model import Address, Family
 from paraglider.health.service import Service
 from paraglider.rules.affinity import ClientSet, client_sets, render_set
-from paraglider.rules.notes import PIN_CHAIN, plan_notes
+from paraglider.rules.checksum import Chains, add_digests, digest_chain, plan_checksummed_pin
+from paraglider.rules.markers import PIN_CHAIN, plan_markers
 from paraglider.rules.plan import (
     NOBODY,
     local_members,
@@ -32,7 +33,6 @@ from paraglider.rules.policy_rules import (
 from paraglider.rules.restore import lint_restore, plan_restore
 from paraglider.rules.return_path import routed_binds
 from paraglider.rules.ruleset import Chain, TableName
-from paraglider.rules.seal import Chains, add_digests, digest_chain, sealed_pin
 from paraglider.rules.state import LAST, NOTHING, HookLine, RuleLine, State, TableState
 from paraglider.rules.text import render_rule
 
@@ -58,7 +58,7 @@ class _Frontend:
     outline: tuple[object, ...]
     client_sets: frozenset[ClientSet]
     own: _Written
-    notes: Chains
+    markers: Chains
 
 
 def wanted_hooks(name: TableName, chains: Collection[str]) -> frozenset[HookLine]:
@@ -75,8 +75,8 @@ class Planner:
     `starts_anywhere` and `local` are as for `plan_rulesets`; `policy` are the host's policy rules.
     """
 
-    def __init__(self, *, starts_anywhere: bool) -> None:
-        self._starts_anywhere = starts_anywhere
+    def __init__(self, *, randomize_start: bool) -> None:
+        self._randomize_start = randomize_start
         self._families: dict[Family, _FamilyPlanner] = {}
 
     def plan(
@@ -91,7 +91,7 @@ class Planner:
             own = [service for service in services if service.family is family]
             if own:
                 if family not in self._families:
-                    self._families[family] = _FamilyPlanner(starts_anywhere=self._starts_anywhere)
+                    self._families[family] = _FamilyPlanner(randomize_start=self._randomize_start)
                 planner = self._families[family]
                 states[family] = planner.plan(own, local, policy.get(family, NO_FAMILY_POLICY))
         return MappingProxyType(states)
@@ -100,12 +100,12 @@ class Planner:
 def plan_states(
     services: Sequence[Service],
     *,
-    starts_anywhere: bool = False,
+    randomize_start: bool = False,
     local: Collection[Address] = NOBODY,
     policy: Policy = NO_POLICY,
 ) -> Mapping[Family, State]:
     """Return the wanted state of each family that `services` use."""
-    return Planner(starts_anywhere=starts_anywhere).plan(services, local, policy)
+    return Planner(randomize_start=randomize_start).plan(services, local, policy)
 
 
 def render_states(states: Mapping[Family, State]) -> Iterator[tuple[str, str]]:
@@ -125,8 +125,8 @@ def render_states(states: Mapping[Family, State]) -> Iterator[tuple[str, str]]:
 
 
 class _FamilyPlanner:
-    def __init__(self, *, starts_anywhere: bool) -> None:
-        self._starts_anywhere = starts_anywhere
+    def __init__(self, *, randomize_start: bool) -> None:
+        self._randomize_start = randomize_start
         self._frontends: dict[int, _Frontend] = {}
         self._outlines: tuple[tuple[object, ...], ...] = ()
         self._shared: dict[TableName, _Written] = {}
@@ -142,7 +142,7 @@ class _FamilyPlanner:
         # By identity: who decides returns the same object for what has not changed.
         old = self._frontends
         self._frontends = {
-            id(s): old.get(id(s)) or _write_frontend(s, starts_anywhere=self._starts_anywhere)
+            id(s): old.get(id(s)) or _write_frontend(s, randomize_start=self._randomize_start)
             for s in services
         }
         outlines = tuple(
@@ -163,14 +163,14 @@ class _FamilyPlanner:
         for frontend in frontends:
             nat |= frontend.own.chains
         marking = {c: rules for c, rules in shared[_MANGLE].items() if c != PIN_CHAIN}
-        notes = _join_notes(frontend.notes for frontend in frontends)
+        markers = _join_notes(frontend.markers for frontend in frontends)
         digest = add_digests(
             [written.digest for name, written in self._shared.items() if name is not _MANGLE]
             + [digest_chain(_MANGLE, chain, rules) for chain, rules in marking.items()]
             + [frontend.own.digest for frontend in frontends]
-            + [digest_chain(_MANGLE, chain, rules) for chain, rules in notes.items()]
+            + [digest_chain(_MANGLE, chain, rules) for chain, rules in markers.items()]
         )
-        shared[_MANGLE] = {**marking, **notes, PIN_CHAIN: sealed_pin(digest)}
+        shared[_MANGLE] = {**marking, **markers, PIN_CHAIN: plan_checksummed_pin(digest)}
         shared[_NAT] = nat
         return State(
             {
@@ -182,10 +182,10 @@ class _FamilyPlanner:
         )
 
 
-def _write_frontend(service: Service, *, starts_anywhere: bool) -> _Frontend:
-    own = _write(_NAT, plan_frontend(service, starts_anywhere=starts_anywhere))
-    notes = _write(_MANGLE, plan_notes([service]))
-    return _Frontend(service, _outline(service), client_sets(service), own, notes.chains)
+def _write_frontend(service: Service, *, randomize_start: bool) -> _Frontend:
+    own = _write(_NAT, plan_frontend(service, randomize_start=randomize_start))
+    markers = _write(_MANGLE, plan_markers([service]))
+    return _Frontend(service, _outline(service), client_sets(service), own, markers.chains)
 
 
 def _outline(service: Service) -> tuple[object, ...]:
@@ -209,9 +209,9 @@ def _write(name: TableName, chains: Iterable[Chain]) -> _Written:
     return _Written(found, add_digests(digests)) if found else _NONE
 
 
-def _join_notes(notes: Iterable[Chains]) -> dict[str, tuple[RuleLine, ...]]:
+def _join_notes(markers: Iterable[Chains]) -> dict[str, tuple[RuleLine, ...]]:
     joined: dict[str, tuple[RuleLine, ...]] = {}
-    for chains in notes:
+    for chains in markers:
         for chain, rules in chains.items():
             joined[chain] = (*joined.get(chain, ()), *rules)
     return joined

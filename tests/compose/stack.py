@@ -19,7 +19,7 @@ from typing import IO, Any
 import yaml
 from pytest_docker.plugin import DockerComposeExecutor, get_docker_services
 
-from paraglider.lab.tally import Tally, parse_json
+from paraglider.lab.results import Results, parse_json
 from tests.compose.engine import (
     HARDENED,
     IMAGE,
@@ -70,7 +70,7 @@ class Client:
     network: str
     to: str
 
-    def connect(self, count: int, *options: str) -> Tally:
+    def connect(self, count: int, *options: str) -> Results:
         """Connect a number of times; return who answered."""
         arguments = ("connect", "--to", self.to, "--count", str(count), "--json", *options)
         ended = self.engine.run(*self._options(), *arguments)

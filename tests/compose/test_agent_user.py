@@ -63,8 +63,8 @@ class Place:
 
     def serves(self) -> bool:
         """Tell whether connections go to each backend in turn."""
-        tally = self.client.connect(10)
-        return (tally.failures, tally.by_backend) == ((), EVEN)
+        results = self.client.connect(10)
+        return (results.failures, results.by_backend) == ((), EVEN)
 
 
 @pytest.fixture
@@ -173,8 +173,8 @@ def test_affinity_takes_net_raw_and_else_it_ends(place: Place) -> None:
     container = place.engine.start(*WITH_USER, "--cap-add=NET_RAW", given, place.network, IMAGE)
     container.wait_until_it_says("balancing")
     assert read_status(container)["Uid"] == "65532 65532 65532 65532"
-    tally = place.client.connect(10)
-    assert (tally.failures, list(tally.by_backend.values())) == ((), [10])
+    results = place.client.connect(10)
+    assert (results.failures, list(results.by_backend.values())) == ((), [10])
     assert len(container.execute("ipset", "list", "-name").split()) == 2
     assert container.stop() == 0
     look = (place.network, "--cap-add=NET_ADMIN", "--entrypoint=ipset", IMAGE, "list", "-name")

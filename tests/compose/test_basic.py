@@ -27,10 +27,10 @@ def test_the_file_is_the_sample_byte_for_byte() -> None:
 
 def test_connections_are_spread_exactly_and_seen_as_the_privateip(basic: Stack) -> None:
     """Of 300 connections each backend gets 100, and sees the privateip as its peer."""
-    tally = basic.client("clients", BIND).connect(300, "--wait=10")
-    assert tally.failures == ()
-    assert tally.by_backend == EVEN
-    assert tally.peers == {"172.19.0.4"}
+    results = basic.client("clients", BIND).connect(300, "--wait=10")
+    assert results.failures == ()
+    assert results.by_backend == EVEN
+    assert results.peers == {"172.19.0.4"}
 
 
 def test_dockers_name_server_does_not_make_it_a_docker_host(basic: Stack) -> None:
@@ -63,13 +63,13 @@ def test_a_killed_agent_is_replaced_without_a_trace(basic: Stack) -> None:
     with client.hold(60) as held:
         rules = appliance.execute("iptables-save")
         killed = appliance.kill_agent("KILL")
-        tally = client.connect(300)
+        results = client.connect(300)
         successor = until(
             lambda: (pid := appliance.agent_pid()) != killed and pid, what="a new agent runs"
         )
         appliance.wait_until_it_says("already running as configured")
         assert successor != killed
-        assert tally.failures == ()
-        assert tally.by_backend == EVEN
+        assert results.failures == ()
+        assert results.by_backend == EVEN
         assert held.settle()["open"] == 60
         assert without_counters(appliance.execute("iptables-save")) == without_counters(rules)

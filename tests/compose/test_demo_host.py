@@ -35,9 +35,9 @@ def test_nothing_else_passes_between_the_bridges(demo: Demo) -> None:
 
 def test_the_host_is_a_client_too(demo: Demo) -> None:
     """What the host itself sends to the frontend is balanced, and has the privateip."""
-    tally = Client(demo.stack.engine, "host", BIND).connect(3, "--wait=10")
-    assert tally.by_backend == {"red": 1, "green": 1, "blue": 1}
-    assert tally.peers == {PRIVATEIP}
+    results = Client(demo.stack.engine, "host", BIND).connect(3, "--wait=10")
+    assert results.by_backend == {"red": 1, "green": 1, "blue": 1}
+    assert results.peers == {PRIVATEIP}
 
 
 def test_docker_may_make_another_network(demo: Demo) -> None:

@@ -50,11 +50,11 @@ def test_it_is_small_on_the_way() -> None:
 def test_it_says_what_it_is() -> None:
     """Its labels are those of the OCI, and its version the program's."""
     labels = Container(IMAGE).inspect(".Config.Labels")
-    told = {key.rsplit("image.")[-1]: value for key, value in labels.items()}
-    assert told["title"] == "Paraglider"
-    assert told["version"] == __version__
-    assert told["licenses"] == "Apache-2.0"
-    assert {"description", "revision", "base.name"} <= told.keys()
+    reason = {key.rsplit("image.")[-1]: value for key, value in labels.items()}
+    assert reason["title"] == "Paraglider"
+    assert reason["version"] == __version__
+    assert reason["licenses"] == "Apache-2.0"
+    assert {"description", "revision", "base.name"} <= reason.keys()
 
 
 def test_it_tells_the_engine_how_to_stop_and_watch_it() -> None:
@@ -127,8 +127,10 @@ def test_without_a_file_it_says_that_none_is_mounted(engine: Engine) -> None:
     """Started as it is, it ends as a bad configuration does, with what to type."""
     ended = engine.run(*HARDENED, "--network=none", IMAGE)
     assert ended.code == 78
-    told = "/etc/paraglider/glider.yaml: does not exist: no file is mounted; mount its folder (-v "
-    assert told in ended.err
+    reason = (
+        "/etc/paraglider/glider.yaml: does not exist: no file is mounted; mount its folder (-v "
+    )
+    assert reason in ended.err
 
 
 def test_a_folder_that_docker_made_for_a_missing_file_is_named(

@@ -88,13 +88,13 @@ def test_killed_it_is_not_missed_and_the_next_one_adopts(place: Place) -> None:
         rules = place.rules(), place.handles()
         first.signal("KILL")
         assert first.exit_code() == 137
-        tally = place.client.connect(30)
-        assert (tally.failures, tally.by_backend) == ((), EVEN)
+        results = place.client.connect(30)
+        assert (results.failures, results.by_backend) == ((), EVEN)
         second = place.start()
         second.wait_until_it_says("already running as configured")
         assert (place.rules(), place.handles()) == rules
-        tally = place.client.connect(30)
-        assert (tally.failures, tally.by_backend) == ((), EVEN)
+        results = place.client.connect(30)
+        assert (results.failures, results.by_backend) == ((), EVEN)
         assert held.settle()["broken"] == 0
     assert second.stop() == 0
     assert place.rules() == before
@@ -125,8 +125,8 @@ def test_restarted_it_serves_again(place: Place) -> None:
             is_over.set()
     assert load.result() <= {"connection refused", "timed out"}
     assert place.rules() == rules
-    tally = place.client.connect(30)
-    assert (tally.failures, tally.by_backend) == ((), EVEN)
+    results = place.client.connect(30)
+    assert (results.failures, results.by_backend) == ((), EVEN)
     assert appliance.stop() == 0
     assert place.rules() == before
 

@@ -7,7 +7,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address
 
-from paraglider.lab.tally import Answer, Tally, parse_json
+from paraglider.lab.results import Answer, Results, parse_json
 from tests.compose.engine import HARDENED, IMAGE, Container
 from tests.compose.stack import Stack
 
@@ -29,16 +29,18 @@ def test_eight_clients_at_once_are_spread_exactly(basic: Stack) -> None:
     client = basic.client("clients", BIND)
     with ThreadPoolExecutor(8) as pool:
         tallies = list(pool.map(client.connect, [150] * 8))
-    assert [tally.failures for tally in tallies] == [()] * 8
-    assert sum((tally.by_backend for tally in tallies), Counter()) == dict.fromkeys(BACKENDS, 400)
+    assert [results.failures for results in tallies] == [()] * 8
+    assert sum((results.by_backend for results in tallies), Counter()) == dict.fromkeys(
+        BACKENDS, 400
+    )
 
 
 def test_10000_connections_succeed(basic: Stack) -> None:
     """Not one fails, and no backend has more than one connection more than another."""
-    tally = basic.client("clients", BIND).connect(10_000, "--within=100")
-    assert tally.failures == ()
-    assert sorted(tally.by_backend.values()) == [3333, 3333, 3334]
-    assert tally.peers == {PRIVATEIP}
+    results = basic.client("clients", BIND).connect(10_000, "--within=100")
+    assert results.failures == ()
+    assert sorted(results.by_backend.values()) == [3333, 3333, 3334]
+    assert results.peers == {PRIVATEIP}
 
 
 def test_the_client_talks_to_the_bind(basic: Stack) -> None:
@@ -102,8 +104,8 @@ def test_another_client_straight_to_a_backend_keeps_its_source(basic: Stack) -> 
 
 def is_seen_as(address: str, said: str) -> bool:
     """Whether red has answered three times, and has seen this address each time."""
-    tally = parse_json(said)
-    return tally == Tally((Answer("red", address),) * 3)
+    results = parse_json(said)
+    return results == Results((Answer("red", address),) * 3)
 
 
 def open_sockets(backend: Container) -> set[str]:

@@ -13,11 +13,11 @@ import pytest
 from paraglider.config.clients import SourceKind
 from paraglider.config.model import Balance, Endpoint
 from paraglider.health.service import FULL, Member, Share
-from paraglider.rules.describe import describe_states
-from paraglider.rules.notes import NOTE_CHAINS, PIN_CHAIN
+from paraglider.rules.decode import decode_states
+from paraglider.rules.markers import MARKER_CHAINS, PIN_CHAIN
 from paraglider.rules.ruleset import Jump
 from paraglider.rules.state import State, parse_save
-from paraglider.rules.turns import plan_cycle
+from paraglider.rules.weighted_round_robin import plan_cycle
 from tests.golden.case_files import GoldenCase, golden_cases
 from tests.golden.ways import Way, ways_of
 from tests.walker import Packet
@@ -49,7 +49,7 @@ def test_every_jump_has_a_target(case: GoldenCase) -> None:
             rules = [rule for chain in table.chains for rule in chain.rules]
             jumps = {rule.target.chain for rule in rules if isinstance(rule.target, Jump)}
             led_to = jumps | {hook.chain for hook in table.hooks}
-            assert led_to == names - {PIN_CHAIN, *NOTE_CHAINS.values()}
+            assert led_to == names - {PIN_CHAIN, *MARKER_CHAINS.values()}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -161,11 +161,11 @@ def test_who_may_not_connect_is_not_translated_and_refused() -> None:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_live_rules_tell_who_gets_connections_and_why_the_others_do_not(case: GoldenCase) -> None:
     """What `status` reads from the kernel, and an agent adopts, is what was planned."""
-    description = describe_states(case.states())
+    description = decode_states(case.states())
     assert description.is_whole
-    told = {s.name: s for s in description.services}
+    reason = {s.name: s for s in description.services}
     for wanted in case.services():
-        found = told.pop(wanted.name)
+        found = reason.pop(wanted.name)
         assert sorted(found.binds, key=str) == sorted(wanted.binds, key=str)
         assert found.source == wanted.source
         assert {m for m in found.members if m.until_s} == {m for m in wanted.members if m.until_s}
@@ -173,7 +173,7 @@ def test_live_rules_tell_who_gets_connections_and_why_the_others_do_not(case: Go
             assert {s.backend for s in found.serving} == {s.backend for s in wanted.serving}
         else:
             assert set(found.serving) == set(_in_percent(wanted.serving))
-    assert told == {}
+    assert reason == {}
 
 
 def _in_percent(shares: Sequence[Share]) -> list[Share]:

@@ -22,7 +22,7 @@ from typing import Self
 
 from paraglider.lab.actors import read_line
 from paraglider.lab.hosts import Lab
-from paraglider.lab.tally import Tally, parse_json, render_json
+from paraglider.lab.results import Results, parse_json, render_json
 from paraglider.lab.wire import describe, family_of, parse_endpoint, parse_greeting, render_greeting
 
 _PROGRAM = (sys.executable, "-m", "tests.netns.datagrams")
@@ -37,7 +37,7 @@ def serve_datagrams(lab: Lab, host: str, *, listen: str, name: str) -> subproces
     return process
 
 
-def send_from(lab: Lab, host: str, *, to: str, count: int) -> Tally:
+def send_from(lab: Lab, host: str, *, to: str, count: int) -> Results:
     """Send a datagram from each of `count` ports of a host, one after another."""
     return parse_json(lab.run(host, [*_PROGRAM, "ask", to, str(count)]).stdout)
 
@@ -102,8 +102,8 @@ class Flows:
         *lines, self._partial = (self._partial + part).split("\n")
         self._rounds += len(lines)
         for line in lines:
-            for number, told in json.loads(line).items():
-                answer, source = told
+            for number, reason in json.loads(line).items():
+                answer, source = reason
                 answer = f"{answer} {source}" if self._with_source and source else answer
                 if self.seen[number][-1:] != [answer]:
                     self.seen[number].append(answer)
@@ -135,7 +135,7 @@ def _ask(to: tuple[str, int], count: int) -> None:
                 answers.append(parse_greeting(flow.recv(512)))
             except OSError as error:
                 failures.append(describe(error))
-    print(render_json(Tally(tuple(answers), tuple(failures))))
+    print(render_json(Results(tuple(answers), tuple(failures))))
 
 
 def _talk(to: tuple[str, int], count: int) -> None:

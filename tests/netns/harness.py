@@ -26,7 +26,7 @@ from paraglider.errors import PermissionDenied, UnavailableError
 from paraglider.kernel.iptables import Variant as Variant  # noqa: PLC0414 - tests take it here
 from paraglider.lab.actors import HeldConnections, connect_from, start_backend
 from paraglider.lab.hosts import Lab, make_environment
-from paraglider.lab.tally import Tally
+from paraglider.lab.results import Results
 
 # Checks that find out within seconds, and yet are patient, on a machine that is busy.
 CHECK = "check: {interval: 400ms, timeout: 400ms, rise: 2, fall: 3}"
@@ -207,7 +207,7 @@ class Topology:
         """A configuration for all three backends."""
         return self.addresses.config
 
-    def connect(self, count: int = 300, *, timeout_s: float = 5.0) -> Tally:
+    def connect(self, count: int = 300, *, timeout_s: float = 5.0) -> Results:
         """Connect from the client to the bind, `count` times, one after another."""
         to = self.addresses.bind_endpoint
         return connect_from(self.lab, CLIENT, to=to, count=count, timeout_s=timeout_s)

@@ -64,14 +64,14 @@ def _outside_window(packet: Packet) -> Packet:
 def _too_big(packet: Packet) -> Packet:
     # The segment has arrived, so it is the next one that does not fit: hosts believe no tale of
     # what they know to be delivered.
-    told = packet[IPv6 if IPv6 in packet else IP].copy()
-    told[TCP].seq = (told[TCP].seq + len(told[TCP].payload)) % 2**32
+    reason = packet[IPv6 if IPv6 in packet else IP].copy()
+    reason[TCP].seq = (reason[TCP].seq + len(reason[TCP].payload)) % 2**32
     link = Ether(src=packet[Ether].dst, dst=packet[Ether].src)
     if IPv6 in packet:
-        tale = ICMPv6PacketTooBig(mtu=MTU_BYTES) / bytes(told)
-        return link / IPv6(src=told.dst, dst=told.src) / tale
+        tale = ICMPv6PacketTooBig(mtu=MTU_BYTES) / bytes(reason)
+        return link / IPv6(src=reason.dst, dst=reason.src) / tale
     head = ICMP(type="dest-unreach", code="fragmentation-needed", nexthopmtu=MTU_BYTES)
-    return link / IP(src=told.dst, dst=told.src) / head / bytes(told)[:28]
+    return link / IP(src=reason.dst, dst=reason.src) / head / bytes(reason)[:28]
 
 
 if __name__ == "__main__":

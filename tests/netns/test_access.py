@@ -10,7 +10,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from paraglider.lab.actors import TRAFFIC, HeldConnections
-from paraglider.lab.tally import Tally, parse_json
+from paraglider.lab.results import Results, parse_json
 from tests.netns.datagrams import send_from, serve_datagrams
 from tests.netns.harness import BACKENDS, CLIENT, IPV4, Topology
 
@@ -35,7 +35,7 @@ def _add_client(topology: Topology) -> str:
     return address
 
 
-def _connect(topology: Topology, count: int = 3, *, source: str = "", to: str = "") -> Tally:
+def _connect(topology: Topology, count: int = 3, *, source: str = "", to: str = "") -> Results:
     plan = topology.addresses
     argv = [*TRAFFIC, "connect", "--to", to or plan.bind_endpoint, "--count", str(count)]
     argv += ["--json", "--timeout", "1", "--from", source or plan.client]
@@ -107,8 +107,8 @@ def test_the_sixth_connection_of_a_minute_is_refused(topology: Topology) -> None
     """Of one client; another has five of its own."""
     other = _add_client(topology)
     _start(topology, "rate: 5/min")
-    tally = _connect(topology, 7)
-    assert (len(tally.answers), tally.failures) == (5, (_REFUSED,) * 2)
+    results = _connect(topology, 7)
+    assert (len(results.answers), results.failures) == (5, (_REFUSED,) * 2)
     assert len(_connect(topology, 5, source=other).answers) == 5
     assert _refused(topology) == 2
 
@@ -182,8 +182,8 @@ def test_access_holds_for_datagrams_too(topology: Topology) -> None:
         serve_datagrams(topology.lab, host, listen=listen, name=host)
     _start(topology, "protocol: tcp+udp", "rate: 5/min")
     assert _connect(topology, 2).failures == ()
-    tally = send_from(topology.lab, CLIENT, to=plan.bind_endpoint, count=5)
-    assert (len(tally.answers), tally.failures) == (3, (_REFUSED,) * 2)
+    results = send_from(topology.lab, CLIENT, to=plan.bind_endpoint, count=5)
+    assert (len(results.answers), results.failures) == (3, (_REFUSED,) * 2)
     assert _connect(topology, 1).failures == (_REFUSED,)
     assert _refused(topology) == 3
 

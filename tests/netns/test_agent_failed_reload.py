@@ -60,9 +60,7 @@ class _Refusing:
         """
         before = self.refused()
         agent.write(config)
-        until(
-            lambda: self.refused() >= before + 2, what="two more tries", within_s=2 * _WITHIN_S
-        )
+        until(lambda: self.refused() >= before + 2, what="two more tries", within_s=2 * _WITHIN_S)
 
     def let(self, agent: Agent) -> str:
         """Refuse no more; return what the agent said until the file was in force."""
@@ -141,9 +139,7 @@ def test_orders_and_deadlines_stay(refusing: _Refusing) -> None:
             what="the last backend is down",
             within_s=_WITHIN_S,
         )
-        refusing.replace(
-            agent, plan.make_config([first, second, third], CHECK, "balance: random")
-        )
+        refusing.replace(agent, plan.make_config([first, second, third], CHECK, "balance: random"))
         refusing.let(agent)
         until(
             lambda: len(topology.connect(3).failures) == 3,

@@ -29,8 +29,8 @@ def test_a_backend_that_dies_gets_nothing_and_comes_back(topology: Topology) -> 
     agent = topology.start_agent(config=_config(topology))
     topology.stop_backend("b1")
     agent.until(f"{first} is down")
-    tally = topology.connect(30)
-    assert (tally.by_backend, tally.failures) == ({"b2": 15, "b3": 15}, ())
+    results = topology.connect(30)
+    assert (results.by_backend, results.failures) == ({"b2": 15, "b3": 15}, ())
     topology.start_backend("b1")
     agent.until(f"{first} is up")
     assert topology.connect(30).by_backend == {"b1": 10, "b2": 10, "b3": 10}
@@ -66,8 +66,8 @@ def test_where_no_backend_is_left_clients_are_refused_at_once(topology: Topology
         for name in ("b1", "b2", "b3"):
             topology.unplug(name)
         _until_down(agent, *topology.addresses.backend_endpoints)
-        tally = topology.connect(3, timeout_s=2)
-        assert set(tally.failures) == {"connection refused"}
+        results = topology.connect(3, timeout_s=2)
+        assert set(results.failures) == {"connection refused"}
         assert held.settle().broken == 9
 
 
@@ -117,8 +117,8 @@ def test_a_drained_backend_keeps_its_connections_until_the_deadline(topology: To
     first = topology.addresses.backend_endpoints[0]
     agent = topology.start_agent(config=_config(topology))
     with topology.hold(30, timeout_s=20) as held:
-        told = agent.order("drain", first, "--deadline", "4s")
-        assert told == f"default: {first} is draining; 10 connections left, cut in 4 s\n"
+        reason = agent.order("drain", first, "--deadline", "4s")
+        assert reason == f"default: {first} is draining; 10 connections left, cut in 4 s\n"
         assert agent.backends()[first]["cut_in_s"] <= 4
         agent.kill()
         agent.start(until="nothing to change")

@@ -18,7 +18,7 @@ _ONLY_LEGACY = pytest.mark.parametrize("variant", [Variant.LEGACY], indirect=Tru
 
 
 @pytest.mark.parametrize(
-    ("told", "commands"),
+    ("reason", "commands"),
     [
         ("filter FORWARD", ["-I FORWARD -j DROP"]),
         ("filter FORWARD", ["-P FORWARD DROP", "-D FORWARD -j PARAGLIDER-FORWARD"]),
@@ -31,7 +31,9 @@ _ONLY_LEGACY = pytest.mark.parametrize("variant", [Variant.LEGACY], indirect=Tru
     ],
     ids=["behind", "jump", "table nat", "chain", "rule", "rule more", "table filter", "pin"],
 )
-def test_what_others_take_away_is_back(topology: Topology, told: str, commands: list[str]) -> None:
+def test_what_others_take_away_is_back(
+    topology: Topology, reason: str, commands: list[str]
+) -> None:
     """As a firewall that reloads does it: nothing that is open breaks, and new connections are
     balanced again without anybody doing anything."""
     agent = topology.start_agent()
@@ -39,7 +41,7 @@ def test_what_others_take_away_is_back(topology: Topology, told: str, commands: 
     with topology.hold(30) as held:
         for command in commands:
             topology.balancer.iptables(*command.split())
-        assert told in agent.until("after a change by")
+        assert reason in agent.until("after a change by")
         # With legacy the first one goes anywhere: somebody has changed the table.
         answers = topology.connect(31).answers[1:]
         assert Counter(a.backend for a in answers) == {"b1": 10, "b2": 10, "b3": 10}

@@ -13,18 +13,18 @@ from tests.netns.harness import BACKENDS, BALANCER, CLIENT, IPV4, Balancer, Topo
 def test_connections_are_spread_evenly_and_come_from_the_privateip(topology: Topology) -> None:
     """300 connections: 100 to each backend, in turn, each seen from privateip."""
     assert topology.balancer.paraglider("start", config=topology.config).returncode == 0
-    tally = topology.connect(300)
-    assert tally.failures == ()
-    assert [answer.backend for answer in tally.answers] == list(BACKENDS) * 100
-    assert tally.peers == {topology.addresses.privateip}
+    results = topology.connect(300)
+    assert results.failures == ()
+    assert [answer.backend for answer in results.answers] == list(BACKENDS) * 100
+    assert results.peers == {topology.addresses.privateip}
 
 
 def test_the_balancer_itself_is_a_client_like_any_other(topology: Topology) -> None:
     """A connection from the host that balances is balanced too."""
     topology.balancer.paraglider("start", config=topology.config)
-    tally = connect_from(topology.lab, BALANCER, to=topology.addresses.bind_endpoint, count=30)
-    assert tally.by_backend == dict.fromkeys(BACKENDS, 10)
-    assert tally.peers == {topology.addresses.privateip}
+    results = connect_from(topology.lab, BALANCER, to=topology.addresses.bind_endpoint, count=30)
+    assert results.by_backend == dict.fromkeys(BACKENDS, 10)
+    assert results.peers == {topology.addresses.privateip}
 
 
 def test_a_backend_may_be_a_client_of_its_own_frontend(topology: Topology) -> None:
@@ -32,8 +32,8 @@ def test_a_backend_may_be_a_client_of_its_own_frontend(topology: Topology) -> No
     addresses = topology.addresses
     topology.balancer.paraglider("start", config=topology.config)
     topology.lab.add_route("b1", addresses.bind, addresses.privateip)
-    tally = connect_from(topology.lab, "b1", to=addresses.bind_endpoint, count=30)
-    assert tally.by_backend == dict.fromkeys(BACKENDS, 10)
+    results = connect_from(topology.lab, "b1", to=addresses.bind_endpoint, count=30)
+    assert results.by_backend == dict.fromkeys(BACKENDS, 10)
 
 
 def test_other_traffic_to_a_backend_keeps_its_source(topology: Topology) -> None:
@@ -42,8 +42,8 @@ def test_other_traffic_to_a_backend_keeps_its_source(topology: Topology) -> None
     topology.balancer.paraglider("start", config=topology.config)
     topology.lab.add_route(CLIENT, addresses.backends[0], addresses.bind)
     topology.lab.add_route("b1", addresses.client, addresses.privateip)
-    tally = connect_from(topology.lab, CLIENT, to=addresses.backend_endpoints[0], count=5)
-    assert tally.peers == {addresses.client}
+    results = connect_from(topology.lab, CLIENT, to=addresses.backend_endpoints[0], count=5)
+    assert results.peers == {addresses.client}
 
 
 def test_connections_pass_a_host_that_forwards_nothing_else(topology: Topology) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from paraglider.lab.actors import HeldConnections, connect_from, start_backend
-from paraglider.lab.tally import Tally
+from paraglider.lab.results import Results
 from tests.netns.harness import BACKENDS, BALANCER, CLIENT, AddressPlan, Topology
 
 _ROUND = dict.fromkeys(BACKENDS, 1)
@@ -19,7 +19,7 @@ def _start(topology: Topology, config: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def _connect(topology: Topology, to: str, count: int = 3, *, by: str = CLIENT) -> Tally:
+def _connect(topology: Topology, to: str, count: int = 3, *, by: str = CLIENT) -> Results:
     return connect_from(topology.lab, by, to=to, count=count, timeout_s=2.0)
 
 
@@ -67,9 +67,9 @@ def test_a_backend_without_a_port_gets_the_port_that_the_client_chose(topology: 
     bind = f"{plan.endpoint(plan.bind, 9000)}-9002"
     _start(topology, plan.make_config(_without_port(plan), binds=[bind]))
     for port in ports:
-        tally = _connect(topology, plan.endpoint(plan.bind, port))
-        assert tally.by_backend == {f"{host}:{port}": 1 for host in BACKENDS}
-        assert tally.peers == {plan.privateip}
+        results = _connect(topology, plan.endpoint(plan.bind, port))
+        assert results.by_backend == {f"{host}:{port}": 1 for host in BACKENDS}
+        assert results.peers == {plan.privateip}
     beside = _connect(topology, plan.endpoint(plan.bind, 9003), 1)
     assert beside.failures == ("connection refused",)
 
@@ -92,8 +92,8 @@ def test_a_range_of_ports_is_mapped_to_another(topology: Topology) -> None:
     backends = [f"{plan.endpoint(address, 7000)}-7002" for address in plan.backends]
     _start(topology, plan.make_config(backends, binds=[bind]))
     for offset in range(3):
-        tally = _connect(topology, plan.endpoint(plan.bind, 9000 + offset))
-        assert tally.by_backend == {f"{host}:{7000 + offset}": 1 for host in BACKENDS}
+        results = _connect(topology, plan.endpoint(plan.bind, 9000 + offset))
+        assert results.by_backend == {f"{host}:{7000 + offset}": 1 for host in BACKENDS}
 
 
 @pytest.mark.parametrize("form", ["any", "*"])
@@ -109,8 +109,8 @@ def test_a_bind_of_any_address_serves_them_all(topology: Topology, form: str) ->
     inner = plan.endpoint(plan.privateip, plan.bind_port)
     for host in (CLIENT, "b2", BALANCER):
         for to in (plan.bind_endpoint, inner):
-            tally = _connect(topology, to, by=host)
-            assert (tally.by_backend, tally.failures) == (_ROUND, ())
+            results = _connect(topology, to, by=host)
+            assert (results.by_backend, results.failures) == (_ROUND, ())
     assert _connect(topology, loopback, by=BALANCER).by_backend == {"own": 3}
 
 
@@ -121,9 +121,9 @@ def test_any_address_is_no_address_behind_the_balancer(topology: Topology) -> No
     topology.lab.add_route("b1", plan.client, plan.privateip)
     bind = f"{_any(plan)}:{plan.backend_port}"
     _start(topology, plan.make_config(plan.backend_endpoints[1:], binds=[bind]))
-    tally = _connect(topology, plan.backend_endpoints[0])
-    assert tally.by_backend == {"b1": 3}
-    assert tally.peers == {plan.client}
+    results = _connect(topology, plan.backend_endpoints[0])
+    assert results.by_backend == {"b1": 3}
+    assert results.peers == {plan.client}
 
 
 def test_an_interface_takes_what_comes_in_there(topology: Topology) -> None:
@@ -181,8 +181,8 @@ def test_connections_to_any_address_are_counted_where_they_are(topology: Topolog
         HeldConnections(topology.lab, CLIENT, to=inner, count=2),
         HeldConnections(topology.lab, CLIENT, to=plan.bind_endpoint, count=3),
     ):
-        told = json.loads(topology.balancer.paraglider("status", "--json").stdout)
-    backends = {f["name"]: f["backends"][0] for f in told["frontends"]}
+        reason = json.loads(topology.balancer.paraglider("status", "--json").stdout)
+    backends = {f["name"]: f["backends"][0] for f in reason["frontends"]}
     found = {
         name: (backend["connections_open"], backend["connections_half_open"])
         for name, backend in backends.items()
@@ -230,9 +230,9 @@ def test_what_is_in_the_kernel_agrees_with_the_file(topology: Topology) -> None:
         assert (kind, difference.returncode, difference.stderr) == (kind, 0, "")
         status = balancer.paraglider("status", "--json")
         assert (kind, status.returncode) == (kind, 0)
-        told = json.loads(status.stdout)
-        assert told["running"] is True
-        assert [len(f["backends"]) for f in told["frontends"]] == [3]
+        reason = json.loads(status.stdout)
+        assert reason["running"] is True
+        assert [len(f["backends"]) for f in reason["frontends"]] == [3]
 
 
 def test_ports_that_join_stay_those_of_the_file(topology: Topology) -> None:

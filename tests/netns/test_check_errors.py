@@ -128,9 +128,9 @@ _BROKEN = [
 ]
 
 
-@pytest.mark.parametrize(("damage", "told"), _BROKEN)
+@pytest.mark.parametrize(("damage", "reason"), _BROKEN)
 def test_an_authority_that_cannot_be_read_is_shown_until_it_can(
-    topology: Topology, certificate: Path, damage: str, told: str
+    topology: Topology, certificate: Path, damage: str, reason: str
 ) -> None:
     """In status, JSON, metrics, and in the log once; the backend that never was probed is not
     called up. With the file in place all is well, without a reload."""
@@ -141,11 +141,11 @@ def test_an_authority_that_cannot_be_read_is_shown_until_it_can(
     write_file(topology, CA, text)
     topology.balancer.run("sh", "-c", damage)
     agent = topology.start_agent(config=make_config(topology, HTTPS))
-    said = agent.until(told)
+    said = agent.until(reason)
     assert f"default: cannot probe {first}: " in said or f"default: cannot probe {second}: " in said
     for backend in (first, second):
         found = until(lambda it: bool(it["check_error"]), agent, backend)
-        assert told in found["check_error"]
+        assert reason in found["check_error"]
         assert (found["health"], found["share_percent"]) == ("unknown", 100)
         assert metric(agent, "backend_up", backend) == "0"
         assert metric(agent, "backend_check_error", backend) == "1"
@@ -159,9 +159,9 @@ def test_an_authority_that_cannot_be_read_is_shown_until_it_can(
     assert agent.said.count("cannot probe") == 1
 
 
-@pytest.mark.parametrize(("damage", "told"), _BROKEN)
+@pytest.mark.parametrize(("damage", "reason"), _BROKEN)
 def test_check_and_start_warn_of_an_authority_that_the_prober_cannot_read(
-    topology: Topology, certificate: Path, damage: str, told: str
+    topology: Topology, certificate: Path, damage: str, reason: str
 ) -> None:
     """With the rights that the prober has; a right one is no warning."""
     config = make_config(topology, HTTPS)
@@ -173,7 +173,7 @@ def test_check_and_start_warn_of_an_authority_that_the_prober_cannot_read(
         warnings = [line for line in done.stderr.splitlines() if "https" in line]
         assert len(warnings) == 1
         assert "warning: default: its https check cannot be made: " in warnings[0]
-        assert told in warnings[0]
+        assert reason in warnings[0]
     assert topology.balancer.paraglider("check", "--strict", config=config).returncode == 78
 
 

@@ -144,9 +144,9 @@ def test_a_frontend_that_nobody_serves_refuses_at_once(topology: Topology) -> No
     with topology.hold(30) as held:
         script = [sys.executable, "-c", _APPLY_NOBODY, balancer.variant.value]
         balancer.run(*script, input=topology.config)
-        tally = topology.connect(3, timeout_s=2)
-        assert tally.answers == ()
-        assert set(tally.failures) == {"connection refused"}
+        results = topology.connect(3, timeout_s=2)
+        assert results.answers == ()
+        assert set(results.failures) == {"connection refused"}
         balancer.paraglider("start", config=topology.config)
         assert topology.connect(3).by_backend == {"b1": 1, "b2": 1, "b3": 1}
         assert held.settle().broken == 0

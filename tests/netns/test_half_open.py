@@ -31,8 +31,8 @@ def _until_told(agent: Agent, text: str) -> str:
 
 
 def _counts(agent: Agent, backend: str) -> tuple[int, int]:
-    told = agent.backends()[backend]
-    return told["connections_open"], told["connections_half_open"]
+    reason = agent.backends()[backend]
+    return reason["connections_open"], reason["connections_half_open"]
 
 
 def test_a_backend_that_does_not_answer_has_half_open_connections(topology: Topology) -> None:

@@ -17,7 +17,7 @@ from paraglider.errors import ParagliderError, UsageError
 from paraglider.lab.actors import TRAFFIC, HeldConnections, connect_from, read_line, start_backend
 from paraglider.lab.demo import run_demo
 from paraglider.lab.hosts import CommandFailed, Lab
-from paraglider.lab.tally import Answer
+from paraglider.lab.results import Answer
 from tests.netns.harness import Topology, Variant, missing_for_lab
 
 DEADLINE_S = 20.0
@@ -71,9 +71,9 @@ def pair(request: pytest.FixtureRequest) -> Iterator[Lab]:
 )
 def test_hosts_of_a_network_reach_each_other(pair: Lab, endpoint: str, peer: str) -> None:
     start_backend(pair, "b", listen=endpoint, name="b")
-    tally = connect_from(pair, "a", to=endpoint, count=20)
-    assert tally.answers == (Answer("b", peer),) * 20
-    assert tally.failures == ()
+    results = connect_from(pair, "a", to=endpoint, count=20)
+    assert results.answers == (Answer("b", peer),) * 20
+    assert results.failures == ()
 
 
 def test_host_has_no_way_out(pair: Lab) -> None:
@@ -205,9 +205,9 @@ def test_topology_balances_in_each_family_and_variant(topology: Topology) -> Non
     backends = dict(zip(("b1", "b2", "b3"), addresses.backend_endpoints, strict=True))
     rules = RULES.format(bind=addresses.bind, privateip=addresses.privateip, **backends)
     topology.balancer.restore(rules)
-    tally = topology.connect(30)
-    assert tally.by_backend == {"b1": 10, "b2": 10, "b3": 10}
-    assert tally.peers == {addresses.privateip}
+    results = topology.connect(30)
+    assert results.by_backend == {"b1": 10, "b2": 10, "b3": 10}
+    assert results.peers == {addresses.privateip}
 
 
 def test_saved_rules_have_no_counter_and_no_comment(topology: Topology) -> None:

@@ -80,10 +80,10 @@ def test_it_is_reached_behind_a_firewall(topology: Topology, where: str) -> None
     start_backend(topology.lab, BALANCER, listen=_local(topology, address), name="here")
     _close_input(topology)
     _start(topology, _config(topology, host=address))
-    tally = topology.connect(20, timeout_s=3.0)
-    assert tally.failures == ()
-    assert tally.by_backend == {"here": 10, "b1": 10}
-    assert tally.peers == {plan.privateip}
+    results = topology.connect(20, timeout_s=3.0)
+    assert results.failures == ()
+    assert results.by_backend == {"here": 10, "b1": 10}
+    assert results.peers == {plan.privateip}
 
 
 @pytest.mark.parametrize("privateip", ["address", "list", "range", "auto", "keep"])
@@ -96,9 +96,9 @@ def test_it_sees_whom_the_file_says(topology: Topology, privateip: str) -> None:
     _close_input(topology)
     config = plan.make_config([_local(topology)], "protocol: tcp+udp", privateip=listed)
     _start(topology, config)
-    tally = topology.connect(40, timeout_s=3.0)
-    assert tally.failures == ()
-    assert tally.peers == seen
+    results = topology.connect(40, timeout_s=3.0)
+    assert results.failures == ()
+    assert results.peers == seen
     datagrams = send_from(topology.lab, "client", to=plan.bind_endpoint, count=40)
     assert datagrams.failures == ()
     assert datagrams.peers == seen
@@ -160,9 +160,9 @@ def test_an_address_that_comes_and_goes_is_followed(topology: Topology) -> None:
     until(is_local, what="the rule for a local backend is there", within_s=_WITHIN_S)
     with topology.hold(10, timeout_s=5.0) as held:
         assert held.settle().broken == 0
-        tally = topology.connect(4, timeout_s=3.0)
-        assert tally.failures == ()
-        assert tally.peers == {plan.privateip}
+        results = topology.connect(4, timeout_s=3.0)
+        assert results.failures == ()
+        assert results.peers == {plan.privateip}
     _add_address(topology, 80, action="del")
     until(lambda: not is_local(), what="that rule is gone", within_s=_WITHIN_S)
 

@@ -129,8 +129,8 @@ def test_answers_that_rotate_bring_no_dead_backend_back(
         until(lambda it: {second, third} <= it.keys(), agent)
         found = agent.backends()
         assert (found[first]["health"], found[first]["leaving"]) == ("down", False)
-        tally = topology.connect(4)
-        assert (tally.failures, tally.by_backend) == ((), {"b2": 2, "b3": 2})
+        results = topology.connect(4)
+        assert (results.failures, results.by_backend) == ((), {"b2": 2, "b3": 2})
     agent.order("reload")
     agent.until("rules are in iptables")
     assert agent.said.count(f"{NAME} (IPv") == 2

@@ -18,9 +18,9 @@ def _weighted(topology: Topology, *weights: int) -> list[str]:
 
 
 def _answers(topology: Topology, count: int) -> list[str]:
-    tally = topology.connect(count)
-    assert tally.failures == ()
-    return [answer.backend for answer in tally.answers]
+    results = topology.connect(count)
+    assert results.failures == ()
+    return [answer.backend for answer in results.answers]
 
 
 def test_weights_are_exact_and_in_smooth_order(topology: Topology) -> None:

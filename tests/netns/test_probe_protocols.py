@@ -179,9 +179,9 @@ def test_a_check_of_the_file_is_what_the_server_is_asked(
     results: dict[str, Result], key: str
 ) -> None:
     """Bytes come through as they were written, in either kind of quotes."""
-    _, is_good, told = CASES[key]
+    _, is_good, reason = CASES[key]
     assert results[key].is_good == is_good, results[key]
-    assert results[key].told.startswith(told), results[key]
+    assert results[key].reason.startswith(reason), results[key]
 
 
 @pytest.mark.parametrize("addresses", [IPV4], indirect=True, ids=["ipv4"])

@@ -138,7 +138,7 @@ class Case:
     port: int
     check: Check
     is_good: bool
-    told: str
+    reason: str
     host_name: str = ""
 
 
@@ -202,22 +202,22 @@ def found(site: Site) -> Found:
 def test_each_server_is_told_for_what_it_is(found: Found, key: str) -> None:
     result = found.results[key]
     assert result.is_good == CASES[key].is_good, result
-    assert result.told.startswith(CASES[key].told)
+    assert result.reason.startswith(CASES[key].reason)
 
 
 def test_nobody_at_the_address_is_told_in_time(found: Found) -> None:
-    assert found.results["nobody"].told == "timed out after 0.5 s"
+    assert found.results["nobody"].reason == "timed out after 0.5 s"
 
 
 def test_a_network_without_a_route_is_told(found: Found) -> None:
-    assert found.results["elsewhere"].told == "no route to its network"
+    assert found.results["elsewhere"].reason == "no route to its network"
 
 
 def test_a_name_of_the_hosts_own_is_no_backend(found: Found) -> None:
     """Loopback addresses are left out (there may be none of IPv6 in /etc/hosts)."""
     resolved = found.resolved["localhost"]
     assert not resolved.addresses
-    assert resolved.told
+    assert resolved.reason
 
 
 def test_a_name_that_nobody_knows_has_no_addresses(found: Found) -> None:
@@ -231,6 +231,6 @@ def test_a_connection_alone_leaves_nothing_behind(site: Site) -> None:
     accepted = site.accepted()
     targets = [Target(f"b{n}", "", site.address, 7001, Check()) for n in range(PROBES)]
     found = site.probe(targets)
-    assert {result.told for result in found.results.values()} == {"connected"}
+    assert {result.reason for result in found.results.values()} == {"connected"}
     assert all(site.time_waits(host) <= before[host] for host in ("a", "b"))
     assert site.accepted() - accepted < PROBES / 2

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 import pytest
 
 from paraglider.lab.actors import connect_from
-from paraglider.lab.tally import Tally
+from paraglider.lab.results import Results
 from tests.netns.datagrams import send_from, serve_datagrams
 from tests.netns.harness import BACKENDS, BALANCER, CLIENT, Topology
 
@@ -20,12 +20,12 @@ def _start(topology: Topology, privateip: str, *more: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def _connect(topology: Topology, count: int, *, by: str) -> Tally:
+def _connect(topology: Topology, count: int, *, by: str) -> Results:
     to = topology.addresses.bind_endpoint
-    tally = connect_from(topology.lab, by, to=to, count=count, timeout_s=2.0)
-    assert tally.failures == ()
-    assert tally.by_backend == dict.fromkeys(BACKENDS, count // len(BACKENDS))
-    return tally
+    results = connect_from(topology.lab, by, to=to, count=count, timeout_s=2.0)
+    assert results.failures == ()
+    assert results.by_backend == dict.fromkeys(BACKENDS, count // len(BACKENDS))
+    return results
 
 
 def _add_addresses(topology: Topology, count: int) -> list[str]:
@@ -68,9 +68,9 @@ def test_each_address_of_a_list_is_seen_as_often(topology: Topology) -> None:
     found = _add_addresses(topology, 5)
     listed = [f"{found[0]}-{found[1]}", found[3], plan.privateip]
     _start(topology, '["' + '", "'.join(listed) + '"]')
-    tally = _connect(topology, 300, by=CLIENT)
-    assert tally.peers == {found[0], found[1], found[3], plan.privateip}
-    singly = [answer.peer for answer in tally.answers]
+    results = _connect(topology, 300, by=CLIENT)
+    assert results.peers == {found[0], found[1], found[3], plan.privateip}
+    singly = [answer.peer for answer in results.answers]
     assert abs(singly.count(plan.privateip) - 75) <= 38
     assert abs(singly.count(found[3]) - 75) <= 38
 
@@ -112,8 +112,8 @@ def test_keep_lets_backends_see_who_sends_datagrams(topology: Topology) -> None:
     for host, listen in zip(BACKENDS, plan.backend_endpoints, strict=True):
         serve_datagrams(topology.lab, host, listen=listen, name=host)
     _start(topology, "keep", "protocol: udp")
-    tally = send_from(topology.lab, CLIENT, to=plan.bind_endpoint, count=6)
-    assert (len(tally.answers), sorted(tally.peers)) == (6, [plan.client])
+    results = send_from(topology.lab, CLIENT, to=plan.bind_endpoint, count=6)
+    assert (len(results.answers), sorted(results.peers)) == (6, [plan.client])
 
 
 @pytest.mark.parametrize("privateip", ["keep", "auto", ""], ids=["keep", "auto", "address"])

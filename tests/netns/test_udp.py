@@ -32,9 +32,9 @@ def test_datagrams_go_to_the_backends_in_turn_from_the_privateip(topology: Topol
     """Each from a port of its own; and a connection to the same port is not taken."""
     plan = topology.addresses
     assert topology.balancer.paraglider("start", config=_config(topology)).returncode == 0
-    tally = send_from(topology.lab, CLIENT, to=plan.bind_endpoint, count=30)
-    assert [answer.backend for answer in tally.answers] == list(BACKENDS) * 10
-    assert tally.peers == {plan.privateip}
+    results = send_from(topology.lab, CLIENT, to=plan.bind_endpoint, count=30)
+    assert [answer.backend for answer in results.answers] == list(BACKENDS) * 10
+    assert results.peers == {plan.privateip}
     assert topology.connect(1).failures == (_REFUSED,)
 
 
@@ -43,8 +43,8 @@ def test_one_port_may_serve_tcp_and_udp(topology: Topology) -> None:
     plan = topology.addresses
     config = _config(topology, "protocol: tcp+udp")
     assert topology.balancer.paraglider("start", config=config).returncode == 0
-    tally = send_from(topology.lab, CLIENT, to=plan.bind_endpoint, count=4)
-    assert [answer.backend for answer in tally.answers] == [*BACKENDS, "b1"]
+    results = send_from(topology.lab, CLIENT, to=plan.bind_endpoint, count=4)
+    assert [answer.backend for answer in results.answers] == [*BACKENDS, "b1"]
     assert [answer.backend for answer in topology.connect(6).answers] == [*BACKENDS] * 2
 
 

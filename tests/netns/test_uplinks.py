@@ -212,9 +212,9 @@ def test_backends_that_see_the_client_are_answered_for_too(uplinks: Uplinks) -> 
     for host in BACKENDS:
         uplinks.topology.lab.add_route(host, "default", plan.privateip)
     uplinks.start(privateip="keep")
-    tally = uplinks.connect(6)
-    assert tally.by_backend == _EVENLY
-    assert tally.peers == {uplinks.plan.far}
+    results = uplinks.connect(6)
+    assert results.by_backend == _EVENLY
+    assert results.peers == {uplinks.plan.far}
 
 
 @pytest.mark.parametrize("privateip", ["", "keep"], ids=["privateip", "keep"])

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from paraglider.lab.actors import HeldConnections, connect_from, start_backend
-from paraglider.lab.tally import Tally
+from paraglider.lab.results import Results
 from tests.netns.harness import BALANCER, Topology
 
 FAR, ROUTER1, ROUTER2, ROUTER3 = "far", "router1", "router2", "router3"
@@ -89,7 +89,7 @@ class Uplinks:
         done = self.topology.balancer.paraglider("start", config=config)
         assert done.returncode == 0, done.stderr
 
-    def connect(self, count: int = 3, *, timeout_s: float = 5.0) -> Tally:
+    def connect(self, count: int = 3, *, timeout_s: float = 5.0) -> Results:
         """Connect from the far client."""
         lab = self.topology.lab
         return connect_from(lab, FAR, to=self.bind, count=count, timeout_s=timeout_s)

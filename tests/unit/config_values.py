@@ -143,7 +143,7 @@ def is_config(config: Config) -> bool:
     )
 
 
-def is_told(error: ConfigError) -> bool:
+def is_reason(error: ConfigError) -> bool:
     """Say whether every problem is one line of ASCII of bounded length."""
     lines = [str(problem) for problem in error.problems]
     return bool(lines) and all(
@@ -155,5 +155,5 @@ def is_answered(parse: Callable[[], Config]) -> bool:
     try:
         config = parse()
     except ConfigError as error:
-        return is_told(error)
+        return is_reason(error)
     return is_config(config)

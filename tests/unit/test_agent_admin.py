@@ -140,9 +140,9 @@ def test_without_file_descriptors_a_client_is_told_so(stage: Stage) -> None:
     clients = [stage.connect(ASK) for _ in range(3)]
     with no_file_descriptors():
         stage.loop.wait(stage.now_s[0])
-    told = [read_answer(client, stage.turn) for client in clients]
-    assert {answer.exit_code for answer in told} == {69}
-    assert "no file descriptors are left" in told[0].text
+    reason = [read_answer(client, stage.turn) for client in clients]
+    assert {answer.exit_code for answer in reason} == {69}
+    assert "no file descriptors are left" in reason[0].text
     assert stage.asked == []
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from paraglider.agent.decision import Decisions
 from paraglider.config.model import Endpoint
-from paraglider.health.board import Change
+from paraglider.health.health_state import Change
 from paraglider.health.service import Health
 from tests.services import bind_at
 from tests.unit.test_health_steps import LINEAR, count_steps

@@ -41,14 +41,14 @@ def test_a_backend_is_known_by_address_or_name(
 
 
 @pytest.mark.parametrize(
-    ("text", "frontend", "told"),
+    ("text", "frontend", "reason"),
     [
         ("10.0.0.14:80", "api", "no such backend: '10.0.0.14:80'; backends: 10.0.0.11:8080"),
         ("shop:80", "api", "no such backend: 'shop:80'; backends: 10.0.0.11:8080"),
         ("shop", "wep", "no such frontend: 'wep'; frontends: api, web"),
     ],
 )
-def test_what_is_not_there_is_told_with_what_is(text: str, frontend: str, told: str) -> None:
+def test_what_is_not_there_is_told_with_what_is(text: str, frontend: str, reason: str) -> None:
     """So that the command can be mended."""
-    with pytest.raises(UsageError, match=re.escape(told)):
+    with pytest.raises(UsageError, match=re.escape(reason)):
         match_backend(text, frontend, _MEMBERS)

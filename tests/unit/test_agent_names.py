@@ -19,8 +19,8 @@ def _config(*backends: Backend, **policy: float) -> Config:
     return Config("f", (frontend_at("f", _BIND, _BIND.address, backends, **policy),))
 
 
-def _answer(*addresses: str, told: str = "") -> Resolved:
-    return Resolved(*_WEB, tuple(ip_address(address) for address in addresses), told)
+def _answer(*addresses: str, reason: str = "") -> Resolved:
+    return Resolved(*_WEB, tuple(ip_address(address) for address in addresses), reason)
 
 
 class Followed:
@@ -53,7 +53,7 @@ def test_an_answer_that_differs_changes_who_the_backends_are() -> None:
     followed = Followed()
     assert followed.note(_answer("10.0.0.1"))
     assert not followed.note(_answer("10.0.0.1"))
-    assert followed.note(_answer("10.0.0.1", "10.0.0.2", told="left out: 127.0.0.1 is loopback"))
+    assert followed.note(_answer("10.0.0.1", "10.0.0.2", reason="left out: 127.0.0.1 is loopback"))
     assert followed.names.addresses == {_WEB: (_ONE, _TWO)}
     assert followed.lines == [
         "web (IPv4) resolves to 1 address: 10.0.0.1",

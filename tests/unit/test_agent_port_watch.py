@@ -63,12 +63,12 @@ def test_half_of_the_ports_is_told_once_with_the_mend() -> None:
     kernel = Kernel()
     for web in (30_000, 31_000, 20_000, 31_000):
         kernel.look(web, 2256)
-    told = (
+    reason = (
         "privateip 10.0.0.4: {} of 64512 ports to 10.0.0.11:80 are in use ({} %); when all are,"
         " new connections to it fail: name more addresses, such as privateip: [172.19.0.4,"
         " 172.19.0.5]"
     )
-    assert kernel.said == [told.format(32256, 50), told.format(33256, 51)]
+    assert kernel.said == [reason.format(32256, 50), reason.format(33256, 51)]
 
 
 def test_more_addresses_have_more_room() -> None:

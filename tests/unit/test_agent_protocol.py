@@ -42,7 +42,7 @@ def test_an_answer_reads_back_as_it_was_written(answer: Answer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "reason"),
     [
         (b"drain\n", "not JSON: one object on one line is expected"),
         (b"[" * 60_000, "not JSON: one object on one line is expected"),
@@ -56,9 +56,9 @@ def test_an_answer_reads_back_as_it_was_written(answer: Answer) -> None:
         (b'{"command": "status", "shell": "x"}', "unknown keys: shell; known are "),
     ],
 )
-def test_what_is_no_request_is_told_why(line: bytes, told: str) -> None:
+def test_what_is_no_request_is_told_why(line: bytes, reason: str) -> None:
     """In words for whoever sent it."""
-    with pytest.raises(ValueError, match=told.replace("(", r"\(")):
+    with pytest.raises(ValueError, match=reason.replace("(", r"\(")):
         decode_request(line)
 
 

@@ -9,9 +9,9 @@ from ipaddress import ip_address
 
 import pytest
 
+from paraglider.agent.counters import Counters
 from paraglider.agent.metrics import metrics_text
 from paraglider.agent.names import NameStatus
-from paraglider.agent.record import Record
 from paraglider.agent.status import AgentStatus, BackendStatus, FrontendStatus, Status
 from paraglider.agent.status_text import status_json, status_text
 from paraglider.config.model import Endpoint, Family, Protocol
@@ -57,7 +57,7 @@ LEFT = FrontendStatus(
     ),
     is_leaving=True,
 )
-RECORD = Record(
+RECORD = Counters(
     started_s=0.0,
     config="/etc/paraglider/glider.yaml",
     reloads=2,
@@ -107,8 +107,8 @@ def test_where_nothing_runs_that_is_all_there_is_to_tell() -> None:
 
 def test_a_program_is_told_the_same() -> None:
     """What there is nothing to say of is null."""
-    told = json.loads(status_json(STATUS))
-    assert told["agent"] == {
+    reason = json.loads(status_json(STATUS))
+    assert reason["agent"] == {
         "pid": 7,
         "up_s": 90.25,
         "config": "/etc/paraglider/glider.yaml",
@@ -121,7 +121,7 @@ def test_a_program_is_told_the_same() -> None:
         "counters_age_s": 0.0,
         "names": [],
     }
-    assert told["frontends"][0]["backends"][1] == {
+    assert reason["frontends"][0]["backends"][1] == {
         "backend": "10.0.0.12:8080",
         "health": "down",
         "health_for_s": 12.4,
@@ -162,7 +162,7 @@ def test_half_open_connections_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "protocol", "told"),
+    ("count", "protocol", "reason"),
     [
         (
             Count(2, 40, 1),
@@ -182,12 +182,12 @@ def test_half_open_connections_are_told_apart() -> None:
     ],
 )
 def test_it_is_told_that_most_connections_get_no_answer_and_why(
-    count: Count, protocol: Protocol, told: str
+    count: Count, protocol: Protocol, reason: str
 ) -> None:
     """In a line of its own."""
     lines = status_text(_with_count(count, 25.0, protocol)).splitlines()
     (found,) = (line for line in lines if " connections half-open" in line)
-    assert re.match(rf"  10\.0\.0\.11:8080: {told}", found)
+    assert re.match(rf"  10\.0\.0\.11:8080: {reason}", found)
 
 
 @pytest.mark.parametrize(
@@ -212,8 +212,8 @@ def test_a_deadline_is_told_by_the_clock_as_it_is_set_now() -> None:
     """For programs that show a date; the seconds that are left are told beside it."""
     draining = replace(WEB.backends[2], cut_in_s=30.25)
     status = replace(STATUS, frontends=(replace(WEB, backends=(draining,)),))
-    told = json.loads(status_json(status, wall_clock=lambda: 1_766_000_000.5))
-    (backend,) = told["frontends"][0]["backends"]
+    reason = json.loads(status_json(status, wall_clock=lambda: 1_766_000_000.5))
+    (backend,) = reason["frontends"][0]["backends"]
     assert (backend["cut_in_s"], backend["cut_at"]) == (30.25, 1_766_000_031)
     assert "for 2 min, cut in 30 s" in status_text(status)
 
@@ -353,8 +353,8 @@ def test_a_name_without_an_answer_is_shown_with_reason_and_time() -> None:
         "db (IPv6) has no answer: no answer yet; it has no addresses",
         "web (IPv4) has no answer for 61 s: name or service not known; its addresses are kept",
     ]
-    told = json.loads(status_json(status))["agent"]["names"]
-    assert told[0] == {
+    reason = json.loads(status_json(status))["agent"]["names"]
+    assert reason[0] == {
         "name": "shop",
         "family": "ipv4",
         "addresses": ["10.0.0.1", "10.0.0.2"],
@@ -362,7 +362,7 @@ def test_a_name_without_an_answer_is_shown_with_reason_and_time() -> None:
         "error": None,
         "error_for_s": None,
     }
-    assert (told[2]["error"], told[2]["error_for_s"]) == ("name or service not known", 61.0)
+    assert (reason[2]["error"], reason[2]["error_for_s"]) == ("name or service not known", 61.0)
     metrics = metrics_text(status).splitlines()
     web, shop = ('{name="web",family="ipv4"}', '{name="shop",family="ipv4"}')
     assert f"paraglider_name_lookup_error{web} 1" in metrics

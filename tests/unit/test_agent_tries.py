@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 
-from paraglider.agent.record import Record
+from paraglider.agent.counters import Counters
 from paraglider.agent.tries import Backoff, Tries
 from paraglider.errors import UnavailableError
 
@@ -44,10 +44,10 @@ def test_a_thousand_failures_are_no_overflow() -> None:
 class _World:
     now_s: float = 0.0
     said: list[str] = field(default_factory=list)
-    record: Record = field(default_factory=lambda: Record(started_s=0.0))
+    counters: Counters = field(default_factory=lambda: Counters(started_s=0.0))
 
     def tries(self) -> Tries:
-        return Tries(report=self.said.append, record=self.record, clock=lambda: self.now_s)
+        return Tries(report=self.said.append, counters=self.counters, clock=lambda: self.now_s)
 
 
 def _fail_with(text: str) -> None:
@@ -56,38 +56,41 @@ def _fail_with(text: str) -> None:
 
 def test_a_failure_is_told_once_and_counted_when_it_ends() -> None:
     """However often it fails; what it is about is in the record meanwhile."""
-    world = _World()
-    tries = world.tries()
+    dependencies = _World()
+    tries = dependencies.tries()
     for _ in range(12):
         assert not tries.attempt("cannot count", lambda: _fail_with("no socket"))
-        world.now_s += 3.0
-    assert world.said == ["cannot count: no socket\ntrying again"]
-    assert (world.record.trouble, world.record.sync_failures) == ("cannot count: no socket", 12)
+        dependencies.now_s += 3.0
+    assert dependencies.said == ["cannot count: no socket\ntrying again"]
+    assert (dependencies.counters.trouble, dependencies.counters.sync_failures) == (
+        "cannot count: no socket",
+        12,
+    )
     assert (tries.failing_since_s("cannot count"), tries.why("cannot count")) == (
         0.0,
         "cannot count: no socket",
     )
     assert tries.attempt("cannot count", lambda: None)
-    assert world.said[1:] == ["cannot count: works again after 12 failed tries in 36 s"]
-    assert (world.record.trouble, tries.failing_since_s("cannot count")) == ("", None)
+    assert dependencies.said[1:] == ["cannot count: works again after 12 failed tries in 36 s"]
+    assert (dependencies.counters.trouble, tries.failing_since_s("cannot count")) == ("", None)
 
 
 def test_another_cause_is_told_too_but_not_each_time_it_changes() -> None:
     """Two that take turns, and one with a number in it that is always another."""
-    world = _World()
-    tries = world.tries()
+    dependencies = _World()
+    tries = dependencies.tries()
     for turn in range(6):
         tries.attempt("cannot cut", partial(_fail_with, "ab"[turn % 2]))
-    assert len(world.said) == 2
+    assert len(dependencies.said) == 2
     for turn in range(100):
         tries.attempt("cannot cut", partial(_fail_with, str(turn)))
-    assert len(world.said) == 5
+    assert len(dependencies.said) == 5
 
 
 def test_what_works_says_nothing() -> None:
     """And may be done at once."""
-    world = _World()
-    tries = world.tries()
+    dependencies = _World()
+    tries = dependencies.tries()
     assert tries.attempt("cannot cut", lambda: None)
     assert tries.may("cannot cut")
-    assert world.said == []
+    assert dependencies.said == []

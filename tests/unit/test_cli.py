@@ -168,9 +168,9 @@ def test_a_check_misses_what_affinity_needs(
     """Where it runs; without affinity nobody asks."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr("paraglider.kernel.process._SYSTEM_PATHS", str(tmp_path))
-    for name, is_told in (("affinity", True), ("one-backend", False)):
+    for name, is_reason in (("affinity", True), ("one-backend", False)):
         assert main(["check", "-config", str(SEED.with_name(f"{name}.yaml"))]) == 0
-        assert ("affinity needs ipset" in capsys.readouterr().err) is is_told
+        assert ("affinity needs ipset" in capsys.readouterr().err) is is_reason
 
 
 def test_a_frontend_of_both_families_is_one(tmp_path: Path, capsys: Capture) -> None:
@@ -240,7 +240,7 @@ def _usage_error(words: list[str], capsys: Capture) -> str:
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "reason"),
     [
         ("status --jsn", ["[--json] [--quiet]", "unknown arguments: --jsn; did you mean --json?"]),
         ("drain", ["[--deadline TIME]", "BACKEND"]),
@@ -255,11 +255,11 @@ def _usage_error(words: list[str], capsys: Capture) -> str:
     ],
 )
 def test_a_usage_error_shows_the_options_and_what_to_type(
-    line: str, told: list[str], capsys: Capture
+    line: str, reason: list[str], capsys: Capture
 ) -> None:
     """Those of the command, where there is one."""
     said = _usage_error(line.split(), capsys)
-    assert [text for text in told if text not in said] == []
+    assert [text for text in reason if text not in said] == []
 
 
 @pytest.mark.parametrize(
@@ -307,7 +307,7 @@ def test_an_unreadable_log_changes_no_exit_code(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "reason"),
     [
         (
             FileNotFoundError(errno.ENOENT, "No such file or directory", "/proc/x"),
@@ -320,7 +320,7 @@ def test_an_unreadable_log_changes_no_exit_code(tmp_path: Path) -> None:
     ],
 )
 def test_an_error_of_the_system_is_told_by_its_own_cause(
-    error: OSError, told: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+    error: OSError, reason: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not as one of printing; without Python's notation."""
 
@@ -330,7 +330,7 @@ def test_an_error_of_the_system_is_told_by_its_own_cause(
     monkeypatch.setitem(COMMANDS, "schema", fail)
     assert main(["schema"]) == 69
     said = capsys.readouterr().err
-    assert told in said
+    assert reason in said
     assert "Errno" not in said
     assert "print" not in said
 

@@ -67,9 +67,11 @@ frontend:
   privateip: fd00::1
   bind: 10.0.0.1:80
 """
-    told = "but frontend.bind (line 4) is IPv4; write one of that family, or add a bind of this one"
+    reason = (
+        "but frontend.bind (line 4) is IPv4; write one of that family, or add a bind of this one"
+    )
     expected = [
-        f"f:2:14: frontend.backends[0]: fd00::2 is IPv6, {told}",
-        f"f:3:14: frontend.privateip: fd00::1 is IPv6, {told}",
+        f"f:2:14: frontend.backends[0]: fd00::2 is IPv6, {reason}",
+        f"f:3:14: frontend.privateip: fd00::1 is IPv6, {reason}",
     ]
     assert expected == problems_of(text)

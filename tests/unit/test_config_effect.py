@@ -13,7 +13,7 @@ SERVERS = "[10.0.0.2:80, 10.0.0.3:80]"
 
 
 @pytest.mark.parametrize(
-    ("more", "backends", "told"),
+    ("more", "backends", "reason"),
     [
         ("balance: random\nhash_key: source,port", SERVERS, "hash_key is for balance: source-hash"),
         ("balance: source-hash\nhash_key: source,port", SERVERS, ""),
@@ -26,15 +26,15 @@ SERVERS = "[10.0.0.2:80, 10.0.0.3:80]"
         ("", SERVERS, ""),
     ],
 )
-def test_what_has_no_effect_is_told(more: str, backends: str, told: str) -> None:
+def test_what_has_no_effect_is_told(more: str, backends: str, reason: str) -> None:
     frontend = frontend_of(more, backends=backends)
     findings = effect_findings(Config("f", (frontend,)))
-    assert [told in finding for finding in findings] == ([True] if told else [])
+    assert [reason in finding for finding in findings] == ([True] if reason else [])
     assert all(finding.startswith(f"{frontend.name}: ") for finding in findings)
 
 
 @pytest.mark.parametrize(
-    ("deny", "told"),
+    ("deny", "reason"),
     [
         ('"0.0.0.0/0", "::/0"', ["every address: no client"]),
         ('"0.0.0.0/0"', ["every IPv4 address: no IPv4 client"]),
@@ -42,7 +42,7 @@ def test_what_has_no_effect_is_told(more: str, backends: str, told: str) -> None
         ('"2001:db8::/32"', []),
     ],
 )
-def test_of_both_families_it_is_told_of_which(deny: str, told: list[str]) -> None:
+def test_of_both_families_it_is_told_of_which(deny: str, reason: list[str]) -> None:
     """The other half serves on."""
     text = (
         'frontend:\n  bind: ["10.0.0.1:80", "[fd00::1]:80"]\n  privateip: auto\n'
@@ -51,11 +51,11 @@ def test_of_both_families_it_is_told_of_which(deny: str, told: list[str]) -> Non
     )
     hashed, *denied = effect_findings(parse_config(text.encode(), source="f"))
     assert "hash_key" in hashed
-    assert [t in finding for t, finding in zip(told, denied, strict=True)] == [True] * len(told)
+    assert [t in finding for t, finding in zip(reason, denied, strict=True)] == [True] * len(reason)
 
 
 @pytest.mark.parametrize(
-    ("more", "backends", "told"),
+    ("more", "backends", "reason"),
     [
         ("balance: least-connections", SERVERS, "balance: least-connections is random"),
         ("affinity: 3h", SERVERS, "affinity leads a client back"),
@@ -64,6 +64,6 @@ def test_of_both_families_it_is_told_of_which(deny: str, told: list[str]) -> Non
         ("balance: random", SERVERS, ""),
     ],
 )
-def test_what_takes_an_agent_is_told(more: str, backends: str, told: str) -> None:
+def test_what_takes_an_agent_is_told(more: str, backends: str, reason: str) -> None:
     findings = agent_findings(Config("f", (frontend_of(more, backends=backends),)))
-    assert [told in finding for finding in findings] == ([True] if told else [])
+    assert [reason in finding for finding in findings] == ([True] if reason else [])

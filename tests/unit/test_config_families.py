@@ -184,11 +184,11 @@ def test_a_range_of_a_backend_is_that_of_the_bind_one_for_one(
         assert [backend] == [str(found) for found in parse(text).frontends[0].backends]
         return
     [problem] = problems_of(text)
-    told = (
+    reason = (
         f"frontend.backends[0]: {backend} has {expected}: they are mapped one to one, so both must"
         " be one range of the same length; write that, or one port"
     )
-    assert told == problem.split(": ", 1)[1]
+    assert reason == problem.split(": ", 1)[1]
 
 
 def test_the_port_of_the_bind_makes_no_other_backend() -> None:

@@ -189,9 +189,9 @@ def test_a_path_that_leads_nowhere_is_told_in_one_line(path: str, expected: str)
 
 def test_a_path_with_a_nul_is_told_in_one_line() -> None:
     """In the words of this Python."""
-    told = problem_of("a\0b")
-    assert told.startswith(r"a\x00b: cannot be read: ")
-    assert told.isprintable()
+    reason = problem_of("a\0b")
+    assert reason.startswith(r"a\x00b: cannot be read: ")
+    assert reason.isprintable()
 
 
 def test_a_wrong_configuration_ends_with_ex_config() -> None:

@@ -52,10 +52,10 @@ def frontend_text(bind: str, *, more: str = "", backends: str = "[10.9.0.2:9]") 
     ],
 )
 def test_binds_that_are_alike_may_not_share_a_port(first: str, second: str, expected: str) -> None:
-    told = problems_of(text_of(first, second, backends="[10.9.0.2:9, '[fd09::2]:9', web:9]"))
+    reason = problems_of(text_of(first, second, backends="[10.9.0.2:9, '[fd09::2]:9', web:9]"))
     place = "f:7:11: frontends[1].bind: "
     wanted = place + expected.format("frontends[0].bind (line 3)")
-    assert [wanted] == [line for line in told if line.startswith(place)]
+    assert [wanted] == [line for line in reason if line.startswith(place)]
 
 
 @pytest.mark.parametrize(
@@ -113,8 +113,8 @@ LOOP = "connections would come back here for ever, name a server"
 )
 def test_a_backend_that_leads_to_a_bind_is_a_loop(bind: str, backend: str, expected: str) -> None:
     [problem] = problems_of(frontend_text(bind, backends=f"[{backend}]"))
-    told = f"{expected} of this configuration: frontend.bind (line 1); {LOOP}"
-    assert told == problem.split(": ", 2)[2]
+    reason = f"{expected} of this configuration: frontend.bind (line 1); {LOOP}"
+    assert reason == problem.split(": ", 2)[2]
 
 
 @pytest.mark.parametrize("backend", ["10.0.0.1:81", "10.0.0.2", "10.0.0.2:80", "10.0.0.1:1"])
@@ -150,8 +150,8 @@ def _with_two_sources(first: str, second: str) -> str:
 @pytest.mark.parametrize("binds", [("eth0:80", "eth1:80"), ("'*:80'", "eth1:70-80")])
 def test_binds_that_differ_in_the_interface_alone_have_one_source(binds: tuple[str, str]) -> None:
     """When that is given nobody knows any more where a connection came in."""
-    (told,) = problems_of(_with_two_sources(*binds))
-    assert "it cannot be told by the interface; write the same, or binds with an address" in told
+    (reason,) = problems_of(_with_two_sources(*binds))
+    assert "it cannot be told by the interface; write the same, or binds with an address" in reason
     assert parse_config(text_of(*binds, backends="[10.9.0.2:9]").encode(), source="f").frontends
 
 

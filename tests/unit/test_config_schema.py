@@ -370,11 +370,11 @@ def test_the_defaults_of_the_schema_are_those_of_the_parser() -> None:
     defs: Any = config_schema()["$defs"]
     values = [(key, value) for key, value in defs["frontend"]["properties"].items()]
     check = defs["check"]["anyOf"][1]["properties"]
-    told = {key: value["default"] for key, value in values if "default" in value}
+    reason = {key: value["default"] for key, value in values if "default" in value}
     told_check = {key: value["default"] for key, value in check.items() if "default" in value}
     of_http = ("path", "method", "status", "body", "verify")
     http = {key: told_check.pop(key) for key in of_http}
-    lines = "\n".join(f"  {key}: {json.dumps(value)}" for key, value in told.items())
+    lines = "\n".join(f"  {key}: {json.dumps(value)}" for key, value in reason.items())
     parsed = [
         parse_config(f"{text_of()}{more}".encode(), source="f")
         for more in ("", f"{lines}\n", f"  check: {json.dumps(told_check)}\n")

@@ -39,7 +39,7 @@ def test_every_variable_is_documented() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "reason"),
     [
         ("PARAGLIDER_BACKEND", "did you mean PARAGLIDER_BACKENDS?"),
         ("PARAGLIDER_DRIAN", "did you mean PARAGLIDER_DRAIN?"),
@@ -47,10 +47,10 @@ def test_every_variable_is_documented() -> None:
         ("PARAGLIDER_\x1b[2J", "unknown environment variable PARAGLIDER_\\x1b[2J"),
     ],
 )
-def test_an_unknown_variable_is_told(name: str, told: str) -> None:
+def test_an_unknown_variable_is_told(name: str, reason: str) -> None:
     """With the nearest, or all."""
     (warning,) = unknown_variables({name: "x"})
-    assert told in warning
+    assert reason in warning
 
 
 def test_known_variables_and_those_of_others_are_not_told() -> None:

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from paraglider.config.model import Backend, Check, Config, Frontend, NoBackend, Quorum
-from paraglider.health.board import Board
-from paraglider.health.memory import Memory
+from paraglider.health.health_state import HealthState
 from paraglider.health.rise_fall import Track, advance
+from paraglider.health.saved_state import SavedState
 from paraglider.health.service import FULL, Health, Pair, Service
 from paraglider.health.slow_start import find_next_step_s, find_percent
 from tests.unit.config_files import frontend_at
-from tests.unit.health_boards import (
+from tests.unit.health_states import (
     BIND,
     NO_CHECK,
     OTHER_BIND,
@@ -114,7 +114,7 @@ _keys = st.builds(key_of, st.sampled_from("abcd"), st.sampled_from([BIND, OTHER_
 _key_sets = st.frozensets(_keys, max_size=3)
 _untils = st.none() | st.integers(0, 99)
 _memories = st.builds(
-    Memory,
+    SavedState,
     down=_key_sets,
     draining=st.dictionaries(_keys, _untils, max_size=2),
     disabled=_key_sets,
@@ -125,7 +125,7 @@ _memories = st.builds(
 class BoardMachine(RuleBasedStateMachine):
     """Anything may happen to a board, in any order."""
 
-    board: Board
+    state: HealthState
     config: Config
 
     def __init__(self) -> None:
@@ -133,26 +133,26 @@ class BoardMachine(RuleBasedStateMachine):
         self.now_s = 1000.0
         self.results: dict[Pair, list[bool]] = {}  # those that may still count
 
-    @initialize(memory=_memories, config=_configs)
-    def start(self, memory: Memory, config: Config) -> None:
-        self.board = Board(memory)
+    @initialize(saved_state=_memories, config=_configs)
+    def start(self, saved_state: SavedState, config: Config) -> None:
+        self.state = HealthState(saved_state)
         self.config = config
-        assert self.board.configure(config, {}, self.now_s) == []
+        assert self.state.configure(config, {}, self.now_s) == []
 
     def health_of(self, key: Pair) -> Health | None:
         """Return what probes have found, None of strangers."""
-        for view in self.board.views():
+        for view in self.state.views():
             if view.bind == key[0] and key[1] in view.members:
                 return view.members[key[1]].track.health
         return None
 
     def checks(self) -> dict[Pair, Check]:
-        return {key: backend.check for key, backend in self.board.probed()}
+        return {key: backend.check for key, backend in self.state.probed()}
 
     @rule(config=_configs)
     def configure(self, config: Config) -> None:
         before = self.checks()
-        self.board.configure(config, {}, self.now_s)
+        self.state.configure(config, {}, self.now_s)
         self.config = config
         after = self.checks()
         kept = {key for key in before if after.get(key) == before[key]}
@@ -160,15 +160,15 @@ class BoardMachine(RuleBasedStateMachine):
 
     @rule()
     def configure_the_same(self) -> None:
-        before = self.board.views()
-        assert self.board.configure(self.config, {}, self.now_s + 1) == []
-        assert self.board.views() == before
+        before = self.state.views()
+        assert self.state.configure(self.config, {}, self.now_s + 1) == []
+        assert self.state.views() == before
 
     @rule(key=_keys, results=st.lists(st.booleans(), min_size=1, max_size=4))
     def probe(self, key: Pair, results: list[bool]) -> None:
         for is_good in results:
             health, check = self.health_of(key), self.checks().get(key)
-            change = self.board.note(key, is_good=is_good, told="told", now_s=self.now_s)
+            change = self.state.note(key, is_good=is_good, reason="refused", now_s=self.now_s)
             if check is None or health is None:
                 assert change is None
                 continue
@@ -176,37 +176,37 @@ class BoardMachine(RuleBasedStateMachine):
             found.append(is_good)
             needed, other = (check.rise, Health.UP) if is_good else (check.fall, Health.DOWN)
             is_due = health is not other and found[-needed:] == [is_good] * needed
-            told = (change.before, change.after) if change else None
-            assert told == ((health, other) if is_due else None)
+            reason = (change.before, change.after) if change else None
+            assert reason == ((health, other) if is_due else None)
             if is_due:
                 found.clear()
 
     @rule(key=_keys, until_s=_untils, order=st.sampled_from(["drain", "undrain", "enable"]))
     def order(self, key: Pair, until_s: int | None, order: str) -> None:
         if order == "drain":
-            self.board.drain(key, until_s, self.now_s)
+            self.state.drain(key, until_s, self.now_s)
         elif order == "undrain":
-            self.board.undrain(key, self.now_s)
+            self.state.undrain(key, self.now_s)
         else:
-            self.board.enable(key, self.now_s)
+            self.state.enable(key, self.now_s)
 
     @rule(key=_keys)
     def disable(self, key: Pair) -> None:
-        if self.board.disable(key, self.now_s):
+        if self.state.disable(key, self.now_s):
             self.results.pop(key, None)
 
     @rule(key=_keys)
     def forget(self, key: Pair) -> None:
-        was_leaving = key in self.board.leaving()
+        was_leaving = key in self.state.leaving()
         known = self.health_of(key) is not None
-        self.board.forget(key)
+        self.state.forget(key)
         assert (self.health_of(key) is not None) == (known and not was_leaving)
 
     @rule(seconds=st.sampled_from([0.3, 1.0, 4.0, 30.0]))
     def let_time_pass(self, seconds: float) -> None:
-        before = self.board.services(self.now_s)
-        next_s = self.board.next_change_s(self.now_s)
-        after = self.board.services(self.now_s + seconds)
+        before = self.state.services(self.now_s)
+        next_s = self.state.next_change_s(self.now_s)
+        after = self.state.services(self.now_s + seconds)
         if next_s is None or self.now_s + seconds < next_s:
             assert after == before
         for was, service in zip(before, after, strict=True):
@@ -216,29 +216,29 @@ class BoardMachine(RuleBasedStateMachine):
     def assert_growing(self, was: Service, service: Service) -> None:
         """Where somebody has a full share by itself, nobody else's shrinks."""
         assert [s.backend for s in was.serving] == [s.backend for s in service.serving]
-        view = next(view for view in self.board.views() if view.bind == was.bind)
+        view = next(view for view in self.state.views() if view.bind == was.bind)
         if any(view.members[share.backend].rose_s is None for share in was.serving):
             pairs = zip(was.serving, service.serving, strict=True)
             assert all(early.percent <= late.percent for early, late in pairs)
 
-    @precondition(lambda self: self.board.next_change_s(self.now_s) is not None)
+    @precondition(lambda self: self.state.next_change_s(self.now_s) is not None)
     @rule()
     def wake_up(self) -> None:
-        next_s = self.board.next_change_s(self.now_s)
+        next_s = self.state.next_change_s(self.now_s)
         assert next_s is not None
         assert next_s > self.now_s
         self.now_s = next_s
 
     @invariant()
     def only_members_that_may_serve_do(self) -> None:
-        for service in self.board.services(self.now_s):
+        for service in self.state.services(self.now_s):
             health = {member.backend: member.health for member in service.members}
             assert all(health[share.backend] not in _OUT for share in service.serving)
             assert not (service.is_leaving and service.serving)
 
     @invariant()
     def the_order_is_that_of_the_file(self) -> None:
-        services = self.board.services(self.now_s)
+        services = self.state.services(self.now_s)
         count = len(self.config.frontends)
         assert [s.bind for s in services[:count]] == [f.bind for f in self.config.frontends]
         assert all(service.is_leaving for service in services[count:])
@@ -251,26 +251,26 @@ class BoardMachine(RuleBasedStateMachine):
 
     @invariant()
     def somebody_has_a_full_share(self) -> None:
-        for service in self.board.services(self.now_s):
+        for service in self.state.services(self.now_s):
             percents = [share.percent for share in service.serving]
             assert not percents or (max(percents) == FULL and min(percents) >= 1)
 
     @invariant()
     def one_available_primary_is_enough_for_a_quorum_of_one(self) -> None:
-        for view, service in zip(self.board.views(), self.board.services(self.now_s), strict=True):
+        for view, service in zip(self.state.views(), self.state.services(self.now_s), strict=True):
             if view.frontend is None or view.frontend.quorum != Quorum():
                 continue
             able = [
                 backend
-                for backend, standing in view.members.items()
-                if standing.is_available and not standing.is_backup
+                for backend, state in view.members.items()
+                if state.is_available and not state.is_backup
             ]
             if able:
                 assert [share.backend for share in service.serving] == able
 
     @invariant()
     def somebody_serves_where_all_are_to(self) -> None:
-        for view, service in zip(self.board.views(), self.board.services(self.now_s), strict=True):
+        for view, service in zip(self.state.views(), self.state.services(self.now_s), strict=True):
             if view.frontend and view.frontend.no_backend is NoBackend.SERVE_ALL:
                 allowed = any(member.health not in _OUT for member in service.members)
                 assert bool(service.serving) is allowed

@@ -7,44 +7,44 @@ from dataclasses import replace
 import pytest
 
 from paraglider.config.model import NoBackend, Quorum
-from tests.unit.health_boards import Boarded, key_of, web
+from tests.unit.health_states import Harness, key_of, web
 
 SERVE_ALL = NoBackend.SERVE_ALL
 
 
 def test_backups_serve_while_no_other_can() -> None:
     """All of them together."""
-    boarded = Boarded(web("ab", "yz"))
-    assert boarded.serving() == "ab"
-    boarded.probe("a", "---")
-    boarded.probe("b", "---")
-    assert boarded.serving() == "yz"
+    harness = Harness(web("ab", "yz"))
+    assert harness.serving() == "ab"
+    harness.probe("a", "---")
+    harness.probe("b", "---")
+    assert harness.serving() == "yz"
 
 
 def test_nobody_serves_where_all_are_down() -> None:
     """The rules then refuse."""
-    boarded = Boarded(web("a", "z"))
-    boarded.probe("a", "---")
-    boarded.probe("z", "---")
-    assert boarded.serving() == ""
+    harness = Harness(web("a", "z"))
+    harness.probe("a", "---")
+    harness.probe("z", "---")
+    assert harness.serving() == ""
 
 
 def test_all_serve_where_all_are_down_and_the_file_wants_that() -> None:
     """A check that is wrong then costs nothing; but whoever is out by order stays out."""
-    boarded = Boarded(replace(web("abc", "z"), no_backend=SERVE_ALL))
+    harness = Harness(replace(web("abc", "z"), no_backend=SERVE_ALL))
     for letter in "abz":
-        boarded.probe(letter, "---")
-    boarded.board.disable(key_of("c"), 1000)
-    assert boarded.serving() == "ab"
+        harness.probe(letter, "---")
+    harness.state.disable(key_of("c"), 1000)
+    assert harness.serving() == "ab"
 
 
 def test_backups_serve_where_no_other_may() -> None:
     """They are the last that there are, even down."""
-    boarded = Boarded(replace(web("a", "yz"), no_backend=SERVE_ALL))
-    boarded.board.drain(key_of("a"), None, 1000)
+    harness = Harness(replace(web("a", "yz"), no_backend=SERVE_ALL))
+    harness.state.drain(key_of("a"), None, 1000)
     for letter in "yz":
-        boarded.probe(letter, "---")
-    assert boarded.serving() == "yz"
+        harness.probe(letter, "---")
+    assert harness.serving() == "yz"
 
 
 @pytest.mark.parametrize(
@@ -61,34 +61,34 @@ def test_backups_serve_where_no_other_may() -> None:
 )
 def test_a_quorum_is_lost_late_and_reached_again_late(downs: str, ups: str, serving: str) -> None:
     """So that one backend that comes and goes does not move all connections each time."""
-    boarded = Boarded(replace(web("abcde", "z"), quorum=Quorum(live=3, hysteresis=1)))
+    harness = Harness(replace(web("abcde", "z"), quorum=Quorum(live=3, hysteresis=1)))
     for letter in downs:
-        boarded.probe(letter, "---")
+        harness.probe(letter, "---")
     for letter in ups:
-        boarded.probe(letter, "++")
-    assert boarded.serving() == serving
+        harness.probe(letter, "++")
+    assert harness.serving() == serving
 
 
 def test_too_few_are_not_used() -> None:
     """One that would get the connections of three would not last."""
-    boarded = Boarded(replace(web("abc"), quorum=Quorum(live=2)))
-    boarded.probe("a", "---")
-    boarded.probe("b", "---")
-    assert boarded.serving() == ""
+    harness = Harness(replace(web("abc"), quorum=Quorum(live=2)))
+    harness.probe("a", "---")
+    harness.probe("b", "---")
+    assert harness.serving() == ""
 
 
 def test_nobody_is_no_quorum() -> None:
     """Where the hysteresis is as large as the quorum, too."""
-    boarded = Boarded(replace(web("a", "z"), quorum=Quorum(live=1, hysteresis=1)))
-    boarded.probe("a", "---")
-    assert boarded.serving() == "z"
+    harness = Harness(replace(web("a", "z"), quorum=Quorum(live=1, hysteresis=1)))
+    harness.probe("a", "---")
+    assert harness.serving() == "z"
 
 
 def test_a_quorum_can_be_reached_by_all_that_there_are() -> None:
     """Also where live + hysteresis is more than that."""
-    boarded = Boarded(replace(web("ab", "z"), quorum=Quorum(live=2, hysteresis=1)))
+    harness = Harness(replace(web("ab", "z"), quorum=Quorum(live=2, hysteresis=1)))
     for letter in "ab":
-        boarded.probe(letter, "---")
+        harness.probe(letter, "---")
     for letter in "ab":
-        boarded.probe(letter, "++")
-    assert boarded.serving() == "ab"
+        harness.probe(letter, "++")
+    assert harness.serving() == "ab"

@@ -11,10 +11,10 @@ from types import FrameType
 import pytest
 
 from paraglider.config.model import Backend, Check, Config, Endpoint, Frontend, OnDown, Quorum
-from paraglider.health.board import Board
+from paraglider.health.health_state import HealthState
 from paraglider.health.service import Pair
 from tests.unit.config_files import frontend_at
-from tests.unit.health_boards import PRIVATEIP
+from tests.unit.health_states import PRIVATEIP
 
 CHECK = Check(fall=1)
 COUNT = 100
@@ -34,11 +34,11 @@ def make_frontends(frontends: int, backends: int) -> list[Frontend]:
     return found
 
 
-def make_board(frontends: Iterable[Frontend]) -> tuple[Board, list[Pair]]:
+def make_board(frontends: Iterable[Frontend]) -> tuple[HealthState, list[Pair]]:
     """Return a board that knows them, and all of their backends."""
-    board, frontends = Board(), tuple(frontends)
-    board.configure(Config("test", frontends), {}, 0.0)
-    return board, [pair for pair, _ in board.probed()]
+    health_state, frontends = HealthState(), tuple(frontends)
+    health_state.configure(Config("test", frontends), {}, 0.0)
+    return health_state, [pair for pair, _ in health_state.probed()]
 
 
 def count_steps(work: Callable[[], object]) -> int:
@@ -58,14 +58,14 @@ def count_steps(work: Callable[[], object]) -> int:
     return steps
 
 
-def go_down(board: Board, pairs: Iterable[Pair]) -> None:
+def go_down(health_state: HealthState, pairs: Iterable[Pair]) -> None:
     """Let a probe of each fail; ask what the agent asks then, and what is served in the end."""
     for pair in pairs:
-        change = board.note(pair, is_good=False, told="refused", now_s=1.0)
+        change = health_state.note(pair, is_good=False, reason="refused", now_s=1.0)
         assert change is not None
-        assert board.on_down(change.key) is OnDown.CUT
-        assert board.name_of(pair)
-    board.services(1.0)
+        assert health_state.on_down(change.key) is OnDown.CUT
+        assert health_state.name_of(pair)
+    health_state.services(1.0)
 
 
 @pytest.mark.parametrize("shape", [(1, COUNT), (COUNT, 1)], ids=["one frontend", "many"])
@@ -84,24 +84,24 @@ def test_backends_that_leave_together_take_steps_in_proportion() -> None:
 
     def leave(backends: int) -> int:
         (frontend,) = make_frontends(1, backends)
-        board, _ = make_board([frontend])
+        health_state, _ = make_board([frontend])
         rest = Config("test", (replace(frontend, backends=frontend.backends[::2]),))
-        return count_steps(lambda: board.configure(rest, {}, 1.0))
+        return count_steps(lambda: health_state.configure(rest, {}, 1.0))
 
     assert leave(2 * COUNT) / leave(COUNT) < LINEAR
 
 
 def test_the_quorum_is_the_one_that_a_count_of_all_finds() -> None:
     """Whatever happened to its members; it is kept by adding up, not counted anew."""
-    board, pairs = make_board(make_frontends(1, 4))
+    health_state, pairs = make_board(make_frontends(1, 4))
     for pair in pairs[:3]:
-        board.note(pair, is_good=False, told="refused", now_s=1.0)
-    (view,) = board.views()
+        health_state.note(pair, is_good=False, reason="refused", now_s=1.0)
+    (view,) = health_state.views()
     assert not view.is_quorate
-    board.note(pairs[0], is_good=True, told="connected", now_s=2.0)
-    board.note(pairs[0], is_good=True, told="connected", now_s=2.0)
-    assert board.views()[0].is_quorate
-    board.drain(pairs[0], None, 3.0)
-    assert not board.views()[0].is_quorate
-    board.undrain(pairs[0], 4.0)
-    assert board.copy().views()[0].is_quorate
+    health_state.note(pairs[0], is_good=True, reason="connected", now_s=2.0)
+    health_state.note(pairs[0], is_good=True, reason="connected", now_s=2.0)
+    assert health_state.views()[0].is_quorate
+    health_state.drain(pairs[0], None, 3.0)
+    assert not health_state.views()[0].is_quorate
+    health_state.undrain(pairs[0], 4.0)
+    assert health_state.copy().views()[0].is_quorate

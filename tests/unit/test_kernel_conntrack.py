@@ -287,7 +287,7 @@ def test_a_table_that_changed_under_the_reader_is_read_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kernel", "told"),
+    ("kernel", "reason"),
     [
         (Kernel([connection(4)] * 2, interruptions=9), "changed while it was read, 4 times"),
         (Kernel([connection(4)] * 2, breaks_off_after=1), "ended too early"),
@@ -295,11 +295,11 @@ def test_a_table_that_changed_under_the_reader_is_read_again() -> None:
     ],
     ids=["interrupted", "broken off", "silent"],
 )
-def test_a_part_of_the_table_is_no_number(kernel: Kernel, told: str) -> None:
+def test_a_part_of_the_table_is_no_number(kernel: Kernel, reason: str) -> None:
     """It would be too small, and end a drain."""
-    with pytest.raises(UnavailableError, match=f"cannot read the connections: .*{told}"):
+    with pytest.raises(UnavailableError, match=f"cannot read the connections: .*{reason}"):
         count_connections([_service(4)], open_netlink=kernel.open)
-    with pytest.raises(UnavailableError, match=told):
+    with pytest.raises(UnavailableError, match=reason):
         cut_connections([_service(4)], [(bind_at(BIND[4]), BACKEND[4])], open_netlink=kernel.open)
     assert kernel.deleted == []
 

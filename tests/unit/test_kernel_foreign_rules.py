@@ -93,12 +93,12 @@ def test_a_verdict_map_of_interfaces(elements: object, is_dropped: bool) -> None
     where = {"family": "ip", "table": "docker-bridges"}
     base = {**where, "name": "f", "hook": "forward", "type": "filter", "prio": 0}
     jump = {"vmap": {"key": {"meta": {"key": "oifname"}}, "data": "@in"}}
-    verdicts = {**where, "name": "in", "type": "ifname", "map": "verdict"}
+    probe_results = {**where, "name": "in", "type": "ifname", "map": "verdict"}
     rest = [_match({"ct": {"key": "state"}}, "established"), _ACCEPT]
     rules = [{"rule": {**where, "chain": "f", "expr": rule}} for rule in ([jump], rest)]
-    text = json.dumps({"nftables": [{"map": verdicts}, {"chain": base}, *rules]})
+    text = json.dumps({"nftables": [{"map": probe_results}, {"chain": base}, *rules]})
     assert nft_rules.find_interface_maps(text) == ["in"]
-    maps = [json.dumps({"nftables": [{"map": {**verdicts, "elem": elements}}]})]
+    maps = [json.dumps({"nftables": [{"map": {**probe_results, "elem": elements}}]})]
     (chain,) = nft_rules.read_base_chains(text, maps if elements is not None else [])
     packet = FLOW.packet(Hook.FORWARD, 0, is_reply=False)
     assert follow(chain, packet).is_dropped is is_dropped

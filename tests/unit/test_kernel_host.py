@@ -86,17 +86,17 @@ def test_a_capability_is_one_bit_of_the_effective_set(
 def test_forwarding_that_is_on_is_left_alone(tmp_path: Path) -> None:
     """Nothing is written, and nothing needs saying."""
     host = _host(tmp_path, sys__net__ipv4__ip_forward="1\n")
-    told: list[str] = []
-    host.enable_forwarding([Family.IPV4], told.append)
-    assert told == []
+    reason: list[str] = []
+    host.enable_forwarding([Family.IPV4], reason.append)
+    assert reason == []
 
 
 def test_forwarding_that_is_off_is_switched_on(tmp_path: Path) -> None:
     """The caller learns that it was off."""
     host = _host(tmp_path, sys__net__ipv4__ip_forward="0\n")
-    told: list[str] = []
-    host.enable_forwarding([Family.IPV4], told.append)
-    assert told == ["IPv4 forwarding was off; switched it on for the whole host"]
+    reason: list[str] = []
+    host.enable_forwarding([Family.IPV4], reason.append)
+    assert reason == ["IPv4 forwarding was off; switched it on for the whole host"]
     assert host.is_forwarding(Family.IPV4)
 
 
@@ -157,8 +157,8 @@ def test_a_survey_finds_a_listener_on_the_bind(tmp_path: Path, bind: str, expect
     frontend = frontend_at("web", endpoint, endpoint.address, (backend,))
     host = _host(tmp_path, net__tcp=_TCP, net__tcp6=_TCP6)
     findings = survey_host(Config("test", (frontend,)), host)
-    told = f"web: a program of this host listens on {endpoint}"
-    assert any(finding.startswith(told) for finding in findings) is expected
+    reason = f"web: a program of this host listens on {endpoint}"
+    assert any(finding.startswith(reason) for finding in findings) is expected
 
 
 def test_a_survey_looks_for_listeners_of_the_protocol_and_in_all_of_a_range(tmp_path: Path) -> None:
@@ -168,8 +168,8 @@ def test_a_survey_looks_for_listeners_of_the_protocol_and_in_all_of_a_range(tmp_
         Bind(Family.IPV4, Ports(53, 53), Protocol.TCP),
     )
     host = _outgoing(tmp_path, "40000\t60999", net__udp=_UDP)
-    told, *_ = _survey(host, *binds, name="dns")
-    assert told == (
+    reason, *_ = _survey(host, *binds, name="dns")
+    assert reason == (
         "dns: a program of this host listens on port 53 and 1 more of 0.0.0.0:50-50000/udp: its "
         "clients will reach the backends instead"
     )
@@ -196,7 +196,7 @@ def test_a_survey_finds_a_listener_at_a_bind_of_any_address(
 
 
 @pytest.mark.parametrize(
-    ("ports", "told"),
+    ("ports", "reason"),
     [
         # Neither end of it is one.
         (Ports(80, 33000), "may use ports 32768-32769,32781-33000 for"),
@@ -207,12 +207,12 @@ def test_a_survey_finds_a_listener_at_a_bind_of_any_address(
     ],
 )
 def test_a_survey_names_the_ports_that_the_host_itself_may_use(
-    tmp_path: Path, ports: Ports, told: str
+    tmp_path: Path, ports: Ports, reason: str
 ) -> None:
     """All of a range, and a command where enough of them are left."""
     host = _outgoing(tmp_path, "32768\t60999", "32770-32780")
     [finding] = _survey(host, Bind(Family.IPV4, ports))
-    assert told in finding
+    assert reason in finding
 
 
 def test_a_survey_looks_at_every_address_of_a_privateip(tmp_path: Path) -> None:
@@ -220,8 +220,10 @@ def test_a_survey_looks_at_every_address_of_a_privateip(tmp_path: Path) -> None:
     first = ip_address("198.51.100.4")
     source = Source(SourceKind.ADDRESS, ((first, first + 4),))
     [finding] = _survey(Host(tmp_path), Bind(Family.IPV4, Ports(80, 80)), source=source)
-    told = "web: privateip 198.51.100.4 (and 4 more of 198.51.100.4-198.51.100.8) is not an address"
-    assert finding.startswith(told)
+    reason = (
+        "web: privateip 198.51.100.4 (and 4 more of 198.51.100.4-198.51.100.8) is not an address"
+    )
+    assert finding.startswith(reason)
 
 
 @pytest.mark.parametrize(("port", "expected"), [(40000, True), (40001, False), (80, False)])

@@ -52,8 +52,8 @@ def test_another_failure_speaks_for_itself() -> None:
     """What was done, to which table, and what nft printed."""
     with pytest.raises(UnavailableError) as caught:
         _failing("Error: Could not process rule: Cannot allocate memory").put([])
-    told = "nft could not change table paraglider: Error: Could not process rule: "
-    assert str(caught.value) == f"{told}Cannot allocate memory"
+    reason = "nft could not change table paraglider: Error: Could not process rule: "
+    assert str(caught.value) == f"{reason}Cannot allocate memory"
 
 
 def test_a_table_that_is_gone_already_is_no_missing_module() -> None:

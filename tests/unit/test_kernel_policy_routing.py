@@ -66,14 +66,14 @@ def test_selectors_that_an_answer_does_not_have_are_named() -> None:
 
 def test_what_cannot_be_read_is_told_once_and_is_nothing() -> None:
     """Each time that it is asked for; connections are balanced all the same."""
-    told: list[str] = []
+    reason: list[str] = []
 
     def read() -> Policy:
         raise UnavailableError("cannot read policy rules")
 
-    watch = PolicyWatch(report=told.append, read=read)
+    watch = PolicyWatch(report=reason.append, read=read)
     assert [watch.rules(), watch.rules()] == [{}, {}]
-    assert told == ["cannot read policy rules"]
+    assert reason == ["cannot read policy rules"]
 
 
 @pytest.mark.parametrize("is_listening", [True, False])

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import paraglider
-from paraglider.lab import warden
+from paraglider.lab import reaper
 from paraglider.lab.hosts import CommandFailed, make_environment
 
 ROOT = str(Path(paraglider.__file__).parent.parent)
@@ -31,14 +31,14 @@ def test_failed_command_says_where_what_and_why() -> None:
 
 
 def test_warden_refuses_the_mount_namespace_of_its_owner() -> None:
-    own = warden.read_mount_namespace("self")
+    own = reaper.read_mount_namespace("self")
     assert own is not None
-    argv = [sys.executable, "-I", "-S", warden.__file__, own]
+    argv = [sys.executable, "-I", "-S", reaper.__file__, own]
     done = subprocess.run(argv, input="", capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
 
 
 def test_warden_refuses_where_no_owner_is_named() -> None:
-    argv = [sys.executable, "-I", "-S", warden.__file__]
+    argv = [sys.executable, "-I", "-S", reaper.__file__]
     done = subprocess.run(argv, input="", capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from paraglider.lab.tally import Answer
+from paraglider.lab.results import Answer
 from paraglider.lab.wire import describe, parse_endpoint, parse_greeting, render_greeting
 
 

@@ -12,14 +12,14 @@ from paraglider import __version__
 from paraglider.config.model import Address, CheckKind, HttpRequest
 from paraglider.health.answer import MAX_ANSWER_BYTES
 from paraglider.health.http_answer import MAX_HEAD_BYTES, HttpAnswer, name_host, render_request
-from paraglider.health.verdict import CannotProbe, Verdict, is_told
+from paraglider.health.probe_result import CannotProbe, ProbeResult, is_reason
 
 OK = HttpRequest()
 WITH_BODY = HttpRequest(body="all good")
 _DRIP_BYTES = 5000
 
 
-def judge(answer: bytes, request: HttpRequest = OK, *, piece_bytes: int = 1 << 20) -> Verdict:
+def judge(answer: bytes, request: HttpRequest = OK, *, piece_bytes: int = 1 << 20) -> ProbeResult:
     """Feed an answer in pieces as long as it is read, then close."""
     reader = HttpAnswer(request)
     for start in range(0, len(answer), piece_bytes):
@@ -91,7 +91,7 @@ def test_host_is_the_backend_unless_told(
 
 @pytest.mark.parametrize("piece_bytes", [1, 7, 1 << 20])
 @pytest.mark.parametrize(
-    ("answer", "is_good", "told"),
+    ("answer", "is_good", "reason"),
     [
         (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", True, "HTTP 200"),
         (b"HTTP/1.0 204\n\n", True, "HTTP 204"),
@@ -108,16 +108,16 @@ def test_host_is_the_backend_unless_told(
         (b"HTTP/1.1 600 OK\r\n\r\n", False, "not HTTP: 'HTTP/1.1 600 OK'"),
     ],
 )
-def test_status_decides(answer: bytes, is_good: bool, told: str, piece_bytes: int) -> None:
+def test_status_decides(answer: bytes, is_good: bool, reason: str, piece_bytes: int) -> None:
     """In whatever pieces it arrives; a status of 1xx is not the answer yet."""
-    assert judge(answer, piece_bytes=piece_bytes) == Verdict(is_good, told)
+    assert judge(answer, piece_bytes=piece_bytes) == ProbeResult(is_good, reason)
 
 
 def test_what_is_not_http_is_refused_at_its_first_bytes() -> None:
     reader = HttpAnswer(OK)
     reader.feed(b"SSH-2.0-OpenSSH_9.2\r\n")
     assert reader.is_over
-    assert reader.end("closed") == Verdict(False, "not HTTP: 'SSH-2.0-OpenSSH_9.2\\r\\n'")
+    assert reader.end("closed") == ProbeResult(False, "not HTTP: 'SSH-2.0-OpenSSH_9.2\\r\\n'")
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_statuses_are_those_that_were_asked_for(
     statuses: tuple[tuple[int, int], ...], status: int, is_good: bool
 ) -> None:
     answer = f"HTTP/1.1 {status} So\r\n\r\n".encode()
-    assert judge(answer, HttpRequest(statuses=statuses)) == Verdict(is_good, f"HTTP {status}")
+    assert judge(answer, HttpRequest(statuses=statuses)) == ProbeResult(is_good, f"HTTP {status}")
 
 
 @pytest.mark.parametrize("piece_bytes", [1, 3, 1 << 20])
@@ -151,7 +151,7 @@ def test_statuses_are_those_that_were_asked_for(
 def test_body_is_found_however_it_is_framed(framing: bytes, piece_bytes: int) -> None:
     """Also where it is cut in two by a chunk, and where lengths are nonsense."""
     answer = b"HTTP/1.1 200 OK\r\n" + framing
-    assert judge(answer, WITH_BODY, piece_bytes=piece_bytes) == Verdict(True, "HTTP 200")
+    assert judge(answer, WITH_BODY, piece_bytes=piece_bytes) == ProbeResult(True, "HTTP 200")
 
 
 @pytest.mark.parametrize(
@@ -168,12 +168,12 @@ def test_body_is_found_however_it_is_framed(framing: bytes, piece_bytes: int) ->
 )
 def test_body_is_not_found_beyond_its_end(rest: bytes) -> None:
     """Nor in a header, nor behind chunks that are broken."""
-    verdict = judge(b"HTTP/1.1 200 OK\r\n" + rest, WITH_BODY)
-    assert verdict == Verdict(False, "HTTP 200, body lacks 'all good'")
+    probe_result = judge(b"HTTP/1.1 200 OK\r\n" + rest, WITH_BODY)
+    assert probe_result == ProbeResult(False, "HTTP 200, body lacks 'all good'")
 
 
 def test_a_bad_status_is_bad_whatever_the_body() -> None:
-    assert judge(b"HTTP/1.1 500 No\r\n\r\nall good", WITH_BODY) == Verdict(False, "HTTP 500")
+    assert judge(b"HTTP/1.1 500 No\r\n\r\nall good", WITH_BODY) == ProbeResult(False, "HTTP 500")
 
 
 def test_answer_to_head_has_no_body() -> None:
@@ -188,7 +188,7 @@ def test_the_body_is_read_to_its_end_though_the_status_has_decided() -> None:
     reader = HttpAnswer(OK)
     reader.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell")
     assert not reader.is_over
-    assert reader.end("timed out after 1 s") == Verdict(True, "HTTP 200")
+    assert reader.end("timed out after 1 s") == ProbeResult(True, "HTTP 200")
     reader.feed(b"o")
     assert reader.is_over
 
@@ -200,12 +200,12 @@ def test_endless_headers_are_not_read() -> None:
         reader.feed(b"HTTP/1.1 200 OK\r\n" if not fed_bytes else b"X: y\r\n" * 100)
         fed_bytes += 600
     assert fed_bytes < 2 * MAX_HEAD_BYTES
-    assert reader.end("closed") == Verdict(False, "headers of more than 16 KiB")
+    assert reader.end("closed") == ProbeResult(False, "headers of more than 16 KiB")
 
 
 def test_endless_1xx_is_not_read() -> None:
     answer = b"HTTP/1.1 100 Continue\r\n\r\n" * 2000
-    assert judge(answer) == Verdict(False, "headers of more than 16 KiB")
+    assert judge(answer) == ProbeResult(False, "headers of more than 16 KiB")
 
 
 @pytest.mark.parametrize("framing", [b"", b"Content-Length: 999999999999\r\n"])
@@ -223,7 +223,7 @@ def test_endless_body_is_not_read(framing: bytes) -> None:
 def test_one_byte_at_a_time_costs_no_more_than_what_arrives() -> None:
     """What was looked at once is not looked at again: it would be a way to keep us busy."""
     drip = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * _DRIP_BYTES
-    assert judge(drip, WITH_BODY, piece_bytes=1).told == "HTTP 200, body lacks 'all good'"
+    assert judge(drip, WITH_BODY, piece_bytes=1).reason == "HTTP 200, body lacks 'all good'"
 
 
 @given(st.binary(max_size=400), st.integers(1, 50))
@@ -231,6 +231,6 @@ def test_any_bytes_get_a_verdict_that_may_be_told(garbage: bytes, piece_bytes: i
     """The same whatever the pieces."""
     head = b"HTTP/1.1 200 OK\r\n"
     for start in (b"", head, head + b"\r\n", head + b"Transfer-Encoding: chunked\r\n\r\n"):
-        verdict = judge(start + garbage, WITH_BODY, piece_bytes=piece_bytes)
-        assert verdict.is_good == judge(start + garbage, WITH_BODY).is_good
-        assert is_told(verdict.told)
+        probe_result = judge(start + garbage, WITH_BODY, piece_bytes=piece_bytes)
+        assert probe_result.is_good == judge(start + garbage, WITH_BODY).is_good
+        assert is_reason(probe_result.reason)

@@ -15,7 +15,7 @@ WEB: Name = ("web", Family.IPV4)
 DB: Name = ("db", Family.IPV6)
 
 
-class World:
+class Setup:
     """A resolver whose threads run when the test says so."""
 
     def __init__(self) -> None:
@@ -50,105 +50,107 @@ class World:
 
 
 @pytest.fixture
-def world() -> World:
+def setup() -> Setup:
     """No names yet."""
-    return World()
+    return Setup()
 
 
-def test_first_lookup_is_at_once_and_told(world: World) -> None:
-    world.resolver.set_names({WEB: 5.0, DB: 5.0}, 100.0)
-    assert world.answer(100.0) == [
+def test_first_lookup_is_at_once_and_told(setup: Setup) -> None:
+    setup.resolver.set_names({WEB: 5.0, DB: 5.0}, 100.0)
+    assert setup.answer(100.0) == [
         Resolved("web", Family.IPV4, (ip_address("10.0.0.1"),)),
         Resolved("db", Family.IPV6, (ip_address("fd00::1"),)),
     ]
-    assert world.wakes == 2
+    assert setup.wakes == 2
 
 
-def test_same_answer_is_no_news_in_whatever_order(world: World) -> None:
-    world.resolver.set_names({WEB: 5.0}, 100.0)
-    world.answers[WEB] = ["10.0.0.1", "10.0.0.2"]
-    world.answer(100.0)
-    world.answers[WEB] = ["10.0.0.2", "10.0.0.1", "10.0.0.1"]
-    assert world.answer(105.0) == []
-    assert len(world.asked) == 2
+def test_same_answer_is_no_news_in_whatever_order(setup: Setup) -> None:
+    setup.resolver.set_names({WEB: 5.0}, 100.0)
+    setup.answers[WEB] = ["10.0.0.1", "10.0.0.2"]
+    setup.answer(100.0)
+    setup.answers[WEB] = ["10.0.0.2", "10.0.0.1", "10.0.0.1"]
+    assert setup.answer(105.0) == []
+    assert len(setup.asked) == 2
 
 
-def test_another_answer_is_news(world: World) -> None:
-    world.resolver.set_names({WEB: 5.0}, 100.0)
-    world.answer(100.0)
-    world.answers[WEB] = ["10.0.0.2"]
-    assert world.answer(104.9) == []
-    assert world.resolver.due_s == 105.0
-    assert world.answer(105.0) == [Resolved("web", Family.IPV4, (ip_address("10.0.0.2"),))]
+def test_another_answer_is_news(setup: Setup) -> None:
+    setup.resolver.set_names({WEB: 5.0}, 100.0)
+    setup.answer(100.0)
+    setup.answers[WEB] = ["10.0.0.2"]
+    assert setup.answer(104.9) == []
+    assert setup.resolver.due_s == 105.0
+    assert setup.answer(105.0) == [Resolved("web", Family.IPV4, (ip_address("10.0.0.2"),))]
 
 
-def test_failure_is_news_once_and_tried_again(world: World) -> None:
-    world.answers[WEB] = socket.gaierror(-2, "Name or service not known")
-    world.resolver.set_names({WEB: 5.0}, 100.0)
+def test_failure_is_news_once_and_tried_again(setup: Setup) -> None:
+    setup.answers[WEB] = socket.gaierror(-2, "Name or service not known")
+    setup.resolver.set_names({WEB: 5.0}, 100.0)
     failed = Resolved("web", Family.IPV4, None, "name or service not known")
-    assert world.answer(100.0) == [failed]
-    assert world.answer(105.0) == []
-    world.answers[WEB] = ["10.0.0.1"]
-    assert world.answer(110.0) == [Resolved("web", Family.IPV4, (ip_address("10.0.0.1"),))]
+    assert setup.answer(100.0) == [failed]
+    assert setup.answer(105.0) == []
+    setup.answers[WEB] = ["10.0.0.1"]
+    assert setup.answer(110.0) == [Resolved("web", Family.IPV4, (ip_address("10.0.0.1"),))]
 
 
-def test_another_reason_for_no_answer_is_news(world: World) -> None:
+def test_another_reason_for_no_answer_is_news(setup: Setup) -> None:
     """The status has the last one."""
-    world.answers[WEB] = socket.gaierror(-2, "Name or service not known")
-    world.resolver.set_names({WEB: 5.0}, 100.0)
-    world.answer(100.0)
-    world.answers[WEB] = socket.gaierror(-3, "Temporary failure in name resolution")
+    setup.answers[WEB] = socket.gaierror(-2, "Name or service not known")
+    setup.resolver.set_names({WEB: 5.0}, 100.0)
+    setup.answer(100.0)
+    setup.answers[WEB] = socket.gaierror(-3, "Temporary failure in name resolution")
     failed = Resolved("web", Family.IPV4, None, "temporary failure in name resolution")
-    assert world.answer(105.0) == [failed]
+    assert setup.answer(105.0) == [failed]
 
 
-def test_slow_lookup_holds_nobody_up_and_is_not_asked_twice(world: World) -> None:
-    world.resolver.set_names({WEB: 5.0, DB: 5.0}, 100.0)
-    assert world.resolver.poll(100.0) == []
-    slow = world.waiting.pop(0)
-    world.waiting.pop(0)()
-    assert [it.name for it in world.resolver.poll(100.0)] == ["db"]
+def test_slow_lookup_holds_nobody_up_and_is_not_asked_twice(setup: Setup) -> None:
+    setup.resolver.set_names({WEB: 5.0, DB: 5.0}, 100.0)
+    assert setup.resolver.poll(100.0) == []
+    slow = setup.waiting.pop(0)
+    setup.waiting.pop(0)()
+    assert [it.name for it in setup.resolver.poll(100.0)] == ["db"]
     for now in (105.0, 110.0, 115.0):
-        world.answer(now)
-    assert world.asked == [DB] * 4
+        setup.answer(now)
+    assert setup.asked == [DB] * 4
     slow()
-    assert [it.name for it in world.resolver.poll(116.0)] == ["web"]
+    assert [it.name for it in setup.resolver.poll(116.0)] == ["web"]
 
 
-def test_name_that_is_gone_is_told_no_more(world: World) -> None:
-    world.resolver.set_names({WEB: 5.0}, 100.0)
-    world.resolver.poll(100.0)
-    world.resolver.set_names({}, 101.0)
-    assert world.answer(101.0) == []
-    assert world.resolver.due_s == float("inf")
+def test_name_that_is_gone_is_told_no_more(setup: Setup) -> None:
+    setup.resolver.set_names({WEB: 5.0}, 100.0)
+    setup.resolver.poll(100.0)
+    setup.resolver.set_names({}, 101.0)
+    assert setup.answer(101.0) == []
+    assert setup.resolver.due_s == float("inf")
 
 
-def test_name_that_stays_keeps_its_schedule_unless_it_is_to_come_sooner(world: World) -> None:
-    world.resolver.set_names({WEB: 60.0}, 100.0)
-    world.answer(100.0)
-    world.resolver.set_names({WEB: 60.0}, 110.0)
-    assert world.resolver.due_s == 160.0
-    world.resolver.set_names({WEB: 5.0}, 110.0)
-    assert world.resolver.due_s == 115.0
+def test_name_that_stays_keeps_its_schedule_unless_it_is_to_come_sooner(
+    setup: Setup,
+) -> None:
+    setup.resolver.set_names({WEB: 60.0}, 100.0)
+    setup.answer(100.0)
+    setup.resolver.set_names({WEB: 60.0}, 110.0)
+    assert setup.resolver.due_s == 160.0
+    setup.resolver.set_names({WEB: 5.0}, 110.0)
+    assert setup.resolver.due_s == 115.0
 
 
-def test_want_of_threads_is_a_failed_lookup(world: World) -> None:
-    world.has_threads = False
-    world.resolver.set_names({WEB: 5.0}, 100.0)
-    told = [it.told for it in world.answer(100.0)]
-    assert told == ["can't start new thread"]
-    world.has_threads = True
-    assert [it.told for it in world.answer(105.0)] == [""]
+def test_want_of_threads_is_a_failed_lookup(setup: Setup) -> None:
+    setup.has_threads = False
+    setup.resolver.set_names({WEB: 5.0}, 100.0)
+    reason = [it.reason for it in setup.answer(100.0)]
+    assert reason == ["can't start new thread"]
+    setup.has_threads = True
+    assert [it.reason for it in setup.answer(105.0)] == [""]
 
 
-def test_name_that_cannot_be_asked_for_is_a_failed_lookup(world: World) -> None:
-    world.answers[WEB] = UnicodeError("label too long")
-    world.resolver.set_names({WEB: 5.0}, 100.0)
-    assert [it.told for it in world.answer(100.0)] == ["label too long"]
+def test_name_that_cannot_be_asked_for_is_a_failed_lookup(setup: Setup) -> None:
+    setup.answers[WEB] = UnicodeError("label too long")
+    setup.resolver.set_names({WEB: 5.0}, 100.0)
+    assert [it.reason for it in setup.answer(100.0)] == ["label too long"]
 
 
 @pytest.mark.parametrize(
-    ("name", "answer", "kept", "told"),
+    ("name", "answer", "kept", "reason"),
     [
         (WEB, ["127.0.0.1", "10.0.0.2"], ["10.0.0.2"], "127.0.0.1 is a loopback address"),
         (
@@ -165,11 +167,11 @@ def test_name_that_cannot_be_asked_for_is_a_failed_lookup(world: World) -> None:
     ],
 )
 def test_address_that_no_backend_can_have_is_left_out(
-    name: Name, answer: list[str], kept: list[str], told: str
+    name: Name, answer: list[str], kept: list[str], reason: str
 ) -> None:
     resolved = judge_answer(name, answer)
     assert resolved.addresses == tuple(ip_address(text) for text in kept)
-    assert resolved.told == f"left out: {told}"
+    assert resolved.reason == f"left out: {reason}"
 
 
 def test_addresses_come_in_ascending_order_and_not_without_end() -> None:
@@ -178,4 +180,4 @@ def test_addresses_come_in_ascending_order_and_not_without_end() -> None:
     assert resolved.addresses is not None
     assert len(resolved.addresses) == MAX_ADDRESSES
     assert resolved.addresses[0] == ip_address("10.0.0.0")
-    assert resolved.told == "1000 addresses, of which the first 256 are used"
+    assert resolved.reason == "1000 addresses, of which the first 256 are used"

@@ -82,7 +82,7 @@ def test_it_obeys_and_reports(agent: socket.socket) -> None:
     agent.sendall(encode_orders([Target("web", "", ADDRESS, 80, check)], {}))
     error = next(error for reports in read_lines(agent) for error in reports.errors)
     assert error.key == "web"
-    assert error.told.startswith("cannot ask '/ /' over HTTP")
+    assert error.reason.startswith("cannot ask '/ /' over HTTP")
 
 
 class Channel:

@@ -11,8 +11,8 @@ from typing import NoReturn
 import pytest
 
 from paraglider.config.model import HttpRequest
+from paraglider.health.probe_result import CannotProbe, is_reason
 from paraglider.health.tls import TlsContexts
-from paraglider.health.verdict import CannotProbe, is_told
 
 # Of two authorities, made for these tests alone.
 ONE = """\
@@ -111,11 +111,11 @@ def test_a_file_that_cannot_be_read_says_which_and_what_to_do(bundle: Path) -> N
     """It is read again once it is there, and so is one that goes away later."""
     contexts, missing = TlsContexts(), bundle.with_name("ca.pem")
     request = HttpRequest(ca=str(missing))
-    told = f"cannot read ca {missing}: No such file or directory; correct the path, or mount"
+    reason = f"cannot read ca {missing}: No such file or directory; correct the path, or mount"
     for _ in range(2):
         with pytest.raises(CannotProbe) as caught:
             contexts.find(request)
-        assert str(caught.value).startswith(told)
+        assert str(caught.value).startswith(reason)
         missing.write_text(ONE)
         assert subjects(contexts, request) == ["one"]
         missing.unlink()
@@ -142,7 +142,7 @@ def test_a_system_without_certificates_says_what_to_install(bundle: Path) -> Non
     bundle.unlink()
     with pytest.raises(CannotProbe, match="install ca-certificates") as caught:
         TlsContexts().find(SYSTEM)
-    assert is_told(str(caught.value))
+    assert is_reason(str(caught.value))
     assert not TlsContexts().find(HttpRequest(is_verified=False)).check_hostname
 
 

@@ -13,9 +13,9 @@ from paraglider.config.address import Refused, Role, parse_address
 from paraglider.config.headers import HEADER_NAME_PATTERN, HEADER_VALUE_PATTERN
 from paraglider.config.model import Address, Check, CheckKind, Family, HttpRequest
 from paraglider.health.probe import Target
+from paraglider.health.probe_result import MAX_REASON_CHARACTERS, is_reason
 from paraglider.health.prober import ProbeError, Result
 from paraglider.health.resolver import MAX_ADDRESSES, Resolved
-from paraglider.health.verdict import MAX_TOLD_CHARACTERS, is_told
 from paraglider.health.wire import (
     MAX_KEY_CHARACTERS,
     MAX_ORDERS_BYTES,
@@ -89,16 +89,16 @@ _BACKENDS = {
     Family.IPV6: st.ip_addresses(v=6).filter(_is_backend),
 }
 _RESULTS = st.builds(
-    Result, key=_TEXTS, is_good=st.booleans(), told=_TEXTS, took_s=st.floats(0, 100)
+    Result, key=_TEXTS, is_good=st.booleans(), reason=_TEXTS, took_s=st.floats(0, 100)
 )
-_ERRORS = st.builds(ProbeError, key=_TEXTS, told=_TEXTS)
+_ERRORS = st.builds(ProbeError, key=_TEXTS, reason=_TEXTS)
 _RESOLVED = st.sampled_from(Family).flatmap(
     lambda family: st.builds(
         Resolved,
         name=_TEXTS,
         family=st.just(family),
         addresses=st.none() | st.lists(_BACKENDS[family], max_size=4).map(tuple),
-        told=_TEXTS,
+        reason=_TEXTS,
     )
 )
 _REPORTS = st.builds(
@@ -152,21 +152,21 @@ def test_no_reports_are_a_line_too() -> None:
 
 def test_many_reports_are_lines_of_a_length_that_is_read() -> None:
     """Even the longest that there can be, all in characters that JSON escapes."""
-    key, told = '"' * MAX_KEY_CHARACTERS, "\\" * MAX_TOLD_CHARACTERS
+    key, reason = '"' * MAX_KEY_CHARACTERS, "\\" * MAX_REASON_CHARACTERS
     longest = IPv6Address("fd00:1111:2222:3333:4444:5555:6666:0")
     addresses = tuple(longest + 0x1000 + n for n in range(MAX_ADDRESSES))
     reports = Reports(
-        tuple(Result(key, False, told, 1 / 3) for _ in range(1000)),
-        tuple(ProbeError(key, told) for _ in range(1000)),
-        tuple(Resolved('"' * 253, Family.IPV6, addresses, told) for _ in range(100)),
-        (told,) * 300,
-        told,
+        tuple(Result(key, False, reason, 1 / 3) for _ in range(1000)),
+        tuple(ProbeError(key, reason) for _ in range(1000)),
+        tuple(Resolved('"' * 253, Family.IPV6, addresses, reason) for _ in range(100)),
+        (reason,) * 300,
+        reason,
     )
     encoded = encode_reports(reports)
     parts = [decode_reports(line) for line in LineBuffer(MAX_REPORTS_BYTES).feed(encoded)]
     assert tuple(it for part in parts for it in part.results) == reports.results
     assert tuple(it for part in parts for it in part.errors) == reports.errors
-    assert [part.failure for part in parts if part.failure] == [told]
+    assert [part.failure for part in parts if part.failure] == [reason]
     assert tuple(it for part in parts for it in part.resolved) == reports.resolved
     assert tuple(it for part in parts for it in part.notes) == reports.notes
 
@@ -175,9 +175,9 @@ def test_many_reports_are_lines_of_a_length_that_is_read() -> None:
 def test_what_could_do_harm_in_a_log_is_made_harmless(text: str) -> None:
     reports = Reports((Result("web", True, text, 0.1),), (ProbeError("web", text),), notes=(text,))
     decoded = decode_reports(one_line(encode_reports(reports)))
-    assert is_told(decoded.results[0].told)
-    assert is_told(decoded.errors[0].told)
-    assert is_told(decoded.notes[0])
+    assert is_reason(decoded.results[0].reason)
+    assert is_reason(decoded.errors[0].reason)
+    assert is_reason(decoded.notes[0])
 
 
 def _report(**fields: object) -> bytes:

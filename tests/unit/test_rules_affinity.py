@@ -11,7 +11,7 @@ import pytest
 from paraglider.config.model import Balance, Endpoint, Family, Protocol
 from paraglider.health.service import Health, Member, Service, Share
 from paraglider.rules.affinity import ClientSet, client_sets, render_set
-from paraglider.rules.describe import describe_states
+from paraglider.rules.decode import decode_states
 from paraglider.rules.parse import RuleSyntaxError, parse_rule
 from paraglider.rules.plan import plan_rulesets
 from paraglider.rules.restore import differing
@@ -46,7 +46,7 @@ class _World:
         """Return the backend of a new connection of each client."""
         names = {found.name for found in client_sets(service)}
         self._clients = {name: known for name, known in self._clients.items() if name in names}
-        (ruleset,) = plan_rulesets([service], starts_anywhere=True)
+        (ruleset,) = plan_rulesets([service], randomize_start=True)
         walker = Walker(ruleset, local=[], clients=self._clients)  # type: ignore[arg-type]
         self._clients = walker.clients  # type: ignore[assignment]
         first = ip_address("203.0.113.0")
@@ -63,12 +63,12 @@ class _World:
 @pytest.mark.parametrize("balance", Balance)
 def test_clients_come_back_to_the_backend_that_they_had(size: int, balance: Balance) -> None:
     """Whoever else comes meanwhile, in whichever order, and however many backends."""
-    backends, world = _backends(size), _World()
+    backends, dependencies = _backends(size), _World()
     home = tuple(Share(backend) for backend in backends)
     service = _service(backends, balance=balance, home=home)
-    first = world.connect(service, range(200))
-    world.connect(service, range(200, 233))
-    assert world.connect(service, range(199, -1, -1)) == first[::-1]
+    first = dependencies.connect(service, range(200))
+    dependencies.connect(service, range(200, 233))
+    assert dependencies.connect(service, range(199, -1, -1)) == first[::-1]
     if balance is Balance.ROUND_ROBIN:
         counts = Counter(first).values()
         assert max(counts) - min(counts) <= 1  # new clients are spread as ever
@@ -77,23 +77,23 @@ def test_clients_come_back_to_the_backend_that_they_had(size: int, balance: Bala
 @pytest.mark.parametrize("size", [3, 30])
 def test_who_is_down_gets_none_and_keeps_those_who_did_not_come(size: int) -> None:
     """Its clients go elsewhere; those who came stay there when it is back, the others return."""
-    backends, world = _backends(size), _World()
+    backends, dependencies = _backends(size), _World()
     gone = backends[1]
-    before = world.connect(_service(backends), range(120))
+    before = dependencies.connect(_service(backends), range(120))
     his = [n for n in range(120) if before[n] == gone]
-    moved = world.connect(_service(backends, out=(gone,)), range(60))
+    moved = dependencies.connect(_service(backends, out=(gone,)), range(60))
     assert gone not in moved
     assert {n for n in range(60) if moved[n] != before[n]} == {n for n in his if n < 60}
-    assert world.connect(_service(backends), range(120)) == moved + before[60:]
+    assert dependencies.connect(_service(backends), range(120)) == moved + before[60:]
 
 
 @pytest.mark.parametrize(("before", "after"), [(3, 4), (4, 3), (20, 21), (21, 20)])
 def test_another_file_moves_nobody_whose_backend_stays(before: int, after: int) -> None:
     """In another order, with one more or one less."""
-    world = _World()
-    first = world.connect(_service(_backends(before)), range(100))
+    dependencies = _World()
+    first = dependencies.connect(_service(_backends(before)), range(100))
     other = _backends(after)[::-1]
-    found = world.connect(_service(other), range(100))
+    found = dependencies.connect(_service(other), range(100))
     assert {n for n in range(100) if found[n] != first[n]} == {
         n for n in range(100) if first[n] not in other
     }
@@ -101,13 +101,13 @@ def test_another_file_moves_nobody_whose_backend_stays(before: int, after: int) 
 
 def test_crossing_to_eleven_backends_spreads_all_once_more_and_leaves_nobody_in_two_sets() -> None:
     """And back: each backend has as many as ever, and whoever was spread stays."""
-    world = _World()
+    dependencies = _World()
     for size in (10, 11, 10, 11):
         service = _service(_backends(size))
-        found = world.connect(service, range(330))
+        found = dependencies.connect(service, range(330))
         counts = Counter(found).values()
         assert max(counts) - min(counts) <= 1
-        assert world.connect(service, range(330)) == found
+        assert dependencies.connect(service, range(330)) == found
 
 
 @pytest.mark.parametrize("size", [10, 100])
@@ -129,11 +129,11 @@ def test_one_that_goes_down_changes_few_chains(size: int) -> None:
 
 def test_a_known_client_meets_few_rules_of_many() -> None:
     """Of a hundred backends and more: not one rule for each."""
-    world, service = _World(), _service(_backends(160))
-    world.connect(service, range(320))
-    world.met = 0
-    world.connect(service, range(320))
-    assert world.met <= 50
+    dependencies, service = _World(), _service(_backends(160))
+    dependencies.connect(service, range(320))
+    dependencies.met = 0
+    dependencies.connect(service, range(320))
+    assert dependencies.met <= 50
 
 
 def test_both_protocols_lead_a_client_to_the_same_backend() -> None:
@@ -194,7 +194,7 @@ def test_live_rules_tell_who_serves_and_count_each_connection_once(
     home = tuple(map(Share, _backends(size)))
     service = _service(_backends(size), balance=balance, home=home, affinity_s=affinity_s)
     states = {family: _counted(state) for family, state in plan_states([service]).items()}
-    described = describe_states(states)
+    described = decode_states(states)
     assert described.is_whole
     assert {s.backend for s in described.services[0].serving} == set(_backends(size))
     if balance is Balance.ROUND_ROBIN:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from paraglider.config.model import Endpoint, Family, HashKey, Ports, Protocol
 from paraglider.health.service import Health, Member, Service, Share, backend_addresses
-from paraglider.rules.describe import describe_states
+from paraglider.rules.checksum import without_checksum
+from paraglider.rules.decode import decode_states
 from paraglider.rules.parse import parse_rule
 from paraglider.rules.plan import plan_rulesets
 from paraglider.rules.restore import lint_restore, plan_restore
@@ -35,7 +36,6 @@ from paraglider.rules.ruleset import (
     Verdict,
     own_chain,
 )
-from paraglider.rules.seal import without_seal
 from paraglider.rules.state import NOTHING
 from paraglider.rules.text import render_rule
 from paraglider.rules.wanted import Planner, plan_states
@@ -183,10 +183,10 @@ def test_those_with_a_full_share_get_the_same(wanted: tuple[Service, ...], rando
 def test_live_rules_tell_the_services_that_they_came_from(wanted: tuple[Service, ...]) -> None:
     """Who serves with which share, who does not and why; members that neither serve nor have a
     reason not to (backups) are no longer known."""
-    description = describe_states(plan_states(wanted))
-    told = {s.bind: (s.name, s.source, set(s.serving)) for s in description.services}
+    description = decode_states(plan_states(wanted))
+    reason = {s.bind: (s.name, s.source, set(s.serving)) for s in description.services}
     by_part = [(s, {Share(share.backend, 1, share.percent) for share in s.serving}) for s in wanted]
-    assert told == {s.bind: (s.name, s.source, serving) for s, serving in by_part}
+    assert reason == {s.bind: (s.name, s.source, serving) for s, serving in by_part}
     noted = {(s.bind, m) for s in description.services for m in s.members if m.health != "unknown"}
     assert noted == {(s.bind, m) for s in wanted for m in s.members if m.health != "unknown"}
     assert description.is_whole
@@ -200,19 +200,21 @@ def test_a_change_is_planned_as_if_from_scratch(
     """Whatever a planner was asked before, however few services are new to it and whoever of the
     backends is on the host: it plans what one does that knows nothing; and that is what
     `plan_rulesets` says, with a seal."""
-    planner = Planner(starts_anywhere=False)
+    planner = Planner(randomize_start=False)
     planner.plan(before)
     after = tuple(s for s in before if data.draw(st.booleans())) + data.draw(services())
     after = tuple({s.name: s for s in after}.values())
     local = {a for a in sorted(backend_addresses(after), key=str) if data.draw(st.booleans())}
     planned = planner.plan(after, local)
     assert planned == plan_states(after, local=local)
-    assert describe_states(planned).is_whole is bool(after)
+    assert decode_states(planned).is_whole is bool(after)
     for ruleset in plan_rulesets(after, local=local):
         for table in ruleset.tables:
             rules = planned[ruleset.family].table(table.name).chains
-            told = {c.name: [render_rule(rule) for rule in c.rules] for c in table.chains}
-            assert told == {c: [without_seal(r.text) for r in found] for c, found in rules.items()}
+            reason = {c.name: [render_rule(rule) for rule in c.rules] for c in table.chains}
+            assert reason == {
+                c: [without_checksum(r.text) for r in found] for c, found in rules.items()
+            }
 
 
 @given(services())
@@ -227,4 +229,4 @@ def test_any_missing_rule_breaks_the_seal(wanted: tuple[Service, ...]) -> None:
                     continue
                 fewer = replace(table, chains={**table.chains, chain: rules[1:]})
                 damaged = replace(state, tables={**state.tables, name: fewer})
-                assert not describe_states({**states, family: damaged}).is_whole
+                assert not decode_states({**states, family: damaged}).is_whole

@@ -147,7 +147,7 @@ def test_a_rule_for_a_mark_of_the_hosts_is_copied_where_it_compares_our_bits() -
 
 
 @pytest.mark.parametrize(
-    ("rule", "told"),
+    ("rule", "reason"),
     [
         (
             _rule("203.0.113.0/24", unfit=("sport",)),
@@ -160,12 +160,12 @@ def test_a_rule_for_a_mark_of_the_hosts_is_copied_where_it_compares_our_bits() -
     ],
     ids=["sport", "not"],
 )
-def test_what_cannot_be_followed_is_told(rule: PolicyRule, told: str) -> None:
+def test_what_cannot_be_followed_is_told(rule: PolicyRule, reason: str) -> None:
     """Beside what can."""
     plan = _plan(_AT_2, [rule, _FROM_2])
     assert len(plan.rules) == 1
     (problem,) = plan.problems
-    assert problem.startswith(told)
+    assert problem.startswith(reason)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from paraglider.config.model import Balance, Endpoint, Family, HashKey
 from paraglider.health.service import Member, Share
-from paraglider.rules.describe import describe_states
+from paraglider.rules.decode import decode_states
 from paraglider.rules.owners import count_slots, plan_owners
 from paraglider.rules.plan import plan_rulesets
 from paraglider.rules.ruleset import Hmark
@@ -107,6 +107,6 @@ def test_the_rules_send_each_client_to_the_owner_of_its_slot(key: HashKey, versi
         found = walker.send(Packet(client, bind, mark=mark)).packet
         slot = hash_of(Hmark(Family(version), key, len(owners)), client)
         assert (found.destination, found.mark) == (owners[slot], mark)
-    described = describe_states(plan_states([service]))
+    described = decode_states(plan_states([service]))
     assert described.is_whole
     assert {share.backend for share in described.services[0].serving} == set(owners)

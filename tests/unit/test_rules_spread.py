@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from paraglider.config.model import Balance, Endpoint, Family, Protocol
 from paraglider.health.service import Member, Service, Share
 from paraglider.rules.plan import plan_rulesets
-from paraglider.rules.turns import plan_cycle
 from paraglider.rules.wanted import Planner
+from paraglider.rules.weighted_round_robin import plan_cycle
 from tests.services import bind_at, service_of
 from tests.walker import Packet, Walker
 
@@ -34,14 +34,14 @@ class Spread:
         weights: list[int],
         balance: Balance = Balance.ROUND_ROBIN,
         *,
-        starts_anywhere: bool = False,
+        randomize_start: bool = False,
         random: Random | None = None,
     ) -> None:
         self.backends = [Endpoint(ip_address(_FIRST + n), 80) for n in range(len(weights))]
         shares = tuple(map(Share, self.backends, weights))
         members = tuple(map(Member, self.backends))
         service = service_of("web", _BIND, ip_address("10.9.9.9"), members, shares, balance=balance)
-        (ruleset,) = plan_rulesets([service], starts_anywhere=starts_anywhere)
+        (ruleset,) = plan_rulesets([service], randomize_start=randomize_start)
         chance = random.random if random else lambda: 1.0
         self.walker = Walker(ruleset, local=[], random=chance)
 
@@ -121,7 +121,7 @@ def test_random_follows_the_weights(weights: list[int], seed: int) -> None:
 def test_where_turns_begin_anew_all_the_time_nobody_is_always_first() -> None:
     """The first connection after the kernel's counters began anew goes anywhere, the next ones in
     turn from the first; at the start turns are exact."""
-    spread = Spread([1, 1, 1], starts_anywhere=True, random=Random(3))
+    spread = Spread([1, 1, 1], randomize_start=True, random=Random(3))
     assert spread.send(6) == [0, 1, 2, 0, 1, 2]
     firsts = Counter[int]()
     for _ in range(300):
@@ -144,7 +144,7 @@ def test_one_backend_that_goes_down_leaves_other_frontends_as_they_are() -> None
         return service_of(f"f{number}", bind, ip_address("10.9.9.9"), members, serving)
 
     services = [service(number) for number in range(100)]
-    planner = Planner(starts_anywhere=False)
+    planner = Planner(randomize_start=False)
     before = planner.plan(services)[Family.IPV4]
     services[7] = replace(services[7], serving=services[7].serving[1:])
     after = planner.plan(services)[Family.IPV4]
@@ -166,7 +166,7 @@ def test_the_first_of_each_protocol_is_the_first_of_new_rules() -> None:
         service_of("web", _BIND, ip_address("10.9.9.9"), members, shares),
         binds=tuple(bind_at(_BIND, protocol) for protocol in Protocol),
     )
-    (ruleset,) = plan_rulesets([service], starts_anywhere=True)
+    (ruleset,) = plan_rulesets([service], randomize_start=True)
     walker = Walker(ruleset, local=[])
     for protocol in Protocol:
         outcome = walker.send(Packet(_CLIENT, _BIND, protocol=protocol))

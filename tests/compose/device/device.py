@@ -21,7 +21,7 @@ from ipaddress import IPv4Network, ip_interface
 
 import pytest
 
-from paraglider.lab.tally import Tally, parse_json
+from paraglider.lab.results import Results, parse_json
 from tests.compose.engine import (
     DOCKER,
     HARDENED,
@@ -151,7 +151,7 @@ class Host:
 
     enter: Sequence[str]
 
-    def connect(self, to: str, *options: str, count: int = 300) -> Tally:
+    def connect(self, to: str, *options: str, count: int = 300) -> Results:
         """Connect a number of times; return who answered."""
         arguments = ("connect", "--to", to, "--count", str(count), "--json", "--timeout=3")
         ended = run(*self.enter, *LAB, *arguments, "--within=10", *options)

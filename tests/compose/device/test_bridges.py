@@ -29,10 +29,10 @@ def test_connections_are_spread_exactly_wherever_they_come_from(
 ) -> None:
     """From another bridge, the LAN, the host itself, the backends' own bridge: 100 each of 300, and
     every backend sees the privateip."""
-    tally = device.hosts[name].connect(lane.bind)
-    assert tally.failures == ()
-    assert tally.by_backend == EVEN
-    assert tally.peers == {lane.at["lan"]}
+    results = device.hosts[name].connect(lane.bind)
+    assert results.failures == ()
+    assert results.by_backend == EVEN
+    assert results.peers == {lane.at["lan"]}
 
 
 @pytest.mark.usefixtures("balanced")
@@ -55,15 +55,15 @@ def test_other_traffic_to_a_backend_keeps_its_source(
     """Straight from the host, from the backends' bridge, or through a port that it publishes."""
     hosts = device.hosts
     with client.hold(lane.bind, count=30):
-        tally = hosts["host"].connect(lane.endpoint("red", SERVED), count=5)
-        assert tally.by_backend == {"red": 5}
-        assert tally.peers == {lane.at["backends"]}
-        tally = hosts["neighbour"].connect(lane.endpoint("red", SERVED), count=5)
-        assert tally.by_backend == {"red": 5}
-        assert tally.peers == {lane.at["neighbour"]}
-        tally = hosts["outsider"].connect(lane.endpoint("lan", PUBLISHED_PORT), count=5)
-        assert tally.by_backend == {PUBLISHED: 5}
-        assert tally.peers == {lane.at["outsider"]}
+        results = hosts["host"].connect(lane.endpoint("red", SERVED), count=5)
+        assert results.by_backend == {"red": 5}
+        assert results.peers == {lane.at["backends"]}
+        results = hosts["neighbour"].connect(lane.endpoint("red", SERVED), count=5)
+        assert results.by_backend == {"red": 5}
+        assert results.peers == {lane.at["neighbour"]}
+        results = hosts["outsider"].connect(lane.endpoint("lan", PUBLISHED_PORT), count=5)
+        assert results.by_backend == {PUBLISHED: 5}
+        assert results.peers == {lane.at["outsider"]}
 
 
 @NFT_ALONE
@@ -74,10 +74,10 @@ def test_a_backend_that_is_a_client_may_be_answered_by_itself(
     """Where bridges do not filter, as on hosts without br_netfilter, a backend's own share goes to
     itself like the others'."""
     setting(f"net.bridge.bridge-nf-call-{lane.iptables}", "0")
-    tally = device.hosts["red"].connect(lane.bind)
-    assert tally.failures == ()
-    assert tally.by_backend == EVEN
-    assert tally.peers == {lane.at["lan"]}
+    results = device.hosts["red"].connect(lane.bind)
+    assert results.failures == ()
+    assert results.by_backend == EVEN
+    assert results.peers == {lane.at["lan"]}
 
 
 @NFT_ALONE
@@ -88,9 +88,9 @@ def test_where_bridges_filter_a_backend_needs_hairpin_mode_to_reach_itself(
     """A bridge sends nothing back to where it came from, unless told to. The others answer."""
     setting(f"net.bridge.bridge-nf-call-{lane.iptables}", "1")
     red = device.hosts["red"]
-    tally = red.connect(lane.bind, "--timeout=0.5", count=9)
-    assert tally.by_backend == {"green": 3, "blue": 3}
-    assert tally.failures == ("timed out",) * 3
+    results = red.connect(lane.bind, "--timeout=0.5", count=9)
+    assert results.by_backend == {"green": 3, "blue": 3}
+    assert results.failures == ("timed out",) * 3
     device.set_hairpin("red", "on")
     try:
         assert red.connect(lane.bind).by_backend == EVEN

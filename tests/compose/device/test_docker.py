@@ -51,7 +51,7 @@ def answers(device: Device, count: int) -> dict[str, int]:
     """Connect from everybody, in both families; return who answered, the same for each."""
     hosts = [device.hosts[name] for name in EVERYBODY]
     tallies = [host.connect(lane.bind, count=count) for host in hosts for lane in LANES]
-    found = [dict(evened(tally.by_backend)) for tally in tallies]
+    found = [dict(evened(results.by_backend)) for results in tallies]
     assert found == [found[0]] * len(found)
     return found[0]
 
@@ -66,8 +66,8 @@ def test_networks_and_ports_come_and_go(
 
     def connect() -> None:
         for lane in LANES:
-            tally = client.connect(lane.bind, count=30)
-            assert (tally.failures, evened(tally.by_backend)) == ((), FEW_EVEN)
+            results = client.connect(lane.bind, count=30)
+            assert (results.failures, evened(results.by_backend)) == ((), FEW_EVEN)
 
     with ExitStack() as stack:
         held = [stack.enter_context(client.hold(lane.bind)) for lane in LANES]

@@ -59,7 +59,7 @@ def main() -> None:
         print(name, wire.getsockname()[4].hex(":"))
     print(flush=True)
     selector.register(sys.stdin, selectors.EVENT_READ)
-    told = b""
+    reason = b""
     while True:
         for key, _ in selector.select():
             if key.data:
@@ -70,7 +70,7 @@ def main() -> None:
             chunk = os.read(sys.stdin.fileno(), 65536)
             if not chunk:
                 return
-            *lines, told = (told + chunk).split(b"\n")
+            *lines, reason = (reason + chunk).split(b"\n")
             send_all(wires, b"\n".join(lines))
 
 

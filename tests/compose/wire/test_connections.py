@@ -79,8 +79,8 @@ def test_2000_clients_with_one_source_port_all_get_through(road: Road, lane: Lan
             greetings[greeting[lane.layer].dst] = bytes(greeting[TCP].payload).decode().split()
         # A port may serve for another backend, and again once the kernel has forgotten what was
         # reset, ten seconds later; never twice for one at a time.
-        told = (greetings[end.own[0]] for end in piece)
-        assert len({(name, port) for name, _, port in told}) == len(piece)
+        reason = (greetings[end.own[0]] for end in piece)
+        assert len({(name, port) for name, _, port in reason}) == len(piece)
         road.send_from_client(*(end.segment(lane, "R") for end in piece))
     assert greetings.keys() == by_address.keys()
     assert {peer for _, peer, _ in greetings.values()} == {lane.privateip}
@@ -165,9 +165,9 @@ def test_a_segment_outside_the_window_goes_nowhere(
     """Conntrack does not translate it: it is not delivered, nobody is reset, the talk goes on."""
     talk.establish()
     end = talk.client if from_client else talk.backend
-    stray = end.segment(lane, "PA", b"stray", seq=(end.seq + 2**28) % 2**32)
+    invalid = end.segment(lane, "PA", b"stray", seq=(end.seq + 2**28) % 2**32)
     marks = road.mark()
-    (road.send_from_client if from_client else road.send_from_backend)(stray)
+    (road.send_from_client if from_client else road.send_from_backend)(invalid)
     # What is sent after it arrives after it.
     talk.from_client("PA", b"goes on")
     talk.from_backend("PA", b"goes on, too")
@@ -178,7 +178,7 @@ def test_a_segment_outside_the_window_goes_nowhere(
         if b"stray" in bytes(frame.packet)
     ]
     # Before the appliance and nowhere else. (A tap does not see what it sends itself.)
-    assert came == [(network, ends(stray))]
+    assert came == [(network, ends(invalid))]
     resets = [
         str(frame)
         for frame in road.since(marks)

@@ -125,12 +125,12 @@ def test_the_appliance_tells_the_client_of_a_narrow_link_behind_it(
         if lane.version == 4:
             full[lane.layer].flags = "DF"
         road.send_from_client(full)
-        (told,) = road.client.wait(
+        (reason,) = road.client.wait(
             lambda packet: _is_error(packet, lane, "too big"), what="error", since=since
         )
-        assert (told[lane.layer].src, told[lane.layer].dst) == (lane.bind, talk.client.own[0])
-        assert has_right_checksums(told)
-        quote = _quote(told, lane, "too big")
+        assert (reason[lane.layer].src, reason[lane.layer].dst) == (lane.bind, talk.client.own[0])
+        assert has_right_checksums(reason)
+        quote = _quote(reason, lane, "too big")
         assert ends(quote) == ends(full)
         assert quote[TCP].seq == full[TCP].seq
         talk.from_client("PA", b"x" * 1000)

@@ -1,4 +1,4 @@
-"""Standing: how it stands with one member of a frontend.
+"""Backend state: the health of one backend of a frontend.
 
 Three things are known of a member, and the first of them that says something is its health: that
 the file names it no more, what was ordered, and what probes found.
@@ -14,7 +14,7 @@ from paraglider.health.service import Health
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class BackendState:
     """Everything about one member. Each method returns what comes of it; `since_s` is when its
     health became what it is.
 
@@ -29,7 +29,7 @@ class Standing:
     track: Track = NOTHING_FOUND
     order: Health | None = None
     until_s: float | None = None
-    told: str = ""
+    reason: str = ""
     rose_s: float | None = None
     error: str = ""
     error_since_s: float = 0.0
@@ -70,45 +70,45 @@ class Standing:
         is_checked = self.backend is not None and self.backend.check.kind is not CheckKind.NONE
         return is_checked and self.order is not Health.DISABLED
 
-    def enter(self, backend: Backend, now_s: float) -> Standing:
+    def enter(self, backend: Backend, now_s: float) -> BackendState:
         """It is in the file, as `backend`. Without a check it counts as up, and stays up when it
         gets one; another check counts anew, but begins with the health that is known."""
-        track, told = self.track, self.told
+        track, reason = self.track, self.reason
         if backend.check.kind is CheckKind.NONE:
-            track, told = Track(Health.UP), ""
+            track, reason = Track(Health.UP), ""
         elif self.backend is None or self.backend.check != backend.check:
             track = Track(track.health)
-        entered = replace(self, backend=backend, track=track, told=told)
+        entered = replace(self, backend=backend, track=track, reason=reason)
         if self.backend is None or self.backend.check != backend.check:
             entered = replace(entered, error="")
         return self._dated(entered, now_s)
 
-    def leave(self, now_s: float) -> Standing:
+    def leave(self, now_s: float) -> BackendState:
         """It is not in the file any more. What was ordered is not forgotten if it comes back."""
         return self._dated(replace(self, backend=None, error=""), now_s)
 
-    def note(self, *, is_good: bool, told: str, now_s: float) -> Standing:
+    def note(self, *, is_good: bool, reason: str, now_s: float) -> BackendState:
         """A probe has ended; that of one which is not to be probed was under way too long."""
         if self.backend is None or not self.is_probed:
             return self
         track = advance(self.track, self.backend.check, is_good=is_good)
         has_risen = self.track.health is Health.DOWN and track.health is Health.UP
         rose_s = now_s if has_risen else self.rose_s
-        noted = replace(self, track=track, told=told, rose_s=rose_s, error="")
+        noted = replace(self, track=track, reason=reason, rose_s=rose_s, error="")
         return self._dated(noted, now_s)
 
-    def fail(self, error: str, now_s: float) -> Standing:
+    def fail(self, error: str, now_s: float) -> BackendState:
         """A probe could not be made, which says nothing about the backend."""
         if not self.is_probed:
             return self
         since_s = self.error_since_s if self.error else now_s
         return replace(self, error=error, error_since_s=since_s)
 
-    def drain(self, until_s: float | None, now_s: float) -> Standing:
+    def drain(self, until_s: float | None, now_s: float) -> BackendState:
         """No new connections; those that it has may go on, to the deadline if there is one."""
         return self._dated(replace(self, order=Health.DRAINING, until_s=until_s), now_s)
 
-    def disable(self, now_s: float) -> Standing:
+    def disable(self, now_s: float) -> BackendState:
         """No new connections, no probes. What was known is too old when it is enabled again,
         except that it was down: better a moment late than to send it connections."""
         if self.backend is None:
@@ -119,11 +119,11 @@ class Standing:
         disabled = replace(self, order=Health.DISABLED, until_s=None, rose_s=None, error="")
         return self._dated(replace(disabled, track=Track(health)), now_s)
 
-    def release(self, order: Health, now_s: float) -> Standing:
+    def release(self, order: Health, now_s: float) -> BackendState:
         """`order` is taken back, if that is what holds."""
         if self.order is not order:
             return self
         return self._dated(replace(self, order=None, until_s=None), now_s)
 
-    def _dated(self, after: Standing, now_s: float) -> Standing:
+    def _dated(self, after: BackendState, now_s: float) -> BackendState:
         return after if after.health is self.health else replace(after, since_s=now_s)

@@ -1,4 +1,4 @@
-"""Leveler: keeps shares true to how many connections backends have.
+"""Least connections: keeps the weights in proportion to the connections that backends have.
 
 For frontends with `least-connections`, and where a backend may have so many and no more.
 """
@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from paraglider.config.model import Balance, Bind, Endpoint
-from paraglider.health.leveling import apply_steps, level_shares
+from paraglider.health.least_connections import apply_steps, balance_shares
 from paraglider.health.service import Pair, Service
 
 # Between counts; a host with many connections is asked less often.
@@ -17,7 +17,7 @@ _COUNT_S = 2.0
 _REST_PER_COUNT = 20
 
 
-class Leveler:
+class LeastConnections:
     """Counts every two seconds or so, and remembers what follows from it."""
 
     def __init__(
@@ -34,9 +34,9 @@ class Leveler:
         self._levelled: dict[int, tuple[Service, Service]] = {}
         self._next_s = 0.0
 
-    def copy(self) -> Leveler:
+    def copy(self) -> LeastConnections:
         """Return one that knows the same, and goes its own way from here."""
-        twin = Leveler(count=self._count, clock=self._clock)
+        twin = LeastConnections(count=self._count, clock=self._clock)
         twin._services, twin._steps = dict(self._services), dict(self._steps)
         twin._full, twin._levelled = dict(self._full), dict(self._levelled)
         twin._next_s = self._next_s
@@ -88,7 +88,7 @@ class Leveler:
             open_now = open_at.get(bind, {})
             if service.balance is Balance.LEAST_CONNECTIONS:
                 steps = before[0].get(bind, {})
-                self._steps[bind] = level_shares(service.serving, open_now, steps)
+                self._steps[bind] = balance_shares(service.serving, open_now, steps)
             self._full[bind] = frozenset(
                 share.backend
                 for share in service.serving

@@ -1,4 +1,4 @@
-"""Seal: a number on our pin that tells whether all of our rules are as they were written.
+"""Checksum: a number on our pin that tells whether all of our rules are as they were written.
 
 A sum over chains, so that one that changes changes it in no time, and none has to be read for the
 others. It guards against accidents, of which hosts see many; who wants to deceive can write it too.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 
-from paraglider.rules.notes import PIN_CHAIN
+from paraglider.rules.markers import PIN_CHAIN
 from paraglider.rules.parse import RuleSyntaxError, parse_rule
 from paraglider.rules.ruleset import CtState, Note, Rule, TableName, Verdict
 from paraglider.rules.state import RuleLine, State
@@ -32,7 +32,7 @@ def add_digests(digests: Iterable[int]) -> int:
     return sum(digests) % (1 << 8 * _SIZE_BYTES)
 
 
-def sealed_pin(digest: int) -> tuple[RuleLine, ...]:
+def plan_checksummed_pin(digest: int) -> tuple[RuleLine, ...]:
     """Return the rules of the pin over chains whose digests add up to `digest`."""
     note = Note(_WORD, f"{digest:0{2 * _SIZE_BYTES}x}")
     rule = Rule(ct_state=CtState.INVALID, note=note, target=Verdict.RETURN)
@@ -49,12 +49,14 @@ def digest_state(state: State) -> int:
     )
 
 
-def is_sealed(state: State) -> bool:
+def is_whole(state: State) -> bool:
     """Return whether the chains are those that the pin was put over."""
-    return state.table(TableName.MANGLE).chains.get(PIN_CHAIN) == sealed_pin(digest_state(state))
+    return state.table(TableName.MANGLE).chains.get(PIN_CHAIN) == plan_checksummed_pin(
+        digest_state(state)
+    )
 
 
-def without_seal(line: str) -> str:
+def without_checksum(line: str) -> str:
     """Return the text of a rule, of a pin without its seal."""
     if f" {_WORD}-" not in line:
         return line

@@ -22,7 +22,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class Results:
     """The answers in the order of the connections, and the reason of each connection without."""
 
     answers: tuple[Answer, ...]
@@ -43,30 +43,30 @@ class Tally:
         return frozenset(answer.peer for answer in self.answers if answer.backend == backend)
 
 
-def render_json(tally: Tally) -> str:
+def render_json(results: Results) -> str:
     """Return a tally as one line of JSON; `parse_json` reads it back.
 
     ``{"answers": [["b1", "172.19.0.4"]], "failures": ["timed out"], "backends": {"b1": 1}}``
     """
     return json.dumps(
         {
-            "answers": [[answer.backend, answer.peer] for answer in tally.answers],
-            "failures": list(tally.failures),
-            "backends": dict(sorted(tally.by_backend.items())),
+            "answers": [[answer.backend, answer.peer] for answer in results.answers],
+            "failures": list(results.failures),
+            "backends": dict(sorted(results.by_backend.items())),
         }
     )
 
 
-def parse_json(text: str) -> Tally:
+def parse_json(text: str) -> Results:
     """Read what `render_json` wrote."""
     values = json.loads(text)
-    return Tally(
+    return Results(
         answers=tuple(Answer(backend, peer) for backend, peer in values["answers"]),
         failures=tuple(values["failures"]),
     )
 
 
-def render_table(tally: Tally) -> str:
+def render_table(results: Results) -> str:
     """Return the table of a tally, a line for each backend by name, the total last.
 
         backend          connections    share   peer address seen
@@ -77,15 +77,17 @@ def render_table(tally: Tally) -> str:
 
     Failed connections follow, with their number by reason.
     """
-    total = len(tally.answers)
+    total = len(results.answers)
     rows = [
-        make_row(name, count, total, tally.peers_of(name))
-        for name, count in sorted(tally.by_backend.items())
+        make_row(name, count, total, results.peers_of(name))
+        for name, count in sorted(results.by_backend.items())
     ]
-    lines = align([HEADINGS, *rows, make_row("all", total, total, tally.peers)])
-    if tally.failures:
-        lines.append(f"{len(tally.failures)} of {total + len(tally.failures)} connections failed:")
-        lines += [f"  {count} x {why}" for why, count in Counter(tally.failures).most_common()]
+    lines = align([HEADINGS, *rows, make_row("all", total, total, results.peers)])
+    if results.failures:
+        lines.append(
+            f"{len(results.failures)} of {total + len(results.failures)} connections failed:"
+        )
+        lines += [f"  {count} x {why}" for why, count in Counter(results.failures).most_common()]
     return "\n".join(lines) + "\n"
 
 

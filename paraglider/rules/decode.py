@@ -1,4 +1,4 @@
-"""Describe: what live rules do, told as the services that they came from.
+"""Decode: what live rules do, told as the services that they came from.
 
 The way back from `plan.py`: a state of the kernel in, frontends and their backends out. With it
 `status` needs no file, and an agent knows what the one before it knew.
@@ -14,7 +14,8 @@ from ipaddress import ip_network
 from paraglider.config.clients import AddressRange, Source, SourceKind
 from paraglider.config.model import NAME_PATTERN, Address, Bind, Endpoint, Family, Ports
 from paraglider.health.service import FULL, Member, Pair, Service, Share
-from paraglider.rules.notes import NOTE_CHAINS, UNTIL
+from paraglider.rules.checksum import Chains, is_whole
+from paraglider.rules.markers import MARKER_CHAINS, UNTIL
 from paraglider.rules.parse import RuleSyntaxError, parse_rule
 from paraglider.rules.plan import (
     DNAT_CHAIN,
@@ -40,7 +41,6 @@ from paraglider.rules.ruleset import (
     TableName,
     Verdict,
 )
-from paraglider.rules.seal import Chains, is_sealed
 from paraglider.rules.source import SEVERAL
 from paraglider.rules.state import RuleLine, State
 from paraglider.rules.wanted import wanted_hooks
@@ -69,7 +69,7 @@ class Description:
     is_whole: bool
 
 
-def describe_states(states: Mapping[Family, State]) -> Description:
+def decode_states(states: Mapping[Family, State]) -> Description:
     """Return what `states` do. Of members, those are known that get connections, or of which the
     rules note why not; a backup that nobody needs is not. Who may connect is not told."""
     services: list[Service] = []
@@ -78,10 +78,10 @@ def describe_states(states: Mapping[Family, State]) -> Description:
     marks: dict[Family, Mapping[Network, int]] = {}
     for family in sorted(states):
         live = _Live(family, states[family])
-        notes = live.notes()
+        markers = live.markers()
         marks[family] = live.marks()
         for service, counts in live.services():
-            noted = notes.get(service.bind, {})
+            noted = markers.get(service.bind, {})
             serving = [Member(s.backend) for s in service.serving if s.backend not in noted]
             services.append(replace(service, members=(*serving, *noted.values())))
             connections |= {(service.bind, backend): n for backend, n in counts.items()}
@@ -93,7 +93,7 @@ def describe_states(states: Mapping[Family, State]) -> Description:
 def _is_whole(state: State) -> bool:
     # A chain of ours that is gone breaks the seal; each that is there needs its jump.
     tables = ((name, state.table(name)) for name in TableName)
-    return is_sealed(state) and all(
+    return is_whole(state) and all(
         table.jumps(table.chains) == table.fit(wanted_hooks(name, table.chains))
         for name, table in tables
     )
@@ -165,10 +165,10 @@ class _Live:
                 ranges.append((address, address))
         return tuple(ranges)
 
-    def notes(self) -> dict[Bind, dict[Endpoint, Member]]:
+    def markers(self) -> dict[Bind, dict[Endpoint, Member]]:
         """Return, for each bind, the backends that are noted as out of service."""
-        notes: dict[Bind, dict[Endpoint, Member]] = {}
-        for health, chain in NOTE_CHAINS.items():
+        markers: dict[Bind, dict[Endpoint, Member]] = {}
+        for health, chain in MARKER_CHAINS.items():
             for rule, _ in _parsed(self._mangle.get(chain, ())):
                 bind = self._bind(rule, rule.ct_address, rule.ct_ports)
                 if bind is None or rule.source is None or isinstance(rule.source, Network):
@@ -176,8 +176,8 @@ class _Live:
                 first, last = rule.source_ports or (0, 0)
                 backend = Endpoint(rule.source, first, last if last != first else 0)
                 until_s = int(rule.note.value) if rule.note and rule.note.word == UNTIL else None
-                notes.setdefault(bind, {})[backend] = Member(backend, health, until_s)
-        return notes
+                markers.setdefault(bind, {})[backend] = Member(backend, health, until_s)
+        return markers
 
     def marks(self) -> dict[Network, int]:
         """Return the mark that answers get, by the prefix that clients connected to."""

@@ -10,9 +10,9 @@ from ipaddress import ip_address
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paraglider.agent.leveler import Leveler
+from paraglider.agent.least_connections import LeastConnections
 from paraglider.config.model import Balance, Endpoint
-from paraglider.health.leveling import STEPS, apply_steps, level_shares
+from paraglider.health.least_connections import STEPS, apply_steps, balance_shares
 from paraglider.health.service import Member, Pair, Service, Share
 from tests.services import bind_at, service_of
 
@@ -32,34 +32,34 @@ def test_equals_with_as_many_get_as_many() -> None:
     """Also with none at all."""
     for number in (0, 1, 500):
         open_now = dict.fromkeys((_A, _B, _C), number)
-        assert level_shares(_EQUALS, open_now, {}) == dict.fromkeys((_A, _B, _C), STEPS)
+        assert balance_shares(_EQUALS, open_now, {}) == dict.fromkeys((_A, _B, _C), STEPS)
 
 
 def test_who_has_many_gets_fewer_and_never_none() -> None:
     """One that has none gets more, and not all."""
-    steps = level_shares(_EQUALS, {_A: 60}, {})
+    steps = balance_shares(_EQUALS, {_A: 60}, {})
     assert steps == {_A: 4, _B: 16, _C: 16}
-    assert level_shares(_EQUALS, {_A: 10**6}, {})[_A] >= 1
+    assert balance_shares(_EQUALS, {_A: 10**6}, {})[_A] >= 1
 
 
 def test_connections_are_reckoned_by_weight() -> None:
     """Three times the weight may have three times as many, and gets them."""
     shares = (Share(_A, 3), Share(_B, 1))
-    steps = level_shares(shares, {_A: 30, _B: 10}, {})
+    steps = balance_shares(shares, {_A: 30, _B: 10}, {})
     assert [share.weight for share in apply_steps(shares, steps)] == [3 * STEPS, STEPS]
 
 
 def test_small_differences_change_nothing() -> None:
     """Each change writes rules."""
     before = {_A: 15, _B: 16, _C: 16}
-    assert level_shares(_EQUALS, {_A: 100, _B: 100, _C: 100}, before) == before
-    assert level_shares(_EQUALS, {_A: 100, _B: 0, _C: 100}, before) != before
+    assert balance_shares(_EQUALS, {_A: 100, _B: 100, _C: 100}, before) == before
+    assert balance_shares(_EQUALS, {_A: 100, _B: 0, _C: 100}, before) != before
 
 
 @given(st.lists(st.integers(0, 5000), min_size=3, max_size=3))
 def test_the_order_of_steps_is_that_of_loads(numbers: list[int]) -> None:
     """Who has more never gets more."""
-    steps = level_shares(_EQUALS, dict(zip((_A, _B, _C), numbers, strict=True)), {})
+    steps = balance_shares(_EQUALS, dict(zip((_A, _B, _C), numbers, strict=True)), {})
     by_load = sorted(zip(numbers, steps.values(), strict=True))
     assert [step for _, step in by_load] == sorted(steps.values(), reverse=True)
 
@@ -81,59 +81,59 @@ class _Kernel:
 
 def test_frontends_of_another_kind_are_left_alone() -> None:
     """Nobody is counted for them."""
-    leveler = Leveler(count=_Kernel().count, clock=lambda: 0.0)
+    least_connections = LeastConnections(count=_Kernel().count, clock=lambda: 0.0)
     service = _service(Balance.ROUND_ROBIN)
-    assert leveler.level([service])[0] is service
-    assert leveler.next_s() is None
+    assert least_connections.level([service])[0] is service
+    assert least_connections.next_s() is None
 
 
 def test_shares_follow_what_was_counted_every_two_seconds() -> None:
     """And a frontend whose shares stay is the same object, so that it is not planned anew."""
     kernel, service = _Kernel(), _service()
-    leveler = Leveler(count=kernel.count, clock=lambda: kernel.now_s)
-    first = leveler.level([service])[0]
+    least_connections = LeastConnections(count=kernel.count, clock=lambda: kernel.now_s)
+    first = least_connections.level([service])[0]
     assert [share.weight for share in first.serving] == [STEPS] * 3
-    assert leveler.look()
-    assert leveler.level([service])[0] is first
-    assert leveler.next_s() == 102.0
+    assert least_connections.look()
+    assert least_connections.level([service])[0] is first
+    assert least_connections.next_s() == 102.0
     kernel.open[_BIND, _A] = 60
-    assert leveler.look()
-    assert [share.weight for share in leveler.level([service])[0].serving] == [4, 16, 16]
-    assert not leveler.look()
+    assert least_connections.look()
+    assert [share.weight for share in least_connections.level([service])[0].serving] == [4, 16, 16]
+    assert not least_connections.look()
 
 
 def test_who_has_as_many_as_it_may_gets_no_more() -> None:
     """Until one of them ends; also in turn, and where nobody is left, nobody serves."""
     kernel = _Kernel()
     service = _service(Balance.ROUND_ROBIN, Share(_A, most=10), Share(_B))
-    leveler = Leveler(count=kernel.count, clock=lambda: kernel.now_s)
-    assert leveler.level([service])[0] is not None
+    least_connections = LeastConnections(count=kernel.count, clock=lambda: kernel.now_s)
+    assert least_connections.level([service])[0] is not None
     kernel.open[_BIND, _A] = 10
-    assert leveler.look()
-    assert [share.backend for share in leveler.level([service])[0].serving] == [_B]
-    assert not leveler.look()
+    assert least_connections.look()
+    assert [share.backend for share in least_connections.level([service])[0].serving] == [_B]
+    assert not least_connections.look()
     kernel.open[_BIND, _A] = 9
-    assert leveler.look()
-    assert [share.backend for share in leveler.level([service])[0].serving] == [_A, _B]
+    assert least_connections.look()
+    assert [share.backend for share in least_connections.level([service])[0].serving] == [_A, _B]
     alone = _service(Balance.ROUND_ROBIN, Share(_A, most=9))
-    leveler.level([alone])
-    assert leveler.look()
-    assert leveler.level([alone])[0].serving == ()
+    least_connections.level([alone])
+    assert least_connections.look()
+    assert least_connections.level([alone])[0].serving == ()
 
 
 def test_who_is_full_is_so_while_it_serves_and_has_a_limit() -> None:
     """Not once it is down, nor once the file limits it no more, though nobody has counted since."""
     kernel = _Kernel()
     limited, other = Share(_A, most=10), Share(_B, most=99)
-    leveler = Leveler(count=kernel.count, clock=lambda: kernel.now_s)
-    leveler.level([_service(Balance.ROUND_ROBIN, limited, other)])
+    least_connections = LeastConnections(count=kernel.count, clock=lambda: kernel.now_s)
+    least_connections.level([_service(Balance.ROUND_ROBIN, limited, other)])
     kernel.open[_BIND, _A] = 10
-    assert leveler.look()
-    assert leveler.full == {_BIND: {_A}}
+    assert least_connections.look()
+    assert least_connections.full == {_BIND: {_A}}
     for shares in ((Share(_A), other), (other,), (Share(_A), Share(_B))):
-        found = leveler.level([_service(Balance.ROUND_ROBIN, *shares)])
+        found = least_connections.level([_service(Balance.ROUND_ROBIN, *shares)])
         assert found[0].serving == shares
-        assert not any(leveler.full.values())
+        assert not any(least_connections.full.values())
 
 
 class _ReadOnce(UserDict[Pair, int]):
@@ -151,9 +151,9 @@ def test_counts_are_read_once_however_many_frontends_there_are() -> None:
     at = [Endpoint(_AT.address, 1000 + number) for number in range(100)]
     services = [replace(_service(), binds=(bind_at(endpoint),)) for endpoint in at]
     counts = _ReadOnce({(bind_at(endpoint), _A): 60 for endpoint in at})
-    leveler = Leveler(count=lambda _: counts, clock=lambda: 0.0)
-    leveler.level(services)
-    assert leveler.look()
+    least_connections = LeastConnections(count=lambda _: counts, clock=lambda: 0.0)
+    least_connections.level(services)
+    assert least_connections.look()
     assert counts.reads == 1
-    levelled = leveler.level(services)
+    levelled = least_connections.level(services)
     assert {share.weight for share in levelled[99].serving if share.backend == _A} == {4}

@@ -9,7 +9,7 @@ import errno
 import os
 from dataclasses import dataclass
 
-MAX_TOLD_CHARACTERS = 200
+MAX_REASON_CHARACTERS = 200
 
 _SAID = {
     errno.ECONNREFUSED: "refused",
@@ -23,11 +23,11 @@ _SAID = {
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ProbeResult:
     """What one probe found: ``HTTP 503``, ``refused``."""
 
     is_good: bool
-    told: str
+    reason: str
 
 
 class CannotProbe(Exception):
@@ -52,11 +52,11 @@ def clip(text: str) -> str:
     """Return `text` as it may be told: printable ASCII, cut after `MAX_TOLD_CHARACTERS`."""
     if not (text.isascii() and text.isprintable()):
         text = ascii(text)[1:-1]
-    if len(text) <= MAX_TOLD_CHARACTERS:
+    if len(text) <= MAX_REASON_CHARACTERS:
         return text
-    return f"{text[: MAX_TOLD_CHARACTERS - 3]}..."
+    return f"{text[: MAX_REASON_CHARACTERS - 3]}..."
 
 
-def is_told(text: str) -> bool:
+def is_reason(text: str) -> bool:
     """Tell whether `text` is what `clip` leaves as it is."""
-    return len(text) <= MAX_TOLD_CHARACTERS and text.isascii() and text.isprintable()
+    return len(text) <= MAX_REASON_CHARACTERS and text.isascii() and text.isprintable()

@@ -1,4 +1,4 @@
-"""Turns: the order in which backends get connections, in a cycle that begins again at its end.
+"""Weighted round robin: the order of backends in a cycle that repeats.
 
 Pure arithmetic: weights in, places out. With equal weights it is the order of the file. With others
 each backend has as many places as its weight, all the same distance apart before they are rounded

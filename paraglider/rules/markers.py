@@ -1,13 +1,13 @@
-"""Notes: chains in mangle that no jump leads to and no packet meets, and what they are there for.
+"""Markers: chains in mangle that no jump leads to and no packet meets, and what they are there for.
 
-    -A PARAGLIDER-PIN -m conntrack --ctstate INVALID -m comment --comment whole-SEAL -j RETURN
+    -A PARAGLIDER-PIN -m conntrack --ctstate INVALID -m comment --comment whole-CHECKSUM -j RETURN
     -A PARAGLIDER-DOWN -s BACKEND/32 -p tcp -m tcp --sport PORT -m conntrack --ctorigdst BIND
                        --ctorigdstport PORT -j RETURN
     -A PARAGLIDER-DRAINING ...the same... -m comment --comment until-86412 -j RETURN
 
 The kernel keeps conntrack switched on in a network namespace while a rule refers to it. When
 somebody flushes nat and filter, the pin is left, and established connections live on until the
-rules are back. The seal on it tells whether all other rules are as they were written (seal.py).
+rules are back. The seal on it tells whether all other rules are as they were written (checksum.py).
 
 The notes are for who comes after an agent that was killed: which backends get no connections, and
 why (the chain's name), which the rules that act cannot say. A chain is there while it has a rule.
@@ -25,7 +25,7 @@ from paraglider.rules.ruleset import Chain, CtState, Note, Rule, Verdict, own_ch
 PIN_CHAIN = own_chain("PIN")
 
 # One for each reason why a backend gets no connections.
-NOTE_CHAINS = {
+MARKER_CHAINS = {
     health: own_chain(health.name) for health in (Health.DISABLED, Health.DOWN, Health.DRAINING)
 }
 # Of a note: when the connections of a draining backend are cut, in seconds of the monotonic clock,
@@ -38,10 +38,10 @@ def plan_pin() -> Chain:
     return Chain(PIN_CHAIN, (Rule(ct_state=CtState.INVALID, target=Verdict.RETURN),))
 
 
-def plan_notes(services: Sequence[Service]) -> list[Chain]:
+def plan_markers(services: Sequence[Service]) -> list[Chain]:
     """Return the chains that remember the members of `services` that get no connections."""
     chains = []
-    for health, name in NOTE_CHAINS.items():
+    for health, name in MARKER_CHAINS.items():
         members = [(s, m) for s in services for m in s.members if m.health is health]
         if members:
             chains.append(Chain(name, tuple(_note(*found) for found in members)))

@@ -1,4 +1,4 @@
-"""Gate: who may open a connection to a frontend, and how many.
+"""Access: who may open a connection to a frontend, and how many.
 
     -A PARAGLIDER-DNAT -d BIND/32 -p tcp -m tcp --dport PORT -j PARAGLIDER-webG
     -A PARAGLIDER-webG -s 192.0.2.0/24 -j ACCEPT                                            denied
@@ -42,7 +42,7 @@ from paraglider.rules.spread import spread_chain
 _ALL_PORTS = Ports(1, 65535)
 
 
-def has_gate(service: Service) -> bool:
+def is_limited(service: Service) -> bool:
     """Return whether not everybody may connect to a frontend, as often as they like."""
     access = service.access
     return bool(access.allow or access.deny or access.max_connections or access.rate)
@@ -50,7 +50,7 @@ def has_gate(service: Service) -> bool:
 
 def plan_entry(service: Service, protocol: Protocol) -> Jump:
     """Return where the first packet of a connection to a frontend is sent."""
-    return Jump(_gate_chain(service) if has_gate(service) else spread_chain(service, protocol))
+    return Jump(_access_chain(service) if is_limited(service) else spread_chain(service, protocol))
 
 
 def refusal(service: Service, protocol: Protocol) -> Target:
@@ -60,25 +60,25 @@ def refusal(service: Service, protocol: Protocol) -> Target:
     return TcpReset() if protocol is Protocol.TCP else Unreachable(service.family)
 
 
-def plan_gate(service: Service) -> list[Chain]:
+def plan_access(service: Service) -> list[Chain]:
     """Return the chains that a connection has to pass; none where everybody may connect."""
-    if not has_gate(service):
+    if not is_limited(service):
         return []
-    access, gate = service.access, Dispatch(f"{short_name(service.name)}G")
-    rules = gate.rules(_places(access.deny, Verdict.ACCEPT), _from)
+    access, dispatch = service.access, Dispatch(f"{short_name(service.name)}G")
+    rules = dispatch.rules(_places(access.deny, Verdict.ACCEPT), _from)
     inner = list(_inner_rules(service))
     chains = []
     if access.allow:
         within = own_chain(f"{service.name}H")
-        allowed = gate.rules(_places(access.allow, Jump(within)), _from)
+        allowed = dispatch.rules(_places(access.allow, Jump(within)), _from)
         rules += [*allowed, Rule(target=Verdict.ACCEPT)]
         chains = [Chain(within, tuple(inner))]
     else:
         rules += inner
-    return [Chain(_gate_chain(service), tuple(rules)), *chains, *gate.chains]
+    return [Chain(_access_chain(service), tuple(rules)), *chains, *dispatch.chains]
 
 
-def _gate_chain(service: Service) -> str:
+def _access_chain(service: Service) -> str:
     return own_chain(f"{service.name}G")
 
 

@@ -1,4 +1,4 @@
-"""Record: what happened since the agent started, as far as status and metrics tell it."""
+"""Counters: what happened since the agent started, as far as status and metrics tell it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True)
-class Record:
+class Counters:
     """Counts, and last words. `started_s` is of the clock, `reloaded_s` since the epoch.
 
     `config_missing` is why the file cannot be read again, '' where it can; `reload_error` is why

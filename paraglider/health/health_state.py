@@ -1,4 +1,4 @@
-"""Board: everything known about all backends of all frontends, and who of them serves.
+"""Health state: all that is known of the backends of all frontends, and which of them serve.
 
 What the file says, what probes find and what is ordered comes in; services come out. It has no
 clock and no timer: `now_s` (seconds of a monotonic clock) is given, and `next_change_s` says when
@@ -11,10 +11,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from paraglider.config.model import Backend, Bind, Config, Endpoint, Frontend, OnDown
-from paraglider.health.memory import NO_MEMORY, Memory, recall_rosters
-from paraglider.health.roster import Roster
+from paraglider.health.backend_state import BackendState
+from paraglider.health.frontend_state import FrontendState
+from paraglider.health.saved_state import NO_SAVED_STATE, SavedState, recall_frontend_states
 from paraglider.health.service import Addresses, Health, Pair, Service, expand_backends
-from paraglider.health.standing import Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +41,15 @@ class FrontendView:
     bind: Bind
     frontend: Frontend | None
     is_quorate: bool
-    members: Mapping[Endpoint, Standing]
+    members: Mapping[Endpoint, BackendState]
 
 
-class Board:
+class HealthState:
     """All frontends and backends, from the first `configure` on."""
 
-    def __init__(self, memory: Memory = NO_MEMORY) -> None:
-        self._memory: Memory | None = memory
-        self._rosters: dict[Bind, Roster] = {}  # in the order of the file, leaving ones last
+    def __init__(self, saved_state: SavedState = NO_SAVED_STATE) -> None:
+        self._saved_state: SavedState | None = saved_state
+        self._states: dict[Bind, FrontendState] = {}  # in the order of the file, leaving ones last
 
     def configure(self, config: Config, addresses: Addresses, now_s: float) -> list[Change]:
         """Take in what the file says, and what its names stand for; return what that changes.
@@ -59,62 +59,64 @@ class Board:
         first time, nothing counts as a change.
         """
         backends = {f.bind: expand_backends(f, addresses) for f in config.frontends}
-        memory, self._memory = self._memory, None
-        if memory is not None:
-            self._rosters = recall_rosters(memory, backends, now_s)
+        saved_state, self._saved_state = self._saved_state, None
+        if saved_state is not None:
+            self._states = recall_frontend_states(saved_state, backends, now_s)
         self._follow_binds(config)
-        before = {key: (roster.name, standing) for key, roster, standing in self._each()}
-        old, self._rosters = self._rosters, {}
+        before = {key: (state.name, backend_state) for key, state, backend_state in self._each()}
+        old, self._states = self._states, {}
         taken = {bind for frontend in config.frontends for bind in frontend.binds}
-        left = dict[Bind, Roster]()
+        left = dict[Bind, FrontendState]()
         for frontend in config.frontends:
             bind = frontend.bind
-            roster = old.pop(bind, None) or Roster(binds=frontend.binds, source=frontend.source)
-            left |= roster.part(taken, now_s)
-            roster.enter(frontend, backends[bind], now_s)
-            self._rosters[bind] = roster
-        for roster in old.values():
-            self._rosters |= roster.part(taken, now_s)
-        self._rosters |= left
-        return [] if memory is not None else list(self._changes_since(before))
+            state = old.pop(bind, None) or FrontendState(
+                binds=frontend.binds, source=frontend.source
+            )
+            left |= state.part(taken, now_s)
+            state.enter(frontend, backends[bind], now_s)
+            self._states[bind] = state
+        for state in old.values():
+            self._states |= state.part(taken, now_s)
+        self._states |= left
+        return [] if saved_state is not None else list(self._changes_since(before))
 
     def _follow_binds(self, config: Config) -> None:
         """Know each frontend of `config` that is there already by the bind that it has now: other
         binds of it may have come or gone. One that is leaving is it only where no other is."""
         live, gone = dict[Bind, Bind](), dict[Bind, Bind]()
-        for key, roster in self._rosters.items():
-            (gone if roster.frontend is None else live).update(dict.fromkeys(roster.binds, key))
+        for key, state in self._states.items():
+            (gone if state.frontend is None else live).update(dict.fromkeys(state.binds, key))
         for frontend in config.frontends:
             bind = frontend.bind
             known = [keys[b] for keys in (live, gone) for b in frontend.binds if b in keys]
-            before = next((key for key in known if key in self._rosters), bind)
+            before = next((key for key in known if key in self._states), bind)
             if before != bind and live.get(bind) != bind:
-                self._rosters[bind] = self._rosters.pop(before)
+                self._states[bind] = self._states.pop(before)
 
-    def copy(self) -> Board:
+    def copy(self) -> HealthState:
         """Return a board that knows the same, and goes its own way from here."""
-        board = Board()
-        board._memory = self._memory
-        board._rosters = {
-            bind: replace(roster, standings=dict(roster.standings))
-            for bind, roster in self._rosters.items()
+        health_state = HealthState()
+        health_state._saved_state = self._saved_state
+        health_state._states = {
+            bind: replace(state, backend_states=dict(state.backend_states))
+            for bind, state in self._states.items()
         }
-        return board
+        return health_state
 
-    def note(self, key: Pair, *, is_good: bool, told: str, now_s: float) -> Change | None:
+    def note(self, key: Pair, *, is_good: bool, reason: str, now_s: float) -> Change | None:
         """Take in what a probe found; return the change if there is one."""
         if (found := self._find(key)) is None:
             return None
-        roster, before = found
-        after = before.note(is_good=is_good, told=told, now_s=now_s)
-        roster.put(key[1], after)
+        state, before = found
+        after = before.note(is_good=is_good, reason=reason, now_s=now_s)
+        state.put(key[1], after)
         was, health = before.track, after.track.health
         if was.health is health:
             return None
         count = 1 + max(0, was.streak if is_good else -was.streak)
         quality = "good" if is_good else "bad"
-        why = told if count == 1 else f"{count} {quality} probes in a row, the last: {told}"
-        return Change(key, roster.name, was.health, health, why)
+        why = reason if count == 1 else f"{count} {quality} probes in a row, the last: {reason}"
+        return Change(key, state.name, was.health, health, why)
 
     def fail(self, key: Pair, error: str, now_s: float) -> None:
         """Take in that a probe could not be made, and why: its health stays what it was."""
@@ -124,7 +126,7 @@ class Board:
     def drain(self, key: Pair, until_s: float | None, now_s: float) -> Change | None:
         """Order that it gets no new connections, with a deadline (of the same clock) for those that
         it has, or None. The last order holds: one that was disabled drains then."""
-        return self._order(key, "drain", lambda standing: standing.drain(until_s, now_s))
+        return self._order(key, "drain", lambda backend_state: backend_state.drain(until_s, now_s))
 
     def undrain(self, key: Pair, now_s: float) -> Change | None:
         """Order that it drains no more."""
@@ -132,7 +134,7 @@ class Board:
 
     def disable(self, key: Pair, now_s: float) -> Change | None:
         """Order that it gets no new connections and no probes, unless it is leaving."""
-        return self._order(key, "disable", lambda standing: standing.disable(now_s))
+        return self._order(key, "disable", lambda backend_state: backend_state.disable(now_s))
 
     def enable(self, key: Pair, now_s: float) -> Change | None:
         """Order that it is disabled no more. It begins as a new one does, or down if it was."""
@@ -142,89 +144,91 @@ class Board:
         """Take it that one that is leaving has no connections left."""
         if (found := self._find(key)) is None or not found[1].is_leaving:
             return
-        roster = found[0]
-        roster.drop(key[1])
-        if roster.frontend is None and not roster.standings:
-            del self._rosters[key[0]]
+        state = found[0]
+        state.drop(key[1])
+        if state.frontend is None and not state.backend_states:
+            del self._states[key[0]]
 
     def on_down(self, key: Pair) -> OnDown:
         """Return what becomes of its connections when it goes down."""
-        roster = self._rosters.get(key[0])
-        return OnDown.KEEP if roster is None or roster.frontend is None else roster.frontend.on_down
+        state = self._states.get(key[0])
+        return OnDown.KEEP if state is None or state.frontend is None else state.frontend.on_down
 
     def name_of(self, key: Pair) -> str:
         """Return the name of its frontend. Raises KeyError where there is none."""
-        return self._rosters[key[0]].name
+        return self._states[key[0]].name
 
     def services(self, now_s: float) -> tuple[Service, ...]:
         """Return what all frontends are to do, in the order of the file, leaving ones last."""
-        return tuple(roster.service(now_s) for roster in self._rosters.values())
+        return tuple(state.service(now_s) for state in self._states.values())
 
     def next_change_s(self, now_s: float) -> float | None:
         """Return when `services` may differ though nothing has happened; None for never."""
-        times_s = [roster.next_change_s(now_s) for roster in self._rosters.values()]
+        times_s = [state.next_change_s(now_s) for state in self._states.values()]
         return min((time_s for time_s in times_s if time_s is not None), default=None)
 
     def probed(self) -> list[tuple[Pair, Backend]]:
         """Return who is to be probed."""
         return [
-            (key, standing.backend)
-            for key, _, standing in self._each()
-            if standing.is_probed and standing.backend
+            (key, backend_state.backend)
+            for key, _, backend_state in self._each()
+            if backend_state.is_probed and backend_state.backend
         ]
 
     def leaving(self) -> list[Pair]:
         """Return who is to be forgotten once it has no connections."""
-        return [key for key, _, standing in self._each() if standing.is_leaving]
+        return [key for key, _, backend_state in self._each() if backend_state.is_leaving]
 
     def views(self) -> tuple[FrontendView, ...]:
         """Return what is known, in the order of `services`."""
         return tuple(
-            FrontendView(r.name, bind, r.frontend, r.is_quorate, dict(r.standings))
-            for bind, r in self._rosters.items()
+            FrontendView(r.name, bind, r.frontend, r.is_quorate, dict(r.backend_states))
+            for bind, r in self._states.items()
         )
 
-    def _order(self, key: Pair, order: str, obey: Callable[[Standing], Standing]) -> Change | None:
+    def _order(
+        self, key: Pair, order: str, obey: Callable[[BackendState], BackendState]
+    ) -> Change | None:
         if (found := self._find(key)) is None:
             return None
-        roster, before = found
+        state, before = found
         after = obey(before)
-        roster.put(key[1], after)
+        state.put(key[1], after)
         if (before.health, before.until_s) == (after.health, after.until_s):
             return None
-        return Change(key, roster.name, before.health, after.health, f"{order} was ordered")
+        return Change(key, state.name, before.health, after.health, f"{order} was ordered")
 
-    def _each(self) -> Iterator[tuple[Pair, Roster, Standing]]:
-        for bind, roster in self._rosters.items():
-            for backend, standing in roster.standings.items():
-                yield (bind, backend), roster, standing
+    def _each(self) -> Iterator[tuple[Pair, FrontendState, BackendState]]:
+        for bind, state in self._states.items():
+            for backend, backend_state in state.backend_states.items():
+                yield (bind, backend), state, backend_state
 
-    def _find(self, key: Pair) -> tuple[Roster, Standing] | None:
+    def _find(self, key: Pair) -> tuple[FrontendState, BackendState] | None:
         bind, backend = key
-        roster = self._rosters.get(bind)
-        if roster is None or backend not in roster.standings:
+        state = self._states.get(bind)
+        if state is None or backend not in state.backend_states:
             return None
-        return roster, roster.standings[backend]
+        return state, state.backend_states[backend]
 
-    def _changes_since(self, before: Mapping[Pair, tuple[str, Standing]]) -> Iterator[Change]:
+    def _changes_since(self, before: Mapping[Pair, tuple[str, BackendState]]) -> Iterator[Change]:
         configured = {
-            bind: frozenset(roster.frontend.backends if roster.frontend else ())
-            for bind, roster in self._rosters.items()
+            bind: frozenset(state.frontend.backends if state.frontend else ())
+            for bind, state in self._states.items()
         }
-        for key, roster, after in self._each():
+        for key, state, after in self._each():
             if key not in before:
                 continue
             name, was = before[key]
             if was.health is not after.health or was.is_leaving is not after.is_leaving:
-                name = name if roster.frontend is None else roster.name
+                name = name if state.frontend is None else state.name
                 why = _why(configured[key[0]], was, after)
                 yield Change(key, name, was.health, after.health, why)
 
 
-def _why(configured: Collection[Backend], was: Standing, standing: Standing) -> str:
+def _why(configured: Collection[Backend], was: BackendState, backend_state: BackendState) -> str:
     if was.backend is None:
         return "it is configured again"
-    if standing.backend is not None:
+    if backend_state.backend is not None:
         return "it is no longer checked"
     if was.backend in configured:
         return f"it is no longer an address of {was.backend.host}"

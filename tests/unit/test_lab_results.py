@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from paraglider.lab.tally import Answer, Tally, parse_json, render_json, render_table
+from paraglider.lab.results import Answer, Results, parse_json, render_json, render_table
 
-EVEN = Tally(
+EVEN = Results(
     tuple(Answer(f"172.19.0.{last}:5555", "172.19.0.4") for last in (2, 3, 6) for _ in range(100))
 )
 
@@ -20,13 +20,13 @@ def test_table_shows_each_backend_with_its_share_and_the_total_last() -> None:
 
 
 def test_table_names_all_peer_addresses_of_a_backend() -> None:
-    tally = Tally((Answer("b1", "10.0.0.2"), Answer("b1", "10.0.0.1")))
-    assert render_table(tally).splitlines()[1].endswith("10.0.0.1, 10.0.0.2")
+    results = Results((Answer("b1", "10.0.0.2"), Answer("b1", "10.0.0.1")))
+    assert render_table(results).splitlines()[1].endswith("10.0.0.1, 10.0.0.2")
 
 
 def test_table_counts_failures_by_reason() -> None:
-    tally = Tally((Answer("b1", "10.0.0.1"),), ("timed out", "connection refused", "timed out"))
-    assert render_table(tally).splitlines()[3:] == [
+    results = Results((Answer("b1", "10.0.0.1"),), ("timed out", "connection refused", "timed out"))
+    assert render_table(results).splitlines()[3:] == [
         "3 of 4 connections failed:",
         "  2 x timed out",
         "  1 x connection refused",
@@ -34,9 +34,14 @@ def test_table_counts_failures_by_reason() -> None:
 
 
 def test_table_of_no_answer_has_no_share() -> None:
-    assert render_table(Tally((), ("timed out",))).splitlines()[1].split() == ["all", "0", "-", "-"]
+    assert render_table(Results((), ("timed out",))).splitlines()[1].split() == [
+        "all",
+        "0",
+        "-",
+        "-",
+    ]
 
 
 def test_json_is_read_back_as_it_was() -> None:
-    tally = Tally((Answer("b2", "::1"), Answer("b1", "::2")), ("timed out",))
-    assert parse_json(render_json(tally)) == tally
+    results = Results((Answer("b2", "::1"), Answer("b1", "::2")), ("timed out",))
+    assert parse_json(render_json(results)) == results

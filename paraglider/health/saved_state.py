@@ -1,4 +1,4 @@
-"""Memory: what the rules remember of the time before an agent started."""
+"""Saved state: what the rules remember of the time before an agent started."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass, field, replace
 
 from paraglider.config.clients import Source, SourceKind
 from paraglider.config.model import Backend, Bind, Endpoint
+from paraglider.health.backend_state import BackendState
+from paraglider.health.frontend_state import FrontendState
 from paraglider.health.rise_fall import Track
-from paraglider.health.roster import Roster
 from paraglider.health.service import Health, Pair, bound_deadline
-from paraglider.health.standing import Standing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
+class SavedState:
     """Who was down, who drained (with the deadline, in seconds of the monotonic clock) or was
     disabled, and who got new connections."""
 
@@ -29,45 +29,47 @@ class Memory:
         return sorted(found, key=lambda key: (str(key[0]), str(key[1])))
 
 
-NO_MEMORY = Memory()
+NO_SAVED_STATE = SavedState()
 # What backends saw is not remembered; who is leaving has no use for it.
 _UNKNOWN = Source(SourceKind.AUTO)
 
 
-def recall_rosters(
-    memory: Memory, configured: Mapping[Bind, Mapping[Endpoint, Backend]], now_s: float
-) -> dict[Bind, Roster]:
+def recall_frontend_states(
+    saved_state: SavedState, configured: Mapping[Bind, Mapping[Endpoint, Backend]], now_s: float
+) -> dict[Bind, FrontendState]:
     """Return all that is remembered, for each bind, as if everybody had left.
 
     `configured` are those that are about to come back. A frontend that was served, but by none of
     its primaries, had no quorum.
     """
-    rosters: dict[Bind, Roster] = {}
-    for bind, backend in memory.members():
-        roster = rosters.setdefault(bind, Roster(binds=(bind,), source=_UNKNOWN))
+    states: dict[Bind, FrontendState] = {}
+    for bind, backend in saved_state.members():
+        state = states.setdefault(bind, FrontendState(binds=(bind,), source=_UNKNOWN))
         is_back = backend in configured.get(bind, {})
-        roster.standings[backend] = _recall(memory, (bind, backend), now_s, is_back=is_back)
+        state.backend_states[backend] = _recall(
+            saved_state, (bind, backend), now_s, is_back=is_back
+        )
     served: dict[Bind, set[Endpoint]] = {}
-    for bind, backend in memory.serving:
+    for bind, backend in saved_state.serving:
         served.setdefault(bind, set()).add(backend)
     for bind in served.keys() & configured.keys():
         primaries = {e for e, backend in configured[bind].items() if not backend.is_backup}
-        rosters[bind].is_quorate = not primaries.isdisjoint(served[bind])
-    return rosters
+        states[bind].is_quorate = not primaries.isdisjoint(served[bind])
+    return states
 
 
-def _recall(memory: Memory, key: Pair, now_s: float, *, is_back: bool) -> Standing:
+def _recall(saved_state: SavedState, key: Pair, now_s: float, *, is_back: bool) -> BackendState:
     health = Health.UNKNOWN
-    if key in memory.down:
+    if key in saved_state.down:
         health = Health.DOWN
-    elif key in memory.serving:
+    elif key in saved_state.serving:
         health = Health.UP
-    standing = Standing(now_s, track=Track(health))
-    if key in memory.disabled:
-        return replace(standing, order=Health.DISABLED)
-    until_s = memory.draining.get(key)
+    backend_state = BackendState(now_s, track=Track(health))
+    if key in saved_state.disabled:
+        return replace(backend_state, order=Health.DISABLED)
+    until_s = saved_state.draining.get(key)
     if until_s is not None:
-        return standing.drain(bound_deadline(until_s, now_s), now_s)
-    if key in memory.draining and is_back:
-        return standing.drain(None, now_s)
-    return standing  # without a deadline it was leaving then, too, and nobody ordered it
+        return backend_state.drain(bound_deadline(until_s, now_s), now_s)
+    if key in saved_state.draining and is_back:
+        return backend_state.drain(None, now_s)
+    return backend_state  # without a deadline it was leaving then, too, and nobody ordered it

@@ -1,4 +1,4 @@
-"""Leveling: shares by how many connections backends have, for `least-connections`.
+"""Least connections: shares by how many connections backends have, for `least-connections`.
 
 The kernel counts nobody's connections when it chooses, so that what was counted a moment ago has to
 do: who has few for its weight gets more of the next ones, who has many gets fewer. Pure: shares and
@@ -19,7 +19,7 @@ STEPS = 16
 _TOLERANCE = 1
 
 
-def level_shares(
+def balance_shares(
     shares: Sequence[Share], open_now: Mapping[Endpoint, int], before: Mapping[Endpoint, int]
 ) -> dict[Endpoint, int]:
     """Return the step (1 to `STEPS`) of each backend; `before` where that is still right.

@@ -1,4 +1,4 @@
-"""Stray packets: what a backend sends that conntrack calls INVALID.
+"""Invalid packets: what a backend sends that conntrack calls INVALID.
 
     -A PARAGLIDER-STRAY -s BACKEND/32 -d PRIVATEIP/32 -p tcp -j DROP
 
@@ -16,7 +16,7 @@ from paraglider.rules.dispatch import Area, Dispatch, Place
 from paraglider.rules.ruleset import Rule, Target, Verdict
 
 
-def stray_rules(services: Sequence[Service], stray: Dispatch) -> Iterator[Rule]:
+def invalid_rules(services: Sequence[Service], invalid: Dispatch) -> Iterator[Rule]:
     """Yield the rules of the chain; those below it are put into `stray`."""
     # The backends of each address that they see, in the order of the file.
     backends: dict[Address | None, dict[Address, None]] = {}
@@ -27,7 +27,7 @@ def stray_rules(services: Sequence[Service], stray: Dispatch) -> Iterator[Rule]:
         backends.setdefault(seen, {}).update(addresses)
     for privateip, addresses in backends.items():
         places = [Place(Protocol.TCP, a, Ports(1, 65535), Verdict.DROP) for a in addresses]
-        yield from stray.rules(places, partial(_stray, privateip))
+        yield from invalid.rules(places, partial(_stray, privateip))
 
 
 def _stray(privateip: Address | None, area: Area, target: Target) -> Rule:

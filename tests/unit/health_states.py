@@ -7,8 +7,8 @@ from ipaddress import ip_address
 from string import ascii_lowercase
 
 from paraglider.config.model import Backend, Bind, Check, CheckKind, Config, Endpoint, Frontend
-from paraglider.health.board import Board, Change
-from paraglider.health.memory import NO_MEMORY, Memory
+from paraglider.health.health_state import Change, HealthState
+from paraglider.health.saved_state import NO_SAVED_STATE, SavedState
 from paraglider.health.service import Addresses, Health, Pair, Service
 from tests.services import bind_at
 from tests.unit.config_files import frontend_at
@@ -46,25 +46,25 @@ def shop(primaries: str) -> Frontend:
     return replace(web(primaries), name="shop", binds=(OTHER_BIND,))
 
 
-class Boarded:
+class Harness:
     """A board whose clock a test turns, and what is told of it in letters."""
 
-    def __init__(self, *frontends: Frontend, memory: Memory = NO_MEMORY) -> None:
+    def __init__(self, *frontends: Frontend, saved_state: SavedState = NO_SAVED_STATE) -> None:
         self.now_s = 1000.0
-        self.board = Board(memory)
+        self.state = HealthState(saved_state)
         self.configure(*frontends)
 
     def configure(self, *frontends: Frontend, addresses: Addresses | None = None) -> list[Change]:
         """Read a file that has these."""
-        return self.board.configure(Config("test", frontends), addresses or {}, self.now_s)
+        return self.state.configure(Config("test", frontends), addresses or {}, self.now_s)
 
     def probe(self, letter: str, results: str) -> list[Change]:
         """Let probes end, ``+`` for each good one and ``-`` for a bad one."""
         found = [
-            self.board.note(
+            self.state.note(
                 key_of(letter),
                 is_good=result == "+",
-                told="HTTP 200" if result == "+" else "refused",
+                reason="HTTP 200" if result == "+" else "refused",
                 now_s=self.now_s,
             )
             for result in results
@@ -73,7 +73,7 @@ class Boarded:
 
     def service(self, bind: Bind = BIND) -> Service:
         """Return what the frontend at `bind` is to do."""
-        return next(s for s in self.board.services(self.now_s) if s.bind == bind)
+        return next(s for s in self.state.services(self.now_s) if s.bind == bind)
 
     def health(self, letter: str) -> Health:
         """Return the health of a member of ``web``."""
