@@ -1,1 +1,1 @@
-"""What the kernel should hold: rulesets as values, how they are planned, written and compared."""
+"""The wanted rules: plan rulesets as values, render them as text, parse and compare them."""

@@ -1,19 +1,19 @@
-"""Access: who may open a connection to a frontend, and how many.
+"""Access rules: the clients that may connect to a frontend, and their rate and connection limits.
 
     -A PARAGLIDER-DNAT -d BIND/32 -p tcp -m tcp --dport PORT -j PARAGLIDER-webG
-    -A PARAGLIDER-webG -s 192.0.2.0/24 -j ACCEPT                                            denied
+    -A PARAGLIDER-webG -s 192.0.2.0/24 -j ACCEPT                                            refused
     -A PARAGLIDER-webG -s 198.51.100.0/24 -j PARAGLIDER-webH                               allowed
-    -A PARAGLIDER-webG -j ACCEPT                                                     nobody else is
+    -A PARAGLIDER-webG -j ACCEPT                                           refuse all others
     -A PARAGLIDER-webH -m hashlimit --hashlimit-above 10/sec ... --hashlimit-name web.10-sec
                        -j ACCEPT
     -A PARAGLIDER-webH -m connlimit --connlimit-above 20 --connlimit-mask 32 --connlimit-saddr
                        -j ACCEPT
     -A PARAGLIDER-webH -p tcp -j PARAGLIDER-web
 
-ACCEPT is the end of the nat table for a packet, and no more: it is not translated, by us or anybody
-else, arrives at the host as it was sent, and meets the refusal in filter (plan.py), which counts
-it. Thousands of networks make a tree of chains (dispatch.py), written with the rules and gone with
-them; a set of ipset would be one more thing that others can take away.
+ACCEPT here refuses a connection. The packet leaves the nat table untranslated, keeps its original
+destination, and matches the refusing rule in filter (plan.py), which counts the packet. Thousands
+of networks become a tree of chains (dispatch.py), which is written and removed with the other
+rules. An ipset set would be one more object that other programs can remove.
 """
 
 from __future__ import annotations
@@ -43,25 +43,25 @@ _ALL_PORTS = Ports(1, 65535)
 
 
 def is_limited(service: Service) -> bool:
-    """Return whether not everybody may connect to a frontend, as often as they like."""
+    """Return whether a frontend restricts its clients or limits their connections."""
     access = service.access
     return bool(access.allow or access.deny or access.max_connections or access.rate)
 
 
 def plan_entry(service: Service, protocol: Protocol) -> Jump:
-    """Return where the first packet of a connection to a frontend is sent."""
+    """Return the jump for the first packet of a connection: to the access rules or the backends."""
     return Jump(_access_chain(service) if is_limited(service) else spread_chain(service, protocol))
 
 
 def refusal(service: Service, protocol: Protocol) -> Target:
-    """Return what those get who may not connect."""
+    """Return the target that refuses a connection."""
     if service.access.refuse is Refuse.DROP:
         return Verdict.DROP
     return TcpReset() if protocol is Protocol.TCP else Unreachable(service.family)
 
 
 def plan_access(service: Service) -> list[Chain]:
-    """Return the chains that a connection has to pass; none where everybody may connect."""
+    """Return the chains with the access rules; none without access restrictions."""
     if not is_limited(service):
         return []
     access, dispatch = service.access, Dispatch(f"{short_name(service.name)}G")
@@ -95,7 +95,7 @@ def _inner_rules(service: Service) -> Iterator[Rule]:
 
 
 def _places(networks: Iterable[Network], target: Target) -> list[Place]:
-    # As a tree has them; the kernel has no use for one within another.
+    # Merged: in a tree of chains (dispatch.py), no network lies within another.
     found = merge_networks(networks)
     return [Place(Protocol.TCP, network, _ALL_PORTS, target) for network in found]
 

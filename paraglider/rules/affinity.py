@@ -1,21 +1,22 @@
-"""Affinity: rules that send a client back to the backend that it had last.
+"""Affinity: rules that send a returning client to its previous backend.
 
     -A PARAGLIDER-web -p tcp -m set --match-set PARAGLIDER-webKq3Zx src -j PARAGLIDER-webPa
     -A PARAGLIDER-web -p tcp -m set --match-set PARAGLIDER-webT0a9e src -j PARAGLIDER-webPb
-    -A PARAGLIDER-web -p tcp -j SET --del-set PARAGLIDER-webB7w1c src              gets none now
-    -A PARAGLIDER-web ...turns, each to PARAGLIDER-webPa or PARAGLIDER-webPb: spread.py
+    -A PARAGLIDER-web -p tcp -j SET --del-set PARAGLIDER-webB7w1c src         out of service
+    -A PARAGLIDER-web ...round robin to PARAGLIDER-webPa and PARAGLIDER-webPb: spread.py
     -A PARAGLIDER-webPa -p tcp -j SET --add-set PARAGLIDER-webKq3Zx src --exist --timeout 10800
     -A PARAGLIDER-webPa -p tcp -j DNAT --to-destination A
 
-Each backend has a set of clients (kernel/client_sets.py), which every new connection of theirs puts
-them into anew. Only sets of backends that serve are looked into. A client that is in none of them
-and had another backend before is taken out of its set: once that serves again, the client stays
-where it came to meanwhile.
+Each backend has an ipset set of clients (kernel/client_sets.py). Each new connection adds its
+client to the set of its backend, or restarts the timeout of the entry. The rules match only the
+sets of backends in service. A client in none of these sets is removed from the sets of the backends
+out of service: when its previous backend returns, the client keeps its current one.
 
-Of many backends, each belongs by its address to one of sixteen groups with a set of its own, so
-that a packet need not ask for all of them. Names of sets follow from the frontend's and the
-backend's address alone: whatever else the file changes, who was remembered is. (In groups they are
-others, or clients of before would be in the sets of two backends.)
+With more than ten backends, a hash of the address puts each backend into one of sixteen groups.
+Each group has a set too, so that a packet is not compared with the set of every backend. The name
+of a set depends only on the frontend's name and the backend's address, so that other changes in the
+file lose no entries. Groups use other names for the backends' sets; otherwise a client from before
+the groups could be in the sets of two backends.
 """
 
 from __future__ import annotations
@@ -30,21 +31,21 @@ from paraglider.health.service import Service
 from paraglider.rules.names import node_names, set_name
 from paraglider.rules.ruleset import Chain, Dnat, Forget, Jump, Remember, Rule, Target
 
-# More backends, and they are looked for by groups.
+# With more backends than this, the rules match groups first.
 _MOST_IN_CHAIN = 10
 _GROUPS = 16
 _MOST_CLIENTS = 65_536
-# Rules never make the kernel's table of a set grow, only programs do: it is as large at once as it
-# will have to be. A bucket holds twelve clients; with four or five of them on average it is hardly
-# ever full. Of many backends each has fewer clients.
+# The SET target never makes the kernel's hash table of a set grow, only programs do, so each set is
+# created at its final size. A bucket holds 12 clients; with four or five on average it is almost
+# never full. With many backends each has fewer clients.
 _BUCKETS, _BUCKETS_OF_MANY = 16_384, 2048
-# For how long a client is in a set that no rule says more of. The kernel looks for whose time is
-# over in a third of that, three minutes at most; at 0, ten times a second.
+# The default timeout of an entry, for entries without their own. The kernel removes expired entries
+# every third of this time, at least every three minutes; with 0, ten times a second.
 _TIMEOUT_S = 600
 
 
 class ClientSet(NamedTuple):
-    """A set of at most `size` clients, in a table with so many `buckets`, a power of two."""
+    """A set of at most `size` clients, in a hash table of `buckets` buckets, a power of two."""
 
     name: str
     buckets: int
@@ -52,14 +53,14 @@ class ClientSet(NamedTuple):
 
 
 def client_sets(service: Service) -> frozenset[ClientSet]:
-    """Return all sets of clients that the rules of `service` may speak of."""
+    """Return all sets of clients that the rules of `service` may use."""
     if not service.affinity_s or service.is_leaving:
         return frozenset()
     return frozenset(Affinity(service).sets())
 
 
 def render_set(client_set: ClientSet, family: Family) -> str:
-    """Return the line that makes ``ipset restore`` create a set of clients."""
+    """Return the line of ``ipset restore`` input that creates a set of clients."""
     kind = "inet" if family is Family.IPV4 else "inet6"
     room = f"hashsize {client_set.buckets} maxelem {client_set.size}"
     how = f"hash:ip family {kind} {room} timeout {_TIMEOUT_S} forceadd"
@@ -67,8 +68,9 @@ def render_set(client_set: ClientSet, family: Family) -> str:
 
 
 class Affinity:
-    """The sets of one service, and the rules that speak of them. `letters` are those that its
-    chains, if there are to be any, are named with: which is whose does not depend on who serves."""
+    """The client sets of one service, and the rules that use them. The names of its chains contain
+    one of `letters`; without letters there are no chains. A backend in the file keeps its chain's
+    name when it goes out of service and returns."""
 
     def __init__(self, service: Service, letters: str = "") -> None:
         members = (member.backend for member in service.members if not member.is_leaving)
@@ -90,7 +92,7 @@ class Affinity:
         self._chains = dict(zip((*backends, *self._groups), names, strict=False))
 
     def sets(self) -> Iterator[ClientSet]:
-        """Yield all sets."""
+        """Yield the sets of all backends and groups."""
         buckets = _BUCKETS_OF_MANY if self._groups else _BUCKETS
         for name in self._set_of.values():
             yield ClientSet(name, buckets, _MOST_CLIENTS)
@@ -99,7 +101,7 @@ class Affinity:
             yield ClientSet(name, times * _BUCKETS_OF_MANY, times * _MOST_CLIENTS)
 
     def remember(self, way: Dnat) -> Chain:
-        """Return the chain that goes `way`, and remembers who did."""
+        """Return the chain that adds the client to the sets of a backend, then applies its DNAT."""
         names = [self._set_of[way.to]]
         if self._groups:
             names.append(self._group_of[way.to])
@@ -107,8 +109,8 @@ class Affinity:
         return Chain(self._chains[way.to], (*rules, _rule(way)))
 
     def find(self, to: Callable[[Endpoint], Target]) -> tuple[list[Rule], list[Chain]]:
-        """Return rules that send clients whom a serving backend knows `to` it, and the chains
-        below them."""
+        """Return rules that send each known client of a serving backend there, with the target from
+        `to`, and the chains below these rules."""
         if not self._groups:
             return self._among(self._set_of, to), []
         rules = [_rule(Jump(self._chains[name]), client_set=name) for name in self._groups]
@@ -133,5 +135,5 @@ def _rule(target: Target, *, client_set: str = "") -> Rule:
 
 
 def _number(backend: Endpoint) -> int:
-    """Return the number of the group that a backend of many belongs to."""
+    """Return the number of a backend's group, from a hash of its address."""
     return blake2b(str(backend).encode()).digest()[0] % _GROUPS

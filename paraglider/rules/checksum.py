@@ -1,7 +1,7 @@
-"""Checksum: a number on our pin that tells whether all of our rules are as they were written.
+"""Checksum: a number in the pin (markers.py) that shows whether our rules are unchanged.
 
-A sum over chains, so that one that changes changes it in no time, and none has to be read for the
-others. It guards against accidents, of which hosts see many; who wants to deceive can write it too.
+The checksum is the sum of one digest per chain, so that a change of one chain needs only the digest
+of that chain. It detects accidents; an attacker who can write rules can also write the checksum.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ _SIZE_BYTES = 8
 
 
 def digest_chain(table: TableName, chain: str, rules: Sequence[RuleLine]) -> int:
-    """Return the number that stands for one chain."""
+    """Return the 64-bit digest of one chain."""
     text = "\n".join([f"{table.value} {chain}", *(rule.text for rule in rules)])
     return int.from_bytes(blake2b(text.encode(), digest_size=_SIZE_BYTES).digest())
 
 
 def add_digests(digests: Iterable[int]) -> int:
-    """Return the number that stands for all of them, in whatever order."""
+    """Return the sum of `digests` modulo 2**64; their order does not matter."""
     return sum(digests) % (1 << 8 * _SIZE_BYTES)
 
 
 def plan_checksummed_pin(digest: int) -> tuple[RuleLine, ...]:
-    """Return the rules of the pin over chains whose digests add up to `digest`."""
+    """Return the rules of the pin; `digest`, the sum over all other chains, is its checksum."""
     note = Note(_WORD, f"{digest:0{2 * _SIZE_BYTES}x}")
     rule = Rule(ct_state=CtState.INVALID, note=note, target=Verdict.RETURN)
     return (RuleLine(render_rule(rule)),)
 
 
 def digest_state(state: State) -> int:
-    """Return the number that stands for all chains of `state` but the pin."""
+    """Return the sum of the digests of all chains of `state` except the pin."""
     return add_digests(
         digest_chain(name, chain, rules)
         for name, table in state.tables.items()
@@ -50,14 +50,14 @@ def digest_state(state: State) -> int:
 
 
 def is_whole(state: State) -> bool:
-    """Return whether the chains are those that the pin was put over."""
+    """Return whether the pin is there and its checksum matches the chains."""
     return state.table(TableName.MANGLE).chains.get(PIN_CHAIN) == plan_checksummed_pin(
         digest_state(state)
     )
 
 
 def without_checksum(line: str) -> str:
-    """Return the text of a rule, of a pin without its seal."""
+    """Return the text of a rule; that of the pin without its checksum."""
     if f" {_WORD}-" not in line:
         return line
     try:

@@ -1,7 +1,7 @@
-"""Decode: what live rules do, told as the services that they came from.
+"""Decode: reconstruct the services from the live rules.
 
-The way back from `plan.py`: a state of the kernel in, frontends and their backends out. With it
-`status` needs no file, and an agent knows what the one before it knew.
+The inverse of `plan.py`: takes a state of the kernel and returns frontends and their backends.
+`status` therefore needs no file, and a new agent recovers what the previous agent had planned.
 """
 
 from __future__ import annotations
@@ -45,21 +45,21 @@ from paraglider.rules.source import SEVERAL
 from paraglider.rules.state import RuleLine, State
 from paraglider.rules.wanted import wanted_hooks
 
-# Deeper than any tree of ours: a stranger may have made a loop.
+# Deeper than any tree of ours. Rules of other programs may contain a loop.
 _MOST_DEPTH = 10
-# Of a frontend, in the name of a chain: what follows is not of these characters.
+# The frontend's name within the name of a chain; the next character is never one of these.
 _NAME = re.compile(NAME_PATTERN)
 _UNKNOWN = Source(SourceKind.AUTO)
 
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What the kernel does for clients.
+    """The services, counters and marks that the live rules contain.
 
-    `connections` counts, for each (bind, backend), the connections that were sent there since its
-    rule was made, `refused` for each bind the packets that began none. `marks` are those that
-    answers get, by family and the prefix that clients connected to. `is_whole` is false where rules
-    are missing, changed or out of place.
+    `connections` counts, for each (bind, backend), the connections since its rule was created.
+    `refused` counts, for each bind, the packets of refused connection attempts. `marks` are the
+    marks of answers, by family and by the prefix of the address that clients connect to. `is_whole`
+    is false where rules are missing, changed or out of place.
     """
 
     services: tuple[Service, ...]
@@ -70,8 +70,9 @@ class Description:
 
 
 def decode_states(states: Mapping[Family, State]) -> Description:
-    """Return what `states` do. Of members, those are known that get connections, or of which the
-    rules note why not; a backup that nobody needs is not. Who may connect is not told."""
+    """Return the services in `states`. Their members are the backends that get connections and
+    those with a marker that says why they get none; an unused backup is missing. Access rules are
+    not decoded."""
     services: list[Service] = []
     connections: dict[Pair, int] = {}
     refused: dict[Bind, int] = {}
@@ -91,7 +92,7 @@ def decode_states(states: Mapping[Family, State]) -> Description:
 
 
 def _is_whole(state: State) -> bool:
-    # A chain of ours that is gone breaks the seal; each that is there needs its jump.
+    # A missing chain breaks the checksum, which does not cover the jumps to the chains.
     tables = ((name, state.table(name)) for name in TableName)
     return is_whole(state) and all(
         table.jumps(table.chains) == table.fit(wanted_hooks(name, table.chains))
@@ -109,7 +110,7 @@ class _Live:
         self._mangle = state.table(TableName.MANGLE).chains
 
     def services(self) -> Iterator[tuple[Service, Mapping[Endpoint, int]]]:
-        """Yield each service, and how many connections each backend was sent."""
+        """Yield each service with the number of connections that each of its backends got."""
         found: dict[str, dict[Bind, str]] = {}
         for rule, _ in (*_leaves(self._nat, DNAT_CHAIN), *_leaves(self._nat, LOCAL_CHAIN)):
             bind = self._bind(rule, rule.destination, rule.destination_ports)
@@ -151,10 +152,10 @@ class _Live:
                 case Jump():
                     return Source(SourceKind.KEEP)
             return Source(SourceKind.AUTO)
-        return _UNKNOWN  # the frontend is not whole then
+        return _UNKNOWN  # its SNAT rule is missing
 
     def _ranges(self, chain: str) -> tuple[AddressRange, ...]:
-        """Return the addresses that a chain chooses from, and those that it leads to."""
+        """Return the source addresses in a chain and in the chains below it, as ranges."""
         within = [name for name in self._nat if name.startswith(chain)]
         targets = (rule.target for name in within for rule, _ in _parsed(self._nat[name]))
         ranges: list[AddressRange] = []
@@ -166,7 +167,7 @@ class _Live:
         return tuple(ranges)
 
     def markers(self) -> dict[Bind, dict[Endpoint, Member]]:
-        """Return, for each bind, the backends that are noted as out of service."""
+        """Return, for each bind, the backends that have a marker as out of service."""
         markers: dict[Bind, dict[Endpoint, Member]] = {}
         for health, chain in MARKER_CHAINS.items():
             for rule, _ in _parsed(self._mangle.get(chain, ())):
@@ -180,7 +181,7 @@ class _Live:
         return markers
 
     def marks(self) -> dict[Network, int]:
-        """Return the mark that answers get, by the prefix that clients connected to."""
+        """Return the mark of answers for each prefix of addresses that clients connect to."""
         return {
             rule.ct_address
             if isinstance(rule.ct_address, Network)
@@ -190,7 +191,7 @@ class _Live:
         }
 
     def count_refused(self, binds: Iterable[Bind]) -> int:
-        """Return how many packets were refused that would have begun connections."""
+        """Return the number of packets that the refusing rules of `binds` have matched."""
         wanted, total = set(binds), 0
         for chain in (INPUT_CHAIN, FORWARD_CHAIN, LOCAL_CHAIN):
             for rule, count in _leaves(self._filter, chain):
@@ -201,7 +202,7 @@ class _Live:
 
 
 def _meets(area: Bind, bind: Bind) -> bool:
-    """Return whether some connection is to both, wherever it comes in."""
+    """Return whether both have the same protocol and address, and a common port."""
     return (
         (area.protocol, area.address) == (bind.protocol, bind.address)
         and area.ports.first <= bind.ports.last
@@ -210,8 +211,8 @@ def _meets(area: Bind, bind: Bind) -> bool:
 
 
 def _leaves(chains: Chains, chain: str) -> Iterator[tuple[Rule, int]]:
-    """Yield the rules that a dispatch leads to, from `chain` on (dispatch.py), and what each has
-    counted."""
+    """Yield the rules at the leaves of the dispatch tree below `chain` (dispatch.py), each with its
+    packet counter."""
     below = f"{chain}-"
     seen, waiting = {chain}, [chain]
     while waiting:
@@ -224,9 +225,9 @@ def _leaves(chains: Chains, chain: str) -> Iterator[tuple[Rule, int]]:
 
 
 def _taken(rule: Rule, part: float, whole: float) -> float:
-    """Return how much a rule takes of the `part` that is left of the `whole` in a chain."""
+    """Return the fraction that a rule takes, where `part` of the chain's `whole` is left."""
     if rule.client_set:
-        return 0.0  # who comes back is no part of the spread
+        return 0.0  # returning clients do not count for the shares
     if rule.mark is not None:
         return whole * 0.5 ** rule.mark.mask.bit_count()
     match rule.statistic:
@@ -238,7 +239,7 @@ def _taken(rule: Rule, part: float, whole: float) -> float:
 
 
 class _Flow:
-    """How much of what comes to a chain goes to which backend."""
+    """The fraction of connections that each backend gets from a chain, and its counter."""
 
     def __init__(self, chains: Chains) -> None:
         self._chains = chains
@@ -247,7 +248,7 @@ class _Flow:
         self.counts: dict[Endpoint, int] = {}
 
     def follow(self, chain: str, part: float, depth: int = 0) -> None:
-        """Follow `part` of all into `chain`."""
+        """Add the fractions of the backends below `chain`, which gets `part` of all."""
         whole = part
         is_first = chain not in self._counted
         self._counted.add(chain)
@@ -259,13 +260,13 @@ class _Flow:
             if isinstance(rule.target, Dnat):
                 backend = rule.target.to
                 self._parts[backend] = self._parts.get(backend, 0.0) + taken
-                # Several rules may lead to a chain, which has one counter.
+                # Several rules may jump to one chain: count its counters once.
                 self.counts[backend] = self.counts.get(backend, 0) + count * is_first
             elif depth < _MOST_DEPTH:
                 self.follow(rule.target.chain, taken, depth + 1)
 
     def shares(self) -> tuple[Share, ...]:
-        """Return the shares, in percent of the largest."""
+        """Return the share of each backend, as a percentage of the largest."""
         largest = max(self._parts.values(), default=1.0) or 1.0
         return tuple(
             Share(backend, percent=max(1, round(FULL * part / largest)))
@@ -278,4 +279,4 @@ def _parsed(lines: tuple[RuleLine, ...]) -> Iterator[tuple[Rule, int]]:
         try:
             yield parse_rule(line.text), line.counters.packets
         except RuleSyntaxError:
-            continue  # a stranger's rule: the comparison finds it
+            continue  # a rule of another program: the checksum does not match then

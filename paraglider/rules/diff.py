@@ -1,4 +1,4 @@
-"""Diff: how the live rules differ from the wanted ones, for a person to read."""
+"""Diff: render the differences between live and wanted rules for people."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from paraglider.rules.state import LAST, HookLine, State, TableState
 
 
 def diff_states(live: State, wanted: State) -> list[str]:
-    """Return lines as of ``diff -u``: ``-`` is in the kernel only, ``+`` is wanted only, and a
-    space before what is both; chains that agree are left out. Empty where nothing differs.
+    """Return lines like those of ``diff -u``: ``-`` marks a rule in the kernel only, ``+`` a wanted
+    rule only, and a space a rule in both. Equal chains are left out; equal states give no lines.
 
         nat PARAGLIDER-web
           -p tcp -j DNAT --to-destination 192.0.2.7:80
@@ -24,8 +24,8 @@ def diff_states(live: State, wanted: State) -> list[str]:
 
 
 def differing_chains(live: State, wanted: State) -> list[str]:
-    """Return ``TABLE CHAIN`` for each chain of ours that is not as wanted, and for each chain of
-    others whose jumps to ours are not."""
+    """Return ``TABLE CHAIN`` for each of our chains that differs from the wanted one, and for each
+    other chain whose jumps to ours differ."""
     return [title for title, _, _ in _differences(live, wanted)]
 
 
@@ -55,14 +55,14 @@ def _position(hook: HookLine) -> str:
 def _rules(table: TableState, chain: str) -> list[str]:
     if chain not in table.chains:
         return []
-    # An empty chain is something too: it differs from none.
+    # An empty chain differs from a missing one.
     return [without_checksum(rule.text) for rule in table.chains[chain]] or [
         "(a chain without rules)"
     ]
 
 
 def _compare(before: list[str], after: list[str]) -> Iterator[str]:
-    import difflib  # only a command line that found a difference pays for it
+    import difflib  # imported only when a difference is shown
 
     matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
     for tag, i1, i2, j1, j2 in matcher.get_opcodes():
